@@ -1,0 +1,338 @@
+"""The study: the config as typed, validated settings; subsets, masks and seeds. The only reader of the config."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+BLIND = "blind"  # the subset without any encoder
+NO_MASK = "unmasked"  # the operator of a model that is evaluated as trained
+NONE_KEPT = "none"  # the mask that keeps no encoder
+
+Operator = Literal["zero", "mean", "shuffle", "noise"]
+GROUPS: dict[str, tuple[str, ...]] = {
+    "General": ("mme", "mmbench", "seed", "gqa"),
+    "Knowledge": ("scienceqa", "mmmu", "mathvista", "ai2d"),
+    "OCR & Chart": ("chartqa", "ocrbench", "textvqa", "docvqa"),
+    "Vision-Centric": ("mmvp", "realworldqa", "cvbench2d", "cvbench3d"),
+}
+BENCHMARKS: tuple[str, ...] = tuple(itertools.chain(*GROUPS.values()))
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Channels = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
+
+
+class StudyError(ValueError):
+    """Bad input from the user: the message is one line that says what is wrong, where, and what to do."""
+
+
+class Settings(BaseModel):
+    """Base of every section: unknown keys are errors, values cannot be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class EncoderSpec(Settings):
+    """One row of the encoder table: where its weights are and how pixels become the features the connector reads."""
+
+    library: Literal["transformers", "open_clip", "timm"]
+    source: str
+    pixels: Positive
+    mean: Channels
+    std: Channels
+    layer: int = -1
+
+
+class LanguageModelSpec(Settings):
+    source: str
+
+
+class ConnectorSettings(Settings):
+    kind: Literal["linear", "mlp"] = "mlp"
+    layers: Positive = 2
+    grid: Positive = 4
+
+
+class WorldSettings(Settings):
+    seed: int = 0
+    train_pictures: Positive
+    probe_pictures: Positive
+    questions_per_benchmark: Positive
+
+
+class AlignSettings(Settings):
+    steps: Positive
+    batch_pictures: Positive
+    learning_rate: Rate
+    warmup_fraction: Fraction
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+
+
+class LearningRates(Settings):
+    connector: Rate
+    language_model: Rate
+    encoders: Rate
+
+
+class TuneSettings(Settings):
+    epochs: Positive
+    batch_pictures: Positive
+    train_encoders: bool
+    questions_per_picture: Positive
+    learning_rates: LearningRates
+    warmup_fraction: Fraction
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+
+
+class TrainingSettings(Settings):
+    threads: Positive
+    checkpoint_every: Positive
+    align: AlignSettings
+    tune: TuneSettings
+
+
+class EvaluationSettings(Settings):
+    batch_questions: Positive
+    benchmarks: Literal["all"] | tuple[str, ...] = "all"
+
+
+class MaskSettings(Settings):
+    operators: tuple[Operator, ...] = Field(min_length=1)
+    calibration_pictures: Positive
+
+
+class RankSettings(Settings):
+    pictures: Positive
+    resamples: Positive
+    tau: Fraction
+
+
+class StatisticsSettings(Settings):
+    resamples: Positive
+    level: Rate
+    seed: int
+    overall: Literal["benchmarks", "groups"]
+
+
+class Study(Settings):
+    """A whole study, as config.yaml and its overrides describe it."""
+
+    study: Name
+    pool: tuple[Name, ...] = Field(min_length=1)
+    subsets: Literal["all"] | tuple[str, ...] = "all"
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
+    sources: Literal["pinned", "train"]
+    encoders: dict[str, EncoderSpec]
+    language_model: LanguageModelSpec
+    connector: ConnectorSettings
+    world: WorldSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    masks: MaskSettings
+    rank: RankSettings
+    statistics: StatisticsSettings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.pool)) != len(self.pool):
+            raise ValueError(f"pool: an encoder is named twice in {list(self.pool)}")
+        if reserved := {BLIND, NONE_KEPT} & set(self.pool):
+            raise ValueError(f"pool: {sorted(reserved)} is a reserved word, name the encoder otherwise")
+        if missing := [e for e in self.pool if e not in self.encoders]:
+            raise ValueError(f"pool: {missing} has no row under encoders (known: {sorted(self.encoders)})")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: a seed is named twice in {list(self.seeds)}")
+        if self.subsets != "all":
+            for subset in self.subsets:
+                parse_subset(subset, self.pool)
+        if self.evaluation.benchmarks != "all":
+            for benchmark in self.evaluation.benchmarks:
+                if benchmark not in BENCHMARKS:
+                    raise ValueError(
+                        f"evaluation.benchmarks: {benchmark!r} belongs to no group (known: {', '.join(BENCHMARKS)})"
+                    )
+        return self
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """The benchmarks evaluated, in the order of GROUPS."""
+        chosen = self.evaluation.benchmarks
+        return BENCHMARKS if chosen == "all" else tuple(b for b in BENCHMARKS if b in chosen)
+
+    @property
+    def full(self) -> str:
+        """The subset of all encoders: the full pool."""
+        return name_subset(self.pool, self.pool)
+
+    @property
+    def trained_subsets(self) -> tuple[str, ...]:
+        """The subsets to train, smallest first, without `blind`. The full pool is always among them."""
+        if self.subsets == "all":
+            return all_subsets(self.pool)
+        chosen = {name_subset(parse_subset(s, self.pool), self.pool) for s in self.subsets} | {self.full}
+        return tuple(s for s in all_subsets(self.pool) if s in chosen)
+
+    @property
+    def masks_of_full(self) -> tuple[str, ...]:
+        """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps no encoder."""
+        return (NONE_KEPT, *all_subsets(self.pool)[:-1])
+
+
+def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:
+    """The one name of a set of encoders: pool order, joined with `+`; `blind` for the empty set."""
+    return "+".join(e for e in pool if e in encoders) or BLIND
+
+
+def parse_subset(name: str, pool: tuple[str, ...]) -> tuple[str, ...]:
+    """The encoders of a subset's name, in pool order; () for `blind`. Raises StudyError on an unknown encoder."""
+    if name == BLIND:
+        return ()
+    parts = name.split("+")
+    for part in parts:
+        if part not in pool:
+            raise StudyError(f"subset {name!r}: encoder {part!r} is not in the pool {list(pool)}")
+    if len(set(parts)) != len(parts):
+        raise StudyError(f"subset {name!r}: an encoder is named twice")
+    return tuple(e for e in pool if e in parts)
+
+
+def all_subsets(pool: tuple[str, ...]) -> tuple[str, ...]:
+    """All 2^n - 1 non-empty subsets of the pool, smallest first, in pool order."""
+    sets = (c for k in range(1, len(pool) + 1) for c in itertools.combinations(pool, k))
+    return tuple("+".join(c) for c in sets)
+
+
+# What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit of the
+# config reruns the stages that read the edited section and no other.
+
+
+class AlignStage(Settings):
+    connector: ConnectorSettings
+    align: AlignSettings
+    threads: Positive
+    checkpoint_every: Positive
+
+
+class TuneStage(Settings):
+    connector: ConnectorSettings
+    tune: TuneSettings
+    threads: Positive
+    checkpoint_every: Positive
+
+
+class PredictStage(Settings):
+    batch_questions: Positive
+    threads: Positive
+
+
+class MaskStage(Settings):
+    batch_questions: Positive
+    threads: Positive
+    calibration_pictures: Positive
+
+
+class FeatureStage(Settings):
+    grid: Positive
+    threads: Positive
+
+
+class RankStage(Settings):
+    grid: Positive
+    pictures: Positive
+    resamples: Positive
+    level: Rate
+    seed: int
+    threads: Positive
+
+
+class RequestStage(Settings):
+    benchmarks: tuple[str, ...]
+
+
+class ScoreStage(Settings):
+    study: str
+    statistics: StatisticsSettings
+
+
+class RoleStage(Settings):
+    study: str
+    pool: tuple[str, ...]
+    statistics: StatisticsSettings
+    tau: Fraction
+
+
+def stage_settings(study: Study, stage: str) -> Settings:
+    """The settings one stage reads. `stage` is a key of the table below, or `encoder_<name>`."""
+    training, threads = study.training, study.training.threads
+    if stage.startswith("encoder_"):
+        return study.encoders[stage.removeprefix("encoder_")]
+    table: dict[str, Settings] = {
+        "world": study.world,
+        "language_model": study.language_model,
+        "features": FeatureStage(grid=study.connector.grid, threads=threads),
+        "align": AlignStage(
+            connector=study.connector,
+            align=training.align,
+            threads=threads,
+            checkpoint_every=training.checkpoint_every,
+        ),
+        "tune": TuneStage(
+            connector=study.connector,
+            tune=training.tune,
+            threads=threads,
+            checkpoint_every=training.checkpoint_every,
+        ),
+        "predict": PredictStage(batch_questions=study.evaluation.batch_questions, threads=threads),
+        "masks": MaskStage(
+            batch_questions=study.evaluation.batch_questions,
+            threads=threads,
+            calibration_pictures=study.masks.calibration_pictures,
+        ),
+        "rank": RankStage(
+            grid=study.connector.grid,
+            pictures=study.rank.pictures,
+            resamples=study.rank.resamples,
+            level=study.statistics.level,
+            seed=study.statistics.seed,
+            threads=threads,
+        ),
+        "requests": RequestStage(benchmarks=study.benchmarks),
+        "score": ScoreStage(study=study.study, statistics=study.statistics),
+        "roles": RoleStage(
+            study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
+        ),
+    }
+    if stage not in table:
+        raise StudyError(f"settings: no stage {stage!r} (known: {', '.join(table)}, encoder_<name>)")
+    return table[stage]
+
+
+def validate_study(config: dict[str, Any], where: str = "config.yaml") -> Study:
+    """A validated Study from a parsed config. Raises StudyError, one line per fault, each naming its key."""
+    try:
+        return Study.model_validate(config)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(p) for p in fault['loc']) or 'config'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise StudyError(f"{where}: {faults}") from None
+
+
+Stage = TypeVar("Stage", bound=Settings)
+
+
+def read_settings(path: Path, kind: type[Stage]) -> Stage:
+    """Read one results/<study>/settings/*.json back as its type."""
+    try:
+        return kind.model_validate(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError, ValidationError) as error:
+        raise StudyError(f"{path}: not the settings of {kind.__name__}: {error}") from error
