@@ -1,0 +1,37 @@
+"""`encoder-roles <command>`: every rule of the workflow is one of these, and each is one function of the package.
+
+A command's module is imported only when that command runs, so that a job starts with what it uses and nothing
+else. A StudyError ends the command with its one line and exit code 1; any other exception keeps its traceback,
+because it is a fault of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# command -> module:function, in the order of the DAG
+COMMANDS = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; its options are the function's parameters (`encoder-roles <command> --help`)."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if not argv or argv[0] not in COMMANDS:
+        known = "\n  ".join(COMMANDS)
+        sys.exit(f"usage: encoder-roles <command> --help\ncommands:\n  {known}")
+    import tyro
+
+    from encoder_roles.study import StudyError
+
+    module, function = COMMANDS[argv[0]].split(":")
+    command = getattr(importlib.import_module(module), function)
+    try:
+        tyro.cli(command, prog=f"encoder-roles {argv[0]}", args=argv[1:])
+    except StudyError as error:
+        sys.exit(f"encoder-roles {argv[0]}: {error}")
+
+
+if __name__ == "__main__":
+    main()
