@@ -1,0 +1,78 @@
+"""Which figures and tables the paper has, and which files of a study each of them reads.
+
+The workflow makes its rules from these tables, and a script that is opened as a notebook finds its files by
+them: a figure is added by a line here, a script in workflow/scripts and a caption in workflow/report.
+"""
+
+from __future__ import annotations
+
+# name of an input -> its file, relative to results/<study>/
+FILES: dict[str, str] = {
+    "scores": "scores.csv",
+    "ranks": "ranks.csv",
+    "rank_curve": "rank_curve.csv",
+    "costs": "costs.csv",
+    "roles": "roles.csv",
+    "pairs": "pairs.csv",
+    "rankings": "rankings.csv",
+    "games": "games.csv",
+    "chains": "chains.csv",
+    "rank_regression": "rank_regression.csv",
+    "claims": "claims.json",
+    "gates": "gates.csv",
+    "manifest": "requests/manifest.json",
+    "settings": "settings/roles.json",
+    "world_settings": "settings/world.json",
+    "align_settings": "settings/align.json",
+    "tune_settings": "settings/tune.json",
+    "mask_settings": "settings/masks.json",
+    "rank_settings": "settings/rank.json",
+}
+
+# workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
+FIGURES: dict[str, tuple[str, ...]] = {
+    "subset_bars": ("scores", "settings"),
+    "capacity_necessity": ("roles", "scores", "settings"),
+    "retrained_vs_masked_ranks": ("roles", "rankings", "settings"),
+    "masked_vs_retrained": ("scores", "rankings", "settings"),
+    "pair_matrix": ("scores", "pairs", "settings"),
+    "rank_ratios": ("ranks", "scores", "costs", "rank_regression", "settings"),
+    "rank_curve": ("rank_curve", "settings"),
+    "benchmark_heatmap": ("scores", "settings"),
+    "chains": ("chains", "settings"),
+}
+
+# workflow/scripts/table_<name>.py -> tables/<name>.tex
+TABLES: dict[str, tuple[str, ...]] = {
+    "scores": ("scores", "settings"),
+    "roles": ("roles", "games", "settings"),
+    "pairs": ("pairs", "settings"),
+    "rankings": ("rankings", "settings"),
+    "rank_regression": ("rank_regression", "settings"),
+    "claims": ("claims",),
+    "costs": ("costs", "scores", "settings"),
+    "gates": ("gates",),
+    "benchmarks": ("scores", "manifest", "settings"),
+    "benchmark_scores": ("scores", "settings"),
+}
+
+# workflow/scripts/collect_values.py -> values.json
+VALUES: tuple[str, ...] = (
+    "scores",
+    "ranks",
+    "costs",
+    "roles",
+    "pairs",
+    "rankings",
+    "games",
+    "chains",
+    "rank_regression",
+    "claims",
+    "gates",
+    "settings",
+    "world_settings",
+    "align_settings",
+    "tune_settings",
+    "mask_settings",
+    "rank_settings",
+)
