@@ -1,7 +1,7 @@
 """Random scenes, deterministic and in disjoint splits.
 
-A split owns contents, not seeds alone: a stable hash of what a scene shows assigns it to one split, and a scene
-whose content belongs elsewhere is drawn again. Handwritten digits are assigned by their row of scikit-learn's
+A split owns contents, not seeds alone: a stable hash of what a scene shows assigns it to one split, and a
+scene whose content belongs elsewhere is drawn again. Handwritten digits are assigned by their row of scikit-learn's
 digits. There are only 48 contents of a sign (word and plate), so signs are split by their seed, which decides
 font, place and jitter.
 """
