@@ -1,0 +1,181 @@
+"""Uncertainty: a cluster bootstrap within each benchmark, paired across models, with seeds as a second level.
+
+One resample draws, in every benchmark, as many clusters (pictures, pairs, circles) as the benchmark has, with
+replacement, and scores every model on that same draw; the difference of two models is therefore free of the
+difficulty of the questions drawn. All B resamples of a benchmark are one matrix product: (B x clusters)
+counts times (clusters x models) weighted sums.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from encoder_roles.analysis.tables import MODEL, check_scores, number, order_benchmarks
+from encoder_roles.study import StatisticsSettings
+
+Array = npt.NDArray[np.float64]
+
+BLOCK = 4_000_000  # counts held at once (32 MB); fixed, so that the stream of random numbers does not move
+
+
+@dataclass(frozen=True)
+class ClusterSums:
+    """One benchmark: what each cluster adds to each model's score. The score is sum(sums) / sum(weights)."""
+
+    sums: Array  # (clusters, models): weight x score
+    weights: Array  # (clusters, models)
+
+
+@dataclass(frozen=True)
+class Board:
+    """Every evaluated model on every benchmark, with resamples.
+
+    `models` has a row per model (subset, seed, mask, operator), `benchmarks` one per benchmark (benchmark,
+    group, n). `unparsable` (shares) and `point` (0-100) are (models, benchmarks), `draws` is (resamples,
+    models, benchmarks).
+    """
+
+    models: pd.DataFrame
+    benchmarks: pd.DataFrame
+    clusters: tuple[ClusterSums, ...]
+    unparsable: Array
+    point: Array
+    draws: Array
+
+
+def build_board(scores: pd.DataFrame, settings: StatisticsSettings) -> Board:
+    """Scores and resamples of a checked scores table (a row per question and model)."""
+    model, models = number(scores, MODEL)
+    order = models.sort_values(MODEL).index.to_numpy()
+    models = models.iloc[order].reset_index(drop=True)
+    model = np.argsort(order)[model]
+    benchmarks = order_benchmarks(number(scores, ["benchmark", "group"])[1])
+    place = pd.Index(benchmarks["benchmark"]).get_indexer(scores["benchmark"])
+    weight = scores["weight"].to_numpy(float)
+    weighted = weight * scores["score"].to_numpy(float)
+    failed = scores["unparsable"].to_numpy(float)
+    clusters, counts, unparsable = [], [], []
+    for b in range(len(benchmarks)):
+        rows = np.flatnonzero(place == b)
+        # sorted cluster names: the resamples must not depend on the order of the rows
+        cluster, names = pd.factorize(scores["cluster"].iloc[rows], sort=True)
+        cell, shape = cluster * len(models) + model[rows], (len(names), len(models))
+        clusters.append(
+            ClusterSums(_sum_cells(cell, weighted[rows], shape), _sum_cells(cell, weight[rows], shape))
+        )
+        answered = np.bincount(model[rows], minlength=len(models))
+        counts.append(int(answered[0]))
+        unparsable.append(np.bincount(model[rows], failed[rows], minlength=len(models)) / answered)
+    benchmarks["n"] = counts
+    point = np.stack([c.sums.sum(0) / c.weights.sum(0) for c in clusters], axis=-1)
+    draws = np.stack(
+        [
+            resample_clusters(c, settings.resamples, generator(settings.seed, "clusters", name))
+            for c, name in zip(clusters, benchmarks["benchmark"], strict=True)
+        ],
+        axis=-1,
+    )
+    return Board(models, benchmarks, tuple(clusters), np.stack(unparsable, axis=-1), point, draws)
+
+
+def _sum_cells(cell: npt.NDArray[np.int64], values: Array, shape: tuple[int, int]) -> Array:
+    """Sum `values` into the cells of a matrix; `cell` is each value's flat index."""
+    return np.bincount(cell, values, minlength=shape[0] * shape[1]).astype(float).reshape(shape)
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A random stream of its own per purpose, so that leaving a benchmark out does not change the others."""
+    return np.random.default_rng([seed & 0xFFFFFFFF, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def resample_clusters(clusters: ClusterSums, resamples: int, random: np.random.Generator) -> Array:
+    """Scores (resamples, models) of one benchmark on clusters drawn with replacement, alike for all."""
+    drawn = [
+        (counts @ clusters.sums) / (counts @ clusters.weights)
+        for counts in _counts(len(clusters.sums), resamples, random)
+    ]
+    return np.concatenate(drawn) if drawn else np.empty((0, clusters.sums.shape[1]))
+
+
+def _counts(clusters: int, resamples: int, random: np.random.Generator) -> Iterator[Array]:
+    """How often each cluster is drawn: (resamples, clusters), in blocks that bound the memory."""
+    block = max(1, BLOCK // clusters)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = random.integers(0, clusters, size=(size, clusters))
+        drawn += np.arange(size)[:, None] * clusters
+        yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(float)
+
+
+def level_table(benchmarks: pd.DataFrame, overall: str) -> tuple[pd.DataFrame, Array]:
+    """The levels of a score (level, benchmark, group, n) and their weights, a (levels, benchmarks) matrix.
+
+    `overall` is the plain mean of the benchmarks, or the mean of the group means; a group, of its own.
+    """
+    names, group_of = list(benchmarks["benchmark"]), benchmarks["group"].to_numpy()
+    groups = list(dict.fromkeys(group_of))
+    member = np.array([(group_of == g) / np.count_nonzero(group_of == g) for g in groups])
+    whole = member.mean(0) if overall == "groups" else np.full(len(names), 1 / len(names))
+    counts = benchmarks["n"].to_numpy()
+    rows = [("overall", "overall", "overall", int(counts.sum()))]
+    rows += [("group", g, g, int(counts[group_of == g].sum())) for g in groups]
+    rows += [("benchmark", b, g, int(n)) for b, g, n in zip(names, group_of, counts, strict=True)]
+    levels = pd.DataFrame(rows, columns=["level", "benchmark", "group", "n"])
+    return levels, np.vstack([whole, member, np.eye(len(names))])
+
+
+def interval(draws: Array, level: float) -> tuple[Array, Array]:
+    """Percentile interval along the first axis, (low, high); NaN where there are no resamples."""
+    if len(draws) == 0:
+        nothing = np.full(draws.shape[1:], np.nan)
+        return nothing, nothing
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def two_sided_p(draws: Array) -> Array:
+    """Bootstrap p of a zero difference along the first axis: twice the share of draws beyond zero."""
+    if len(draws) == 0:
+        return np.full(draws.shape[1:], np.nan)
+    far: Array = np.minimum((draws <= 0).sum(0), (draws >= 0).sum(0)).astype(float)
+    p: Array = np.minimum(1.0, 2 * (far + 1) / (len(draws) + 1))
+    return p
+
+
+def holm(p: Array) -> Array:
+    """Holm's step-down correction of a family of p values (1-d); NaN stays NaN and is not counted."""
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = (order.size - np.arange(order.size)) * p[order]
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.DataFrame:
+    """scores.csv (all columns but `metric`) from a per-question table with the columns of scores.parquet.
+
+    A row per model and level (overall, groups, benchmarks), model by model. The interval is a cluster
+    bootstrap over questions; each row is one seed, so seed noise is not in it. Raises StudyError on duplicate
+    or missing rows, NaN, and scores outside 0-100.
+    """
+    check_scores(scores)
+    board = build_board(scores, settings)
+    levels, weights = level_table(board.benchmarks, settings.overall)
+    low, high = interval(board.draws @ weights.T, settings.level)
+    many, few = len(board.models), len(levels)
+    table = board.models.loc[board.models.index.repeat(few)].reset_index(drop=True)
+    table.insert(0, "study", scores["study"].iloc[0])
+    for column in ("level", "benchmark", "group"):
+        table[column] = np.tile(levels[column].to_numpy(), many)
+    table["score"] = (board.point @ weights.T).ravel()
+    table["low"], table["high"] = low.ravel(), high.ravel()
+    table["n"] = np.tile(levels["n"].to_numpy(), many)
+    table["unparsable_share"] = (board.unparsable @ weights.T).ravel()
+    return table
