@@ -1,12 +1,14 @@
-"""The study: the config as typed, validated settings; subsets, masks and seeds. The only reader of the config."""
+"""The study: the config as typed, validated settings; subsets, masks, seeds. The only reader of the config."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 BLIND = "blind"  # the subset without any encoder
@@ -40,7 +42,7 @@ class Settings(BaseModel):
 
 
 class EncoderSpec(Settings):
-    """One row of the encoder table: where its weights are and how pixels become the features the connector reads."""
+    """One row of the encoder table: where its weights are, and how pixels become what the connector reads."""
 
     library: Literal["transformers", "open_clip", "timm"]
     source: str
@@ -131,6 +133,7 @@ class Study(Settings):
     subsets: Literal["all"] | tuple[str, ...] = "all"
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
     sources: Literal["pinned", "train"]
+    gates: Literal["stop", "report"] = "stop"
     encoders: dict[str, EncoderSpec]
     language_model: LanguageModelSpec
     connector: ConnectorSettings
@@ -157,8 +160,9 @@ class Study(Settings):
         if self.evaluation.benchmarks != "all":
             for benchmark in self.evaluation.benchmarks:
                 if benchmark not in BENCHMARKS:
+                    known = ", ".join(BENCHMARKS)
                     raise ValueError(
-                        f"evaluation.benchmarks: {benchmark!r} belongs to no group (known: {', '.join(BENCHMARKS)})"
+                        f"evaluation.benchmarks: {benchmark!r} belongs to no group (known: {known})"
                     )
         return self
 
@@ -183,7 +187,7 @@ class Study(Settings):
 
     @property
     def masks_of_full(self) -> tuple[str, ...]:
-        """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps no encoder."""
+        """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps none."""
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
 
 
@@ -193,7 +197,7 @@ def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...
 
 
 def parse_subset(name: str, pool: tuple[str, ...]) -> tuple[str, ...]:
-    """The encoders of a subset's name, in pool order; () for `blind`. Raises StudyError on an unknown encoder."""
+    """The encoders of a subset's name, in pool order; () for `blind`. Raises StudyError if one is unknown."""
     if name == BLIND:
         return ()
     parts = name.split("+")
@@ -211,8 +215,8 @@ def all_subsets(pool: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("+".join(c) for c in sets)
 
 
-# What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit of the
-# config reruns the stages that read the edited section and no other.
+# What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit of
+# the config reruns the stages that read the edited section and no other.
 
 
 class AlignStage(Settings):
@@ -254,6 +258,10 @@ class RankStage(Settings):
     threads: Positive
 
 
+class GateStage(Settings):
+    gates: Literal["stop", "report"]
+
+
 class RequestStage(Settings):
     benchmarks: tuple[str, ...]
 
@@ -278,6 +286,7 @@ def stage_settings(study: Study, stage: str) -> Settings:
     table: dict[str, Settings] = {
         "world": study.world,
         "language_model": study.language_model,
+        "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
         "align": AlignStage(
             connector=study.connector,
@@ -316,15 +325,56 @@ def stage_settings(study: Study, stage: str) -> Settings:
     return table[stage]
 
 
-def validate_study(config: dict[str, Any], where: str = "config.yaml") -> Study:
-    """A validated Study from a parsed config. Raises StudyError, one line per fault, each naming its key."""
+def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Study:
+    """A validated Study from a parsed config. Raises StudyError: one line that names every faulty key."""
     try:
-        return Study.model_validate(config)
+        return Study.model_validate(dict(config))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(p) for p in fault['loc']) or 'config'}: {fault['msg']}" for fault in error.errors()
-        )
-        raise StudyError(f"{where}: {faults}") from None
+        # a list with a wrong entry is also reported as too short: only the entry is at fault
+        faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
+        faults = faults or error.errors()
+        raise StudyError(f"{where}: {'; '.join(_fault(fault) for fault in faults)}") from None
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """One fault of a config in words: its key, what is wrong and, where it is short, the value found."""
+    key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # less the types of a union
+    said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key (correct its spelling or remove it)"
+    if fault["type"] == "missing":
+        return f"{key}: missing"
+    if fault["type"] == "too_short":
+        return f"{key}: has {len(fault['input'])} entries, {fault['ctx']['min_length']} or more are needed"
+    if not key:
+        return said  # a rule about several keys: its message names them
+    return f"{key}: {said.replace('tuple', 'list')}, not {fault['input']!r:.60}"
+
+
+def load_study(*configs: Path) -> Study:
+    """A study from config.yaml and its overrides in order, merged as Snakemake merges --configfile: key by key.
+
+    Raises StudyError when a file cannot be read or the merged config does not validate.
+    """
+    merged: dict[str, Any] = {}
+    for path in configs:
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(config, dict):
+            raise StudyError(f"{path}: must be a YAML mapping of keys, not {type(config).__name__}")
+        _merge(merged, config)
+    return validate_study(merged, ", ".join(str(path) for path in configs))
+
+
+def _merge(base: dict[str, Any], override: Mapping[str, Any]) -> None:
+    """Put `override` into `base`: mappings are merged key by key, anything else (lists too) is replaced."""
+    for key, value in override.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
 
 
 Stage = TypeVar("Stage", bound=Settings)
