@@ -1,1 +1,1 @@
-"""The paper: figures, tables, the values its text states, and the PDF. No torch; starts in under two seconds."""
+"""The paper: figures, tables, the values its text states, and the PDF. No torch: it starts at once."""

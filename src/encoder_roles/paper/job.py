@@ -1,0 +1,111 @@
+"""What a script of workflow/scripts reads and writes, run by Snakemake or opened as a notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.study import RoleStage, StudyError, read_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS_VARIABLE = "ENCODER_ROLES_RESULTS"  # the study a notebook reads; results/laptop if unset
+
+
+@dataclass(frozen=True)
+class Job:
+    """The files of one script: `inputs` by name (one or several files each), `outputs` by name."""
+
+    name: str
+    inputs: Mapping[str, tuple[Path, ...]]
+    outputs: Mapping[str, Path]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The rows of a CSV input; several files under one name are concatenated in their order.
+
+        Raises StudyError when a file is missing or holds no row.
+        """
+        import pandas as pd
+
+        frames = []
+        for path in self.inputs[name]:
+            try:
+                # "none" and "NA" are names of masks and groups here, so only an empty cell is a missing value
+                frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            except (OSError, pd.errors.EmptyDataError) as error:
+                raise StudyError(
+                    f"{path}: cannot be read as a table: {error}; run the rule that writes it"
+                ) from None
+            if frame.empty:
+                raise StudyError(f"{path}: holds no row; {self.name} has nothing to show")
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON input. Raises StudyError when it is missing or damaged."""
+        (path,) = self.inputs[name]
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise StudyError(
+                f"{path}: cannot be read as JSON: {error}; run the rule that writes it"
+            ) from None
+
+    @property
+    def settings(self) -> RoleStage:
+        """The pool, the statistics settings and tau of the study."""
+        (path,) = self.inputs["settings"]
+        return read_settings(path, RoleStage)
+
+
+def open_figure(name: str, scope: Mapping[str, Any]) -> Job:
+    """The job of draw_<name>.py; `scope` is the script's globals(), where Snakemake puts itself."""
+    outputs = {kind: f"figures/{name}.{kind}" for kind in ("pdf", "svg", "png")}
+    return _open(name, FIGURES[name], outputs, scope)
+
+
+def open_table(name: str, scope: Mapping[str, Any]) -> Job:
+    """The job of table_<name>.py."""
+    return _open(name, TABLES[name], {"tex": f"tables/{name}.tex"}, scope)
+
+
+def open_values(scope: Mapping[str, Any]) -> Job:
+    """The job of collect_values.py."""
+    return _open("values", VALUES, {"json": "values.json"}, scope)
+
+
+def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: Mapping[str, Any]) -> Job:
+    if "snakemake" in scope:
+        given = scope["snakemake"]
+        return Job(
+            name,
+            {key: _paths(getattr(given.input, key)) for key in inputs},
+            {key: Path(getattr(given.output, key)) for key in outputs},
+        )
+    folder = _results_folder()
+    return Job(
+        name,
+        {key: (folder / FILES[key],) for key in inputs},
+        {key: folder / path for key, path in outputs.items()},
+    )
+
+
+def _paths(value: str | Sequence[str]) -> tuple[Path, ...]:
+    return (Path(value),) if isinstance(value, str) else tuple(Path(path) for path in value)
+
+
+def _results_folder() -> Path:
+    """The study a notebook reads: the variable's folder, else results/laptop of the repository around us."""
+    if chosen := os.environ.get(RESULTS_VARIABLE):
+        return Path(chosen)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "config.yaml").is_file():
+            return folder / "results" / "laptop"
+    raise StudyError(f"{here}: not inside the repository; open the notebook there or set {RESULTS_VARIABLE}")

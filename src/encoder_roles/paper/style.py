@@ -1,0 +1,201 @@
+"""One look for every figure: sizes, type, colours of encoders, names as the paper prints them, whole files.
+
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with the common forms of
+colour blindness can tell apart; each encoder also has a marker of its own, so that no figure rests on colour.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from encoder_roles.provenance import whole_file
+from encoder_roles.study import BLIND, GROUPS, NONE_KEPT
+
+COLUMN = 3.3  # inches: one column of the page
+TEXT = 6.9  # inches: the whole text width
+
+INK = "#222222"
+MUTED = "#767676"
+FAINT = "#d9d9d9"
+ACCENT = "#0072b2"
+WARM = "#d55e00"
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000", "#b8a800")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_NAMES = {
+    "clip": "CLIP",
+    "siglip": "SigLIP",
+    "dinov2": "DINOv2",
+    "convnext": "ConvNeXt",
+    "sam": "SAM",
+    "eva02": "EVA-02",
+    "pix2struct": "Pix2Struct",
+    BLIND: "blind",
+    NONE_KEPT: "none",
+}
+_BENCHMARKS = {
+    "mme": "MME",
+    "mmbench": "MMBench",
+    "seed": "SEED-Image",
+    "gqa": "GQA",
+    "scienceqa": "ScienceQA",
+    "mmmu": "MMMU",
+    "mathvista": "MathVista",
+    "ai2d": "AI2D",
+    "chartqa": "ChartQA",
+    "ocrbench": "OCRBench",
+    "textvqa": "TextVQA",
+    "docvqa": "DocVQA",
+    "mmvp": "MMVP",
+    "realworldqa": "RealWorldQA",
+    "cvbench2d": "CV-Bench 2D",
+    "cvbench3d": "CV-Bench 3D",
+    "overall": "Overall",
+}
+_RC: Any = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
+    "font.size": 7.0,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "figure.dpi": 100,
+    "savefig.dpi": 220,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 0.0,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "encoder-roles",  # without it matplotlib draws random ids
+}
+
+
+def use_style() -> None:
+    """Draw without a screen and with the paper's type, lines and spines from here on."""
+    if "ipykernel" not in sys.modules:  # a notebook shows its figures by itself
+        mpl.use("Agg")
+    mpl.rcdefaults()
+    mpl.rcParams.update(_RC)
+
+
+def encoder_colours(pool: Sequence[str]) -> dict[str, str]:
+    """The colour of each encoder, by its place in the pool: the same in every figure of a study."""
+    return {encoder: _COLOURS[i % len(_COLOURS)] for i, encoder in enumerate(pool)}
+
+
+def encoder_markers(pool: Sequence[str]) -> dict[str, str]:
+    """The marker of each encoder, by its place in the pool."""
+    return {encoder: _MARKERS[i % len(_MARKERS)] for i, encoder in enumerate(pool)}
+
+
+def size_colours(largest: int) -> list[Any]:
+    """A colour for each subset size 1..largest, light to dark."""
+    ramp = mpl.colormaps["Blues"]
+    return [ramp(0.3 + 0.7 * i / max(1, largest - 1)) for i in range(largest)]
+
+
+def encoder_name(encoder: str) -> str:
+    """An encoder, `blind` or `none` as the paper prints it."""
+    return _NAMES.get(encoder, encoder)
+
+
+def subset_name(subset: str) -> str:
+    """`clip+dinov2` as `CLIP + DINOv2`."""
+    return " + ".join(encoder_name(part) for part in subset.split("+"))
+
+
+def benchmark_name(benchmark: str) -> str:
+    """A benchmark, a group or `overall` as the paper prints it."""
+    return _BENCHMARKS.get(benchmark, benchmark)
+
+
+def group_order(groups: Iterable[str]) -> list[str]:
+    """The groups that occur, in the order of the study."""
+    present = set(groups)
+    return [group for group in GROUPS if group in present]
+
+
+def interval_arms(low: Any, middle: Any, high: Any) -> list[Any]:
+    """The two arm lengths `errorbar` wants for an interval [low, high] around a point."""
+    return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
+
+
+def light_grid(axes: Axes, axis: str) -> None:
+    """Faint lines that help to read values off `axis` ("x", "y" or "both")."""
+    axes.grid(True, axis=axis)  # type: ignore[arg-type]
+
+
+def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
+    """Write the figure as PDF, SVG and PNG, each whole; the same data give the same bytes."""
+    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    for kind, path in outputs.items():
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata[kind])
+
+
+def whole_number(value: float) -> str:
+    """A number without decimals, with a true minus sign and no minus zero."""
+    return f"{round(value)}".replace("-", "−")
+
+
+def text_on(colour: Sequence[float]) -> str:
+    """Ink or white, whichever reads better on a coloured cell (by its relative luminance, as in WCAG)."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.3 else "white"
+
+
+def spread_labels(axes: Axes, labels: Mapping[str, tuple[float, str]], size: float = 6.5) -> None:
+    """Write labels (name -> height in data units, colour) right of the axes, apart where they would touch."""
+    low, high = axes.get_ylim()
+    inches = axes.get_window_extent().height / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    line = 1.25 * size / 72 / inches * abs(high - low)
+    names = sorted(labels, key=lambda name: labels[name][0])
+    heights = [labels[name][0] for name in names]
+    for _ in range(200):  # push neighbours apart, half of the overlap each, until none is left
+        for i in range(len(heights) - 1):
+            overlap = max(0.0, line - (heights[i + 1] - heights[i]))
+            heights[i] -= overlap / 2
+            heights[i + 1] += overlap / 2
+    for name, height in zip(names, heights, strict=True):
+        axes.annotate(
+            name,
+            (1, height),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=labels[name][1],
+            fontsize=size,
+            va="center",
+            annotation_clip=False,
+        )
