@@ -1,9 +1,9 @@
 """Random scenes, deterministic and in disjoint splits.
 
 A split owns contents, not seeds alone: a stable hash of what a scene shows assigns it to one split, and a
-scene whose content belongs elsewhere is drawn again. Handwritten digits are assigned by their row of scikit-learn's
-digits. There are only 48 contents of a sign (word and plate), so signs are split by their seed, which decides
-font, place and jitter.
+scene whose content belongs elsewhere is drawn again. Handwritten digits are assigned by their row of
+scikit-learn's digits. There are only 48 contents of a sign (word and plate),
+so signs are split by their seed, which decides font, place and jitter.
 """
 
 from __future__ import annotations
@@ -125,22 +125,21 @@ def _draw_content(id: str, kind: Kind, seed: int, rng: Rng, split: Split, things
 
 
 def _draw_objects(rng: Rng, n: int) -> tuple[Thing, ...]:
-    """`n` things of distinct colours in distinct cells, exactly one of them the biggest; in reading order."""
+    """`n` things of distinct colours in distinct cells, exactly one of the largest size."""
     cells = sorted(rng.permutation(len(CELLS))[:n])
     colours = rng.permutation(len(COLOURS))
-    sizes = [int(s) for s in rng.permutation(SIZES)]
-    if n == len(CELLS):  # the fourth size repeats one that is not the biggest
-        sizes = [int(s) for s in rng.permutation([*SIZES, int(rng.integers(1, max(SIZES)))])]
+    smaller = [int(s) for s in rng.integers(min(SIZES), max(SIZES), n - 1)]
+    sizes = rng.permutation([max(SIZES), *smaller]) if n > 1 else [pick(rng, SIZES)]
     return tuple(
-        Thing(pick(rng, SHAPES), COLOURS[int(colours[i])], pick(rng, TEXTURES), sizes[i], *CELLS[cell])
+        Thing(pick(rng, SHAPES), COLOURS[int(colours[i])], pick(rng, TEXTURES), int(sizes[i]), *CELLS[cell])
         for i, cell in enumerate(cells)
     )
 
 
 def _draw_pair(rng: Rng) -> tuple[Thing, Thing]:
-    """Two large things, left and right, the same (1 in 4) or differing in one or two attributes."""
+    """Two large things, left and right; each attribute is the same in half of the pairs."""
     left = (pick(rng, SHAPES), pick(rng, COLOURS), pick(rng, TEXTURES))
-    changed = rng.permutation(3)[: int(rng.choice(3, p=[0.25, 0.375, 0.375]))]
+    changed = rng.permutation(3)[: int(rng.choice(4, p=[0.2, 0.3, 0.3, 0.2]))]
     right = list(left)
     for attribute in changed:
         values = (SHAPES, COLOURS, TEXTURES)[attribute]
