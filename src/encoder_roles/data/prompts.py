@@ -1,0 +1,115 @@
+"""From a question to token ids: the one function that training and evaluation render prompts with.
+
+The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same path.
+Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the rendered text is
+cut at the markers and each piece is tokenised by itself, so that a picture's prefix does not depend on the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from encoder_roles.data.llava import IMAGE_MARKER
+from encoder_roles.study import StudyError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # label of a token that is not learnt
+_QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real text holds
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question as token ids.
+
+    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the ids after
+    the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
+    """
+
+    prefix: tuple[tuple[int, ...], ...]
+    body: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens are learnt."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+class PromptRenderer:
+    """Renders prompts with one tokenizer. The chat template runs once per number of pictures, not once per question."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.chat_template:
+            raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no chat template")
+        if tokenizer.eos_token is None:
+            raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no end token")
+        self.tokenizer = tokenizer
+        self.eos: str = tokenizer.eos_token
+        self._frames: dict[int, tuple[list[str], str, str]] = {}
+        self._ids: dict[str, tuple[int, ...]] = {}
+
+    def _frame(self, images: int) -> tuple[list[str], str, str]:
+        """The template's text around a conversation: before each picture, after the question, after the answer."""
+        user = {"role": "user", "content": f"{IMAGE_MARKER}\n" * images + _QUESTION}
+        conversation = [user, {"role": "assistant", "content": _ANSWER}]
+        render: Callable[..., Any] = self.tokenizer.apply_chat_template
+        asked = str(render([user], tokenize=False, add_generation_prompt=True))
+        answered = str(render(conversation, tokenize=False))
+        if not answered.startswith(asked) or asked.count(_QUESTION) != 1 or answered.count(_ANSWER) != 1:
+            raise StudyError(
+                f"{self.tokenizer.name_or_path}: the chat template does not write question, generation prompt and "
+                "answer once each and in this order"
+            )
+        before, after_question = asked.split(_QUESTION)
+        pieces = before.split(f"{IMAGE_MARKER}\n")
+        before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
+        if len(pieces) != images + 1 or before_answer.strip() or self.eos not in after_answer:
+            raise StudyError(
+                f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer right "
+                f"after the generation prompt and end the answer with {self.eos!r}"
+            )
+        # A newline a template writes after the end token is never generated, so it is never learnt.
+        return pieces, after_question, after_answer.split(self.eos)[0] + self.eos
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of a piece of text, without special tokens of the tokenizer's own making."""
+        found = self._ids.get(text)
+        if found is None:
+            found = self._ids[text] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return found
+
+    def render(self, question: str, answer: str | None = None, images: int = 1) -> Prompt:
+        """A question behind ``images`` pictures, with its answer (training) or up to where it starts (evaluation).
+
+        Image markers inside the question are dropped: pictures stand before the text, in order. Raises StudyError if
+        there is an answer and no token of it can be learnt, or the tokenizer does not know one of its words.
+        """
+        if images not in self._frames:
+            self._frames[images] = self._frame(images)
+        pieces, after_question, after_answer = self._frames[images]
+        text = question.replace(IMAGE_MARKER, "").strip()
+        asked = self.ids(pieces[-1] + text + after_question)
+        learnt = () if answer is None else self.ids(answer.strip() + after_answer)
+        prompt = Prompt(
+            prefix=tuple(self.ids(piece) for piece in pieces[:-1]),
+            body=asked + learnt,
+            labels=(IGNORED,) * len(asked) + learnt,
+        )
+        if answer is not None and (not answer.strip() or not learnt):
+            raise StudyError(f"question {question!r}: no token of its answer {answer!r} is learnt")
+        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in learnt:
+            raise StudyError(
+                f"question {question!r}: its answer {answer!r} has words the tokenizer does not know"
+            )
+        return prompt
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None, images: int = 1
+) -> Prompt:
+    """`PromptRenderer.render` for one question; keep a renderer where there are many."""
+    return PromptRenderer(tokenizer).render(question, answer, images)

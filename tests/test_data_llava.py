@@ -1,0 +1,101 @@
+"""Training data is read lazily, and every fault names its file, line and key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoder_roles.data.llava import read_pictures, read_records
+from encoder_roles.data.pictures import read_batch, read_picture
+from encoder_roles.study import StudyError
+
+
+def row(**changes):
+    turns = [{"from": "human", "value": "<image>\nwhat colour ?"}, {"from": "gpt", "value": "red"}]
+    return {"id": "0-1", "image": "pictures/0.png", "conversations": turns} | changes
+
+
+def write(path: Path, *rows) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def test_questions_of_a_picture_come_together_without_the_image_marker(tmp_path):
+    path = write(tmp_path / "t.jsonl", row(), row(id="0-caption"), row(id="1-1", image="pictures/1.png"))
+    first, second = read_pictures(path)
+    assert [r.question for r in first.records] == ["what colour ?"] * 2
+    assert [r.is_caption for r in first.records] == [False, True]
+    assert second.image == "pictures/1.png"
+
+
+def test_reading_is_lazy_so_a_fault_below_is_met_only_when_reached(tmp_path):
+    path = write(tmp_path / "t.jsonl", row(), "{broken")
+    records = read_records(path)
+    assert next(records).answer == "red"
+    with pytest.raises(StudyError, match="t.jsonl, line 2: not JSON"):
+        next(records)
+
+
+def _turns(question="<image>\nq", answer="red", speaker="human"):
+    return [{"from": speaker, "value": question}, {"from": "gpt", "value": answer}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"id": 3}, "id"),
+        ({"image": ""}, "image"),
+        ({"conversations": "hello"}, "conversations"),
+        ({"conversations": _turns() * 2}, "conversations"),
+        ({"conversations": _turns(speaker="gpt")}, "conversations.0.from"),
+        ({"conversations": _turns(question=7)}, "conversations.0.value"),
+        ({"conversations": _turns(question="no marker")}, "conversations.0.value"),
+        ({"conversations": _turns(question="<image> <image>")}, "conversations.0.value"),
+        ({"image": None}, "conversations.0.value"),
+        ({"conversations": _turns(answer="  ")}, "conversations.1.value"),
+        ({"conversations": _turns(answer="<image>")}, "conversations.1.value"),
+    ],
+)
+def test_a_wrong_row_is_named_by_file_line_and_key(tmp_path, changes, key):
+    path = write(tmp_path / "t.jsonl", row(), row(**changes))
+    with pytest.raises(StudyError, match=rf"t\.jsonl, line 2, key '{key}'"):
+        list(read_records(path))
+
+
+def test_a_missing_or_empty_file_and_scattered_records_are_errors(tmp_path):
+    with pytest.raises(StudyError, match="none.jsonl"):
+        list(read_pictures(tmp_path / "none.jsonl"))
+    with pytest.raises(StudyError, match="no records"):
+        list(read_pictures(write(tmp_path / "e.jsonl")))
+    path = write(tmp_path / "t.jsonl", row(), row(image="pictures/1.png"), row())
+    with pytest.raises(StudyError, match="line 3, key 'image'.*not consecutive"):
+        list(read_pictures(path))
+
+
+def test_a_picture_keeps_its_pixels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    assert (read_picture(tmp_path / "p.png").permute(1, 2, 0).numpy() == pixels).all()
+
+
+def test_missing_damaged_and_cut_off_pictures_are_named(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "flipped.png").write_bytes(whole[:300] + bytes([whole[300] ^ 255]) + whole[301:])
+    (tmp_path / "text.png").write_text("not a picture")
+    for name in ("missing.png", "cut.png", "flipped.png", "text.png"):
+        with pytest.raises(StudyError, match=name):
+            read_picture(tmp_path / name)
+
+
+def test_pictures_of_two_sizes_do_not_make_a_batch(tmp_path):
+    for name, side in (("a.png", 8), ("b.png", 9)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    with pytest.raises(StudyError, match=r"b\.png.*8x8 and 9x9"):
+        read_batch([tmp_path / "a.png", tmp_path / "b.png"])
