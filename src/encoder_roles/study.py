@@ -1,4 +1,4 @@
-"""The study: the config as typed, validated settings; subsets, masks, seeds. The only reader of the config."""
+"""The study: the config as typed, validated settings; subsets, masks, seeds. Only this reads the config."""
 
 from __future__ import annotations
 
@@ -123,6 +123,8 @@ class StatisticsSettings(Settings):
     level: Rate
     seed: int
     overall: Literal["benchmarks", "groups"]
+    margin: float = Field(default=1.0, gt=0)
+    seed_deviation: float | None = Field(default=None, ge=0)
 
 
 class Study(Settings):
@@ -346,13 +348,15 @@ def _fault(fault: Mapping[str, Any]) -> str:
         return f"{key}: missing"
     if fault["type"] == "too_short":
         return f"{key}: has {len(fault['input'])} entries, {fault['ctx']['min_length']} or more are needed"
+    if fault["type"] == "too_long":
+        return f"{key}: has {len(fault['input'])} entries, at most {fault['ctx']['max_length']} are allowed"
     if not key:
         return said  # a rule about several keys: its message names them
     return f"{key}: {said.replace('tuple', 'list')}, not {fault['input']!r:.60}"
 
 
 def load_study(*configs: Path) -> Study:
-    """A study from config.yaml and its overrides in order, merged as Snakemake merges --configfile: key by key.
+    """A study from config.yaml and its overrides in order, merged key by key, as --configfile merges.
 
     Raises StudyError when a file cannot be read or the merged config does not validate.
     """
