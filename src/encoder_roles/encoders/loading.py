@@ -1,0 +1,62 @@
+"""From a staged folder to an Encoder, whatever the library. A library is imported only if an encoder needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.weights import read_json
+from encoder_roles.study import EncoderSpec, StudyError
+
+SPEC_FILE = "encoder.json"
+
+
+def read_spec(folder: Path) -> tuple[EncoderSpec, int]:
+    """The EncoderSpec and the width in a staged folder's encoder.json. Raises StudyError if it is not one."""
+    row = read_json(folder / SPEC_FILE)
+    try:
+        width = int(row.pop("width"))
+        return EncoderSpec.model_validate(row), width
+    except (KeyError, ValidationError) as error:
+        raise StudyError(f"{folder / SPEC_FILE}: not an encoder's specification: {error}") from None
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """The encoder of a staged folder `encoders/<name>`, in evaluation mode; its name is the folder's.
+
+    Raises:
+        StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
+    """
+    spec, width = read_spec(folder)
+    encoder = load_source(folder.name, spec, folder)
+    if encoder.width != width:
+        raise StudyError(
+            f"{folder / SPEC_FILE}: width is {width}, but the network's is {encoder.width}; stage again"
+        )
+    return encoder
+
+
+def load_source(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
+    """The encoder `name` from a folder in its library's own format."""
+    if spec.library == "transformers":
+        from encoder_roles.encoders import vision_transformers
+
+        return vision_transformers.load(name, spec, folder).eval()
+    from encoder_roles.encoders import timm_trunks
+
+    load = timm_trunks.load if spec.library == "timm" else timm_trunks.load_open_clip
+    return load(name, spec, folder).eval()
+
+
+def build_encoder(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
+    """The encoder that `Encoder.library_config` describes, without its weights."""
+    if spec.library == "transformers":
+        from encoder_roles.encoders import vision_transformers
+
+        return vision_transformers.build(name, spec, library_config).eval()
+    from encoder_roles.encoders import timm_trunks
+
+    return timm_trunks.build(name, spec, library_config).eval()

@@ -1,0 +1,99 @@
+"""Reading safetensors strictly: every fault is one line that names the tensor and the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from encoder_roles.study import StudyError
+
+PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object. Raises StudyError if the file is missing, damaged or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); stage the folder again") from None
+    except ValueError as error:
+        raise StudyError(f"{path}: not valid JSON ({error}); stage the folder again") from None
+    if not isinstance(value, dict):
+        raise StudyError(f"{path}: holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of one safetensors file. Raises StudyError if it is missing or truncated."""
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file of weights; stage or train it again")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise StudyError(
+            f"{path}: truncated or damaged safetensors file ({error}); fetch or train it again"
+        ) from None
+
+
+def read_weights(folder: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    """The weights of a folder: the file `name`, or all the files that `name`.index.json lists."""
+    index = folder / f"{name}.index.json"
+    if not index.is_file():
+        return read_tensors(folder / name)
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in sorted(set(read_json(index)["weight_map"].values())):
+        tensors |= read_tensors(folder / shard)
+    return tensors
+
+
+def check_names(missing: Collection[str], unexpected: Collection[str], where: Path) -> None:
+    """Raise StudyError for a weight that the network needs and the file lacks, or the other way round."""
+    if missing:
+        raise StudyError(
+            f"{where}: weight {_some(missing)} is missing; the checkpoint is not whole, fetch it again"
+        )
+    if unexpected:
+        raise StudyError(
+            f"{where}: weight {_some(unexpected)} has no place in the network; config and weights differ"
+        )
+
+
+def load_strictly(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path, unused: Collection[str] = ()
+) -> None:
+    """Copy `tensors` into `module`; every weight must be there, in its shape, and nothing else.
+
+    Args:
+        module: the network; tied weights need to be in `tensors` only once.
+        tensors: weights by their names in the module's state dictionary.
+        where: the file or folder to name in an error.
+        unused: names that the file may hold and the network does not read (parts of it that were cut off).
+
+    Raises:
+        StudyError: a weight is missing, unexpected or of another shape.
+    """
+    own = module.state_dict(keep_vars=True)
+    given = {id(own[name]) for name in tensors if name in own}
+    missing = [name for name, weight in own.items() if name not in tensors and id(weight) not in given]
+    check_names(missing, [name for name in tensors if name not in own and name not in unused], where)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            if name not in own:
+                continue
+            if own[name].shape != value.shape:
+                raise StudyError(
+                    f"{where}: weight {name!r} has shape {list(value.shape)}, the network's is "
+                    f"{list(own[name].shape)}; config and weights differ"
+                )
+            own[name].copy_(value)
+
+
+def _some(names: Collection[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first!r}" + (f" (and {len(others)} more)" if others else "")

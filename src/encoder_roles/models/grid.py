@@ -1,0 +1,37 @@
+"""Every encoder's native grid brought to the connector's, so that subsets differ in their encoders and nothing else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def resample_grid(features: Tensor, grid: int) -> Tensor:
+    """Area-weighted resampling of a feature grid (B, h, w, D) to (B, grid, grid, D).
+
+    Each output token is the mean of the input tokens its cell covers, weighted by the covered area: a plain block mean
+    for whole ratios, a repetition when a grid is enlarged by a whole ratio, the identity when the grids agree. The
+    mean over the picture is kept. Two small matrix products, so forward and backward repeat exactly on every device.
+    """
+    batch, height, width, channels = features.shape
+    if height != grid:
+        rows = _overlaps(height, grid).to(features)
+        features = torch.matmul(rows, features.reshape(batch, height, width * channels))
+    if width != grid:
+        columns = _overlaps(width, grid).to(features)
+        features = torch.matmul(columns, features.reshape(batch * grid, width, channels))
+    return features.reshape(batch, grid, grid, channels)
+
+
+@lru_cache(maxsize=64)
+def _overlaps(size: int, grid: int) -> Tensor:
+    """(grid, size): the share of output cell i that input cell j covers. Rows sum to 1."""
+    inner = torch.arange(size, dtype=torch.float64) / size
+    outer = torch.arange(grid, dtype=torch.float64)[:, None] / grid
+    low = torch.maximum(inner, outer)
+    high = torch.minimum(inner + 1 / size, outer + 1 / grid)
+    shares = (high - low).clamp(min=0) * grid
+    shares[shares < 1e-9] = 0  # cells that only touch
+    return shares / shares.sum(dim=1, keepdim=True)

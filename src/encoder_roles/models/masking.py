@@ -1,0 +1,124 @@
+"""Masking: the features of removed encoders replaced at the projector's input of a model trained with all of them.
+
+The predecessor of this study (arXiv 2507.03262) replaces an encoder's output by a zero tensor of the same shape. The
+other operators keep the input closer to what the connector was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoder_roles.study import Operator, StudyError
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one encoder's projector input looks like on calibration pictures, which are training pictures.
+
+    Attributes:
+        mean, std: per channel over all tokens of all pictures (D,).
+        donors: the inputs themselves (N, G, G, D), for `shuffle`; None where it is not used.
+    """
+
+    mean: Tensor
+    std: Tensor
+    donors: Tensor | None = None
+
+
+def calibrate(batches: Iterable[Mapping[str, Tensor]], keep_donors: bool = False) -> dict[str, Calibration]:
+    """Calibrations of all encoders from batches of projector inputs (B, G, G, D); sums are kept in fp64."""
+    sums: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
+    donors: dict[str, list[Tensor]] = {}
+    tokens = 0
+    for batch in batches:
+        for encoder, block in batch.items():
+            rows = block.detach().flatten(0, -2).double()
+            sums[encoder] = sums.get(encoder, 0) + rows.sum(0)
+            squares[encoder] = squares.get(encoder, 0) + rows.square().sum(0)
+            if keep_donors:
+                donors.setdefault(encoder, []).append(block.detach())
+        tokens += rows.shape[0]
+    calibrations = {}
+    for encoder, total in sums.items():
+        mean = total / tokens
+        std = (squares[encoder] / tokens - mean.square()).clamp(min=0).sqrt()
+        kept = torch.cat(donors[encoder]) if keep_donors else None
+        calibrations[encoder] = Calibration(mean.float(), std.float(), kept)
+    return calibrations
+
+
+def mask_features(
+    inputs: Mapping[str, Tensor],
+    kept: frozenset[str],
+    operator: Operator,
+    calibrations: Mapping[str, Calibration] | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Projector inputs in which every encoder outside `kept` is replaced by what `operator` says.
+
+    Args:
+        inputs: encoder -> projector input (B, G, G, D), from `projector_inputs`.
+        kept: the mask: the encoders whose input stays. All other encoders of `inputs` are replaced.
+        operator: zero: zeros; mean: the calibration pictures' mean of each channel; shuffle: the input of a
+            calibration picture, drawn per picture, the same one for all replaced encoders; noise: normal noise with
+            each channel's calibration mean and standard deviation, drawn per token.
+        calibrations: needed by all operators but zero.
+        generator: needed by shuffle and noise. It is drawn from picture by picture, so the answers do not depend on
+            how pictures are batched.
+
+    Raises:
+        StudyError: `kept` names an encoder that is not in `inputs`, or what the operator needs is missing.
+    """
+    if unknown := sorted(kept - inputs.keys()):
+        raise StudyError(f"mask: {unknown} to be kept, but the model has {list(inputs)}")
+    removed = [encoder for encoder in inputs if encoder not in kept]
+    if operator == "zero":
+        replaced = {encoder: torch.zeros_like(inputs[encoder]) for encoder in removed}
+    elif calibrations is None or (operator != "mean" and generator is None):
+        raise StudyError(
+            f"mask: operator {operator!r} needs calibration pictures (and a generator, unless it is mean)"
+        )
+    elif operator == "mean":
+        replaced = {e: calibrations[e].mean.to(inputs[e]).expand_as(inputs[e]) for e in removed}
+    else:
+        draw = _shuffled if operator == "shuffle" else _noise
+        replaced = draw({e: inputs[e] for e in removed}, calibrations, generator)
+    return {encoder: replaced.get(encoder, block) for encoder, block in inputs.items()}
+
+
+def _shuffled(
+    inputs: dict[str, Tensor], calibrations: Mapping[str, Calibration], generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    banks = {}
+    for encoder in inputs:
+        bank = calibrations[encoder].donors
+        if bank is None:
+            raise StudyError(
+                "mask: operator 'shuffle' needs calibrations with donors (calibrate(keep_donors=True))"
+            )
+        banks[encoder] = bank
+    if not inputs:
+        return {}
+    pictures = len(next(iter(inputs.values())))
+    count = len(next(iter(banks.values())))
+    chosen = torch.cat([torch.randint(count, (1,), generator=generator) for _ in range(pictures)])
+    return {encoder: bank[chosen].to(inputs[encoder]) for encoder, bank in banks.items()}
+
+
+def _noise(
+    inputs: dict[str, Tensor], calibrations: Mapping[str, Calibration], generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    drawn: dict[str, list[Tensor]] = {encoder: [] for encoder in inputs}
+    for picture in range(len(next(iter(inputs.values()))) if inputs else 0):
+        for encoder, block in inputs.items():
+            drawn[encoder].append(torch.randn(block[picture].shape, generator=generator))
+    return {
+        encoder: calibrations[encoder].mean.to(block)
+        + calibrations[encoder].std.to(block) * torch.stack(drawn[encoder]).to(block)
+        for encoder, block in inputs.items()
+    }

@@ -1,0 +1,235 @@
+"""The multi-encoder vision-language model: any set of encoders, one connector, one causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.loading import build_encoder, load_encoder
+from encoder_roles.encoders.weights import check_names, load_strictly, read_json, read_weights
+from encoder_roles.models.connector import Connector, projector_inputs
+from encoder_roles.models.grid import resample_grid
+from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
+
+
+class MultiEncoderConfig(PreTrainedConfig):
+    """Everything needed to build the model without its sources.
+
+    Attributes:
+        encoders: in pool order, rows {"name", "spec" (an EncoderSpec), "library_config"}; empty for the blind model.
+        connector: a ConnectorSettings.
+        language_model: the causal language model's own config.
+    """
+
+    model_type = "multi_encoder_vlm"
+
+    def __init__(
+        self,
+        encoders: list[dict[str, Any]] | None = None,
+        connector: dict[str, Any] | None = None,
+        language_model: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.encoders = encoders or []
+        self.connector = connector or {}
+        self.language_model = language_model or {}
+        super().__init__(**kwargs)
+
+
+class MultiEncoderVLM(PreTrainedModel):
+    """Encoders -> common grid -> connector -> visual tokens -> causal language model.
+
+    No encoder is special: the model is the same function of the set whichever order the pool has. Reading a picture is
+    `project(projector_inputs(features(pictures)))`; masks and cached features come in between.
+
+    Attributes:
+        encoders: ModuleDict name -> Encoder, in pool order; empty for the blind model.
+        connector: None for the blind model.
+        language_model: a transformers causal language model.
+    """
+
+    config_class = MultiEncoderConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(
+        self,
+        config: MultiEncoderConfig,
+        encoders: Mapping[str, Encoder] | None = None,
+        language_model: PreTrainedModel | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Build from the config; parts that are already loaded may be given."""
+        super().__init__(config)
+        if encoders is None:
+            rows = (
+                (r["name"], EncoderSpec.model_validate(r["spec"]), r["library_config"])
+                for r in config.encoders
+            )
+            encoders = {name: build_encoder(name, spec, library) for name, spec, library in rows}
+        if language_model is None:
+            language_model = AutoModelForCausalLM.from_config(_language_config(config), dtype=torch.float32)
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.language_model = language_model
+        settings = ConnectorSettings.model_validate(config.connector)
+        self.grid = settings.grid
+        self.hidden = int(language_model.config.get_text_config().hidden_size)
+        widths = {name: encoder.width for name, encoder in encoders.items()}
+        self.connector = Connector(widths, settings, self.hidden, seed) if widths else None
+        self.post_init()
+        self.eval()
+
+    def init_weights(self) -> None:
+        """Nothing is initialised here: the parts bring their weights; only tied weights are tied."""
+        self.tie_weights(recompute_mapping=False)
+
+    @classmethod
+    def from_sources(
+        cls, encoders: Mapping[str, Path], language_model: Path, connector: ConnectorSettings, seed: int
+    ) -> Self:
+        """A new model from pretrained folders, its connector fresh.
+
+        Args:
+            encoders: name -> staged folder, in pool order; empty for the blind model.
+            language_model: a `save_pretrained` folder of a causal language model.
+            connector: its settings.
+            seed: of the connector's initial weights.
+        """
+        loaded = {name: load_encoder(folder) for name, folder in encoders.items()}
+        for name, encoder in loaded.items():
+            encoder.name = name
+        language = load_language_model(language_model)
+        config = MultiEncoderConfig(
+            encoders=[
+                {
+                    "name": name,
+                    "spec": encoder.spec.model_dump(mode="json"),
+                    "library_config": encoder.library_config,
+                }
+                for name, encoder in loaded.items()
+            ],
+            connector=connector.model_dump(mode="json"),
+            language_model=_plain(language.config),
+        )
+        return cls(config, loaded, language, seed)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **_: Any) -> Self:  # type: ignore[override]
+        """The model of a `save_pretrained` folder, fp32, in evaluation mode. No source folder is read.
+
+        Stricter than the library's own: every weight must be in the file, in its shape, and nothing else.
+
+        Raises:
+            StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
+        """
+        folder = Path(folder)
+        row = read_json(folder / "config.json")
+        if row.get("model_type") != cls.config_class.model_type:
+            raise StudyError(
+                f"{folder / 'config.json'}: model_type is {row.get('model_type')!r}, not a multi-encoder VLM"
+            )
+        weights = read_weights(folder)
+        with no_init_weights():
+            model = cls(MultiEncoderConfig.from_dict(row))
+        load_strictly(model, weights, folder)
+        return model
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """config.json and model.safetensors with all weights, under the names they have here."""
+        super().save_pretrained(save_directory, save_original_format=False, **kwargs)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Encoder -> channels of its features, in pool order."""
+        return {name: encoder.width for name, encoder in self._encoders()}
+
+    @property
+    def tokens_per_picture(self) -> int:
+        """Visual tokens of one picture: grid * grid, 0 for the blind model."""
+        return self.grid**2 if len(self.encoders) else 0
+
+    def features(self, pictures: Tensor) -> dict[str, Tensor]:
+        """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's grid.
+
+        This is the matrix whose effective rank is measured. Encoders without gradients run without a graph.
+        """
+        return {
+            name: resample_grid(encoder(encoder.preprocess(pictures)), self.grid)
+            for name, encoder in self._encoders()
+        }
+
+    def project(self, inputs: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
+        """Projector inputs (B, G, G, D) of every encoder -> visual tokens (B, G*G, H).
+
+        The blind model has no inputs: it gives (pictures, 0, H), and `pictures` must be given.
+        """
+        if self.connector is not None:
+            tokens: Tensor = self.connector(inputs)
+            return tokens
+        if pictures is None:
+            raise StudyError(
+                "blind model: the number of pictures must be given, there are no features to count"
+            )
+        return next(self.language_model.parameters()).new_zeros(pictures, 0, self.hidden)
+
+    def visual_tokens(self, features: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
+        """Features (B, G, G, D) of every encoder -> visual tokens (B, G*G, H); see `project`."""
+        return self.project(projector_inputs(features), pictures)
+
+    def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
+        """The language model on embeddings (B, T, H) in which visual tokens already stand; `kwargs` go to it."""
+        return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
+
+    def _encoders(self) -> list[tuple[str, Any]]:
+        return list(self.encoders.items())
+
+
+def load_vlm(folder: Path) -> MultiEncoderVLM:
+    """The trained model of `models/<subset>/seed<seed>/tune`; errors as `MultiEncoderVLM.from_pretrained`."""
+    return MultiEncoderVLM.from_pretrained(folder)
+
+
+def load_language_model(folder: Path) -> PreTrainedModel:
+    """A causal language model, fp32, with every weight in the file. Raises StudyError otherwise."""
+    row = read_json(folder / "config.json")
+    if not list(folder.glob("model*.safetensors")):
+        raise StudyError(f"{folder}: no model.safetensors; weights are read from safetensors files only")
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
+        )
+    except SafetensorError as error:
+        raise StudyError(
+            f"{folder}: truncated or damaged safetensors file ({error}); fetch it again"
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(
+            f"{folder}: no language model ({row.get('model_type')!r}) to load: {reason}"
+        ) from None
+    check_names(report["missing_keys"], report["unexpected_keys"], folder)
+    language_model: PreTrainedModel = model.eval()
+    return language_model
+
+
+def _language_config(config: MultiEncoderConfig) -> PreTrainedConfig:
+    row = dict(config.language_model)
+    built: PreTrainedConfig = AutoConfig.for_model(row.pop("model_type"), **row)
+    return built
+
+
+def _plain(config: PreTrainedConfig) -> dict[str, Any]:
+    row: dict[str, Any] = config.to_dict()
+    for key in ("_name_or_path", "architectures", "transformers_version", "dtype"):
+        row.pop(key, None)
+    return row

@@ -1,0 +1,163 @@
+"""Tiny random encoders, written in each library's own format, for the tests of every room.
+
+`write_pool(folder)` gives five staged folders: what a study's `encoders/` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+import transformers
+
+from encoder_roles.encoders.loading import SPEC_FILE, load_source
+from encoder_roles.provenance import write_json
+from encoder_roles.study import EncoderSpec
+
+
+def write_clip(folder: Path, seed: int = 0, whole: bool = False) -> EncoderSpec:
+    """CLIP's vision network, or the whole CLIP model; 48 px, patches of 12."""
+    torch.manual_seed(seed)
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=12,
+    )
+    if whole:
+        text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        text |= {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+        config = transformers.CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=8)
+        transformers.CLIPModel(config).save_pretrained(folder)
+    else:
+        transformers.CLIPVisionModel(vision).save_pretrained(folder)
+    return _spec("transformers", folder, 48)
+
+
+def write_siglip(folder: Path, seed: int = 0) -> EncoderSpec:
+    """SigLIP's vision network with its pooling head; 48 px, patches of 16."""
+    torch.manual_seed(seed)
+    config = transformers.SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=16,
+    )
+    transformers.SiglipVisionModel(config).save_pretrained(folder)
+    return _spec("transformers", folder, 48)
+
+
+def write_dinov2(folder: Path, seed: int = 0) -> EncoderSpec:
+    """DINOv2; 64 px, patches of 16."""
+    torch.manual_seed(seed)
+    config = transformers.Dinov2Config(
+        hidden_size=24, mlp_ratio=2, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16
+    )
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    return _spec("transformers", folder, 64)
+
+
+def write_sam(folder: Path, seed: int = 0) -> EncoderSpec:
+    """SAM's vision network; 48 px, patches of 12."""
+    torch.manual_seed(seed)
+    config = transformers.SamVisionConfig(
+        hidden_size=16,
+        output_channels=20,
+        mlp_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=12,
+        use_rel_pos=False,
+        window_size=0,
+        global_attn_indexes=[0, 1],
+    )
+    transformers.SamVisionModel(config).save_pretrained(folder)
+    return _spec("transformers", folder, 48)
+
+
+def write_convnext(folder: Path, seed: int = 0) -> EncoderSpec:
+    """An open_clip model whose vision tower is a timm ConvNeXt; 64 px."""
+    import open_clip
+
+    torch.manual_seed(seed)
+    model_cfg = {
+        "embed_dim": 8,
+        "custom_text": True,
+        "vision_cfg": {
+            "timm_model_name": "test_convnext2",
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 64,
+        },
+        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
+    }
+    model = open_clip.CustomTextCLIP(
+        **{key: value for key, value in model_cfg.items() if key != "custom_text"},  # type: ignore[arg-type]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    write_json(folder / "open_clip_config.json", {"model_cfg": model_cfg, "preprocess_cfg": {"size": 64}})
+    return _spec("open_clip", folder, 64)
+
+
+def write_timm(
+    folder: Path, seed: int = 0, architecture: str = "test_vit3", pixels: int = 160
+) -> EncoderSpec:
+    """A timm network in timm's own format."""
+    import timm
+
+    torch.manual_seed(seed)
+    network = timm.create_model(architecture, num_classes=5)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    config = {"architecture": architecture, "num_classes": 5, "pretrained_cfg": {}}
+    write_json(folder / "config.json", config)
+    return _spec("timm", folder, pixels)
+
+
+WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
+    "clip": write_clip,
+    "siglip": write_siglip,
+    "dinov2": write_dinov2,
+    "convnext": write_convnext,
+    "sam": write_sam,
+}
+
+
+def stage(folder: Path, spec: EncoderSpec) -> Path:
+    """Write the folder's encoder.json, as `stage_encoder` does."""
+    width = load_source(folder.name, spec, folder).width
+    write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | {"width": width})
+    return folder
+
+
+def write_pool(folder: Path, names: tuple[str, ...] = tuple(WRITERS)) -> dict[str, Path]:
+    """Staged folders of tiny encoders, each with its own seed, in the order of `names`."""
+    staged = {}
+    for name in names:
+        spec = WRITERS[name](folder / name, list(WRITERS).index(name))
+        staged[name] = stage(folder / name, spec)
+    return staged
+
+
+def pictures(count: int = 3, seed: int = 0, size: int = 96) -> torch.Tensor:
+    """Random uint8 pictures (count, 3, size, size)."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="nearest")
+
+
+def _spec(library: str, folder: Path, pixels: int) -> EncoderSpec:
+    half = (0.5, 0.5, 0.5)
+    return EncoderSpec.model_validate(
+        {"library": library, "source": str(folder), "pixels": pixels, "mean": half, "std": half}
+    )
