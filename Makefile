@@ -1,0 +1,46 @@
+# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock.
+# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= all
+STUDY ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+snakemake = snakemake --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
+
+.PHONY: help paper report test check format sources relock environment dry-run
+.DEFAULT_GOAL := help
+
+help:           ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
+
+paper: environment   ## the whole study, then its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small one)
+	@$(snakemake) paper
+	@$(snakemake) --quiet all --report "$$(encoder-roles locate-results --configs config.yaml $(STUDY) --what report)" paper
+	@encoder-roles locate-results --configs config.yaml $(STUDY)
+
+dry-run: environment ## what `make paper` would do
+	@$(snakemake) --dry-run --quiet rules -- paper
+
+test: environment check ## the whole test suite
+	@python -m pytest
+
+check: environment   ## formatting, lint and types
+	@ruff check . && ruff format --check . && mypy
+	@snakefmt --check Snakefile workflow/rules && snakemake --lint
+
+format: environment  ## format all code
+	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
+
+sources: environment ## pretrain the laptop study's encoders and language model again, into sources/laptop
+	@$(snakemake) --config sources=train gates=report -- pretrained_sources
+	@cp -R results/laptop/pretrained/. sources/laptop/
+
+relock: environment  ## compile envs/laptop.in to envs/laptop.lock
+	@uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		$$(python -m pip config get global.find-links 2> /dev/null | sed 's/^/--find-links /') \
+		envs/laptop.in --output-file envs/laptop.lock
+
+environment:
+	@$(PYTHON) envs/install.py .venv
