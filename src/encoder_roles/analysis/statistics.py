@@ -179,3 +179,57 @@ def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.Da
     table["n"] = np.tile(levels["n"].to_numpy(), many)
     table["unparsable_share"] = (board.unparsable @ weights.T).ravel()
     return table
+
+
+def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
+    """The mean over seeds of every model, its resamples widened by the noise of training seeds.
+
+    Seeds are too few to be resampled one by one (three seeds have ten distinct resamples), so their noise
+    is a Gaussian with a covariance between benchmarks that is pooled over the models of an operator. With
+    one seed and no `seed_deviation` nothing is added: the interval then holds for the trained checkpoints,
+    not for the recipe.
+    """
+    unit, units = number(board.models, ["subset", "mask", "operator"])
+    members = [np.flatnonzero(unit == u) for u in range(len(units))]
+    units["seeds"] = [m.size for m in members]
+    point = np.stack([board.point[m].mean(0) for m in members])
+    draws = np.stack([board.draws[:, m].mean(1) for m in members], axis=1)
+    for operator in units["operator"].unique():
+        places = np.flatnonzero(units["operator"] == operator)
+        covariance = seed_covariance(board, [members[p] for p in places], settings.seed_deviation)
+        if covariance is None or not len(draws):
+            continue
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.clip(values, 0, None))
+        noise = generator(settings.seed, "seeds", operator).standard_normal(
+            (len(draws), places.size, len(values))
+        )
+        draws[:, places] += noise @ root.T / np.sqrt(units["seeds"].to_numpy()[places, None])
+    unparsable = np.stack([board.unparsable[m].mean(0) for m in members])
+    return Board(units, board.benchmarks, (), unparsable, point, draws)
+
+
+def seed_covariance(board: Board, members: list[npt.NDArray[np.int64]], stated: float | None) -> Array | None:
+    """Covariance (benchmarks, benchmarks) of one trained seed's scores around its model's mean, in points
+    squared.
+
+    Pooled over the models whose rows are `members`. What the same questions answered differently by chance
+    would give is subtracted, because the bootstrap over clusters already holds it. `stated` replaces the
+    estimate: that standard deviation in every benchmark, fully correlated, so that it is also the one of
+    every average. None with one seed and nothing stated.
+    """
+    size = len(board.benchmarks)
+    if stated is not None:
+        return np.full((size, size), stated**2)
+    freedom, between, chance = 0, np.zeros((size, size)), np.zeros(size)
+    for rows in members:
+        if rows.size < 2:
+            continue
+        residual = board.point[rows] - board.point[rows].mean(0)
+        between += residual.T @ residual
+        freedom += rows.size - 1
+        for b, cluster in enumerate(board.clusters):
+            sums, weights = cluster.sums[:, rows], cluster.weights[:, rows]
+            deviation = sums - sums.mean(1, keepdims=True) - residual[:, b] * weights
+            chance[b] += (deviation**2).sum() / weights[:, 0].sum() ** 2
+    return (between - np.diag(chance)) / freedom if freedom else None

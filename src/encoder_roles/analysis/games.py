@@ -1,0 +1,74 @@
+"""Cooperative-game measures of the lattice through shapiq: games.csv.
+
+Every index is linear in the 2^n values, so shapiq is asked once for the index of each unit game (1 for one
+subset, 0 for all others); the matrix of the answers is then applied to the estimate and to all resamples.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.statistics import Array
+
+# name in games.csv -> (shapiq's name, orders of the coalitions kept; None for all)
+INDICES: dict[str, tuple[Literal["SV", "BV", "SII", "Moebius"], int | None]] = {
+    "shapley": ("SV", 1),
+    "banzhaf": ("BV", 1),
+    "shapley_interaction": ("SII", 2),  # Grabisch and Roubens 1999, pairs
+    "moebius": ("Moebius", None),  # Harsanyi dividends, the empty coalition's v(blind) included
+}
+
+
+@cache
+def index_map(index: str, n: int) -> tuple[tuple[int, ...], Array]:
+    """The linear map of an index: (coalitions as subset indices, matrix (coalitions, 2^n))."""
+    from shapiq.game_theory.exact import ExactComputer  # 3 seconds to import, and only games need it
+
+    name, order = INDICES[index]
+    coalitions = [c for c in range(2**n) if order is None or c.bit_count() == order]
+    matrix = np.zeros((len(coalitions), 2**n))
+    for unit in range(2**n):
+        values = ExactComputer(partial(_unit_game, unit), n)(name, n if order is None else order)
+        for row, coalition in enumerate(coalitions):
+            place = values.interaction_lookup.get(tuple(i for i in range(n) if coalition >> i & 1))
+            matrix[row, unit] = 0.0 if place is None else values.values[place]
+    return tuple(coalitions), matrix
+
+
+def _unit_game(unit: int, coalitions: Any) -> Array:
+    """Worth of coalitions (rows of a membership matrix) in the game where only the coalition `unit` has
+    worth 1."""
+    rows = np.asarray(coalitions)
+    worth: Array = (rows @ (1 << np.arange(rows.shape[1])) == unit).astype(float)
+    return worth
+
+
+def shapley(values: Array) -> Array:
+    """Shapley value of every encoder, in pool order: values (..., 2^n) -> (..., n)."""
+    return values @ index_map("shapley", values.shape[-1].bit_length() - 1)[1].T
+
+
+def game_table(lattices: Lattices) -> pd.DataFrame:
+    """games.csv: every index of every lattice, overall and by group; lattices with a missing subset have no
+    rows."""
+    levels = lattices.levels[lattices.levels["level"] != "benchmark"]
+    columns = ["level", "group", "operator", "index", "coalition", "value", "low", "high"]
+    tables = []
+    for lattice in lattices.all:
+        if lattice.missing():
+            continue
+        for index in INDICES:
+            coalitions, matrix = index_map(index, len(lattices.pool))
+            value = lattice.point[levels.index] @ matrix.T
+            low, high = lattices.interval(lattice.draws[:, levels.index] @ matrix.T)
+            table = levels.loc[levels.index.repeat(len(coalitions))].reset_index(drop=True)
+            table["operator"], table["index"] = lattice.operator, index
+            table["coalition"] = np.tile([subset_name(c, lattices.pool) for c in coalitions], len(levels))
+            table["value"], table["low"], table["high"] = value.ravel(), low.ravel(), high.ravel()
+            tables.append(table[columns])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

@@ -1,0 +1,133 @@
+"""The lattice of subsets as an array: 2^n values, index = bits of the pool, with resamples beside the
+estimate.
+
+Every measure of the analysis is a function of such an array along its last axis, so that one function
+serves the estimate and its resamples alike. A value that was not measured is NaN and stays NaN in all that
+depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.statistics import Array, Board, build_board, interval, join_seeds, level_table
+from encoder_roles.study import (
+    BLIND,
+    NO_MASK,
+    NONE_KEPT,
+    RoleStage,
+    StudyError,
+    name_subset,
+    parse_subset,
+)
+
+RETRAINED = "retrained"  # the operator of measures that come from models trained on their subset
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The scores of all subsets (retrained) or of all masks of the full checkpoint (one operator).
+
+    `point` is (levels, 2^n) and `draws` (resamples, levels, 2^n), both 0-100, NaN where a subset was not
+    measured.
+    """
+
+    pool: tuple[str, ...]
+    operator: str
+    point: Array
+    draws: Array
+
+    @property
+    def full(self) -> int:
+        """Index of the full pool."""
+        return len(self.point[0]) - 1
+
+    def missing(self) -> list[str]:
+        """Names of the subsets (kept encoders) without a score."""
+        return [subset_name(int(i), self.pool) for i in np.flatnonzero(np.isnan(self.point[0]))]
+
+
+@dataclass(frozen=True)
+class Lattices:
+    """A study's lattices. `levels` has a row per level of a score: overall, groups, benchmarks."""
+
+    pool: tuple[str, ...]
+    levels: pd.DataFrame
+    confidence: float
+    seeds: int
+    retrained: Lattice
+    masked: tuple[Lattice, ...]
+
+    @property
+    def all(self) -> tuple[Lattice, ...]:
+        return (self.retrained, *self.masked)
+
+    def interval(self, draws: Array) -> tuple[Array, Array]:
+        """Percentile interval of resamples along their first axis, at the study's level."""
+        return interval(draws, self.confidence)
+
+
+def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
+    """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
+    pool = settings.pool
+    if len(pool) < 2:
+        raise StudyError(f"settings: pool {list(pool)}: encoder roles need a pool of at least two encoders")
+    board = join_seeds(build_board(scores, settings.statistics), settings.statistics)
+    levels, weights = level_table(board.benchmarks, settings.statistics.overall)
+    point, draws = board.point @ weights.T, board.draws @ weights.T
+    operators = [o for o in ("zero", "mean", "shuffle", "noise") if o in set(board.models["operator"])]
+    build = [_build_lattice(o, pool, board, point, draws) for o in (NO_MASK, *operators)]
+    full = name_subset(pool, pool)
+    unit = board.models
+    seeds = unit.loc[(unit["subset"] == full) & (unit["operator"] == NO_MASK), "seeds"]
+    return Lattices(pool, levels, settings.statistics.level, int(seeds.iloc[0]), build[0], tuple(build[1:]))
+
+
+def _build_lattice(operator: str, pool: tuple[str, ...], board: Board, point: Array, draws: Array) -> Lattice:
+    """Sort models into their places; the full pool is the same unmasked model in every lattice."""
+    full, size = name_subset(pool, pool), 2 ** len(pool)
+    values = np.full((point.shape[1], size), np.nan)
+    resamples = np.full((len(draws), point.shape[1], size), np.nan)
+    for row, (subset, mask, found) in enumerate(
+        board.models[["subset", "mask", "operator"]].itertuples(index=False, name=None)
+    ):
+        of_lattice = found == operator if operator == NO_MASK else found == operator and subset == full
+        if not of_lattice and not (subset == full and found == NO_MASK):
+            continue
+        place = subset_index(BLIND if mask == NONE_KEPT else mask, pool)
+        values[:, place], resamples[:, :, place] = point[row], draws[:, row]
+    return Lattice(pool, RETRAINED if operator == NO_MASK else operator, values, resamples)
+
+
+def subset_index(name: str, pool: tuple[str, ...]) -> int:
+    """Index of a subset: bit i is encoder i of the pool; 0 is `blind`."""
+    return sum(1 << pool.index(e) for e in parse_subset(name, pool))
+
+
+def subset_name(index: int, pool: tuple[str, ...]) -> str:
+    """Name of a subset's index, in pool order; `blind` for 0."""
+    return name_subset(frozenset(members(index, pool)), pool)
+
+
+def members(index: int, pool: tuple[str, ...]) -> tuple[str, ...]:
+    """The encoders of a subset's index, in pool order."""
+    return tuple(e for i, e in enumerate(pool) if index >> i & 1)
+
+
+def of_size(size: int, n: int) -> list[int]:
+    """The indices of all subsets with `size` of n encoders, in ascending order."""
+    return [i for i in range(2**n) if i.bit_count() == size]
+
+
+def singles(n: int) -> list[int]:
+    """The indices of the n subsets of one encoder, in pool order."""
+    return [1 << i for i in range(n)]
+
+
+def all_present(values: Array, indices: Iterable[int]) -> bool:
+    """Whether all of these subsets were measured (first level of a (levels, 2^n) array)."""
+    return not np.isnan(values[0, list(indices)]).any()

@@ -1,0 +1,83 @@
+"""Capacity, Necessity and what follows from them: roles.csv. Definitions: docs/contracts.md and the study's
+text.
+
+All functions take values (..., 2^n) of a lattice and return (..., n), one number per encoder in pool order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.lattice import RETRAINED, Lattice, Lattices, singles
+from encoder_roles.analysis.statistics import Array
+
+WHOLE_POOL = "all"  # the encoder column of a measure of the pool rather than of one encoder
+
+
+def capacity(values: Array) -> Array:
+    """C(e) = v({e}): what the encoder gives alone, in points."""
+    return values[..., singles(_encoders(values))]
+
+
+def necessity(values: Array) -> Array:
+    """N(e) = v(P) - v(P without e): what is lost without it, in points."""
+    full = values.shape[-1] - 1
+    return values[..., [full]] - values[..., [full ^ bit for bit in singles(_encoders(values))]]
+
+
+def relative_necessity(values: Array) -> Array:
+    """N(e) / v(P). On masks this is the conditional utilisation rate u(e) of arXiv 2507.03262 (CUR)."""
+    ratio: Array = necessity(values) / values[..., [-1]]
+    return ratio
+
+
+def redundancy(values: Array) -> Array:
+    """R(e) = C(e) - v(blind) - N(e), in points: positive where others stand in for e, negative for
+    synergy."""
+    return capacity(values) - values[..., [0]] - necessity(values)
+
+
+def information_gap(values: Array) -> Array:
+    """IG = max u(e) - min u(e) (arXiv 2507.03262), of the whole pool: (..., 1)."""
+    u = relative_necessity(values)
+    gap: Array = u.max(-1, keepdims=True) - u.min(-1, keepdims=True)
+    return gap
+
+
+Measure = Callable[[Array], Array]
+
+
+def measures_of(lattice: Lattice) -> dict[str, Measure]:
+    """The measures roles.csv gives for a lattice, by name."""
+    relative = "necessity_relative" if lattice.operator == RETRAINED else "cur"
+    return {
+        "capacity": capacity,
+        "necessity": necessity,
+        relative: relative_necessity,
+        "redundancy": redundancy,
+        "information_gap": information_gap,
+    }
+
+
+def role_table(lattices: Lattices) -> pd.DataFrame:
+    """roles.csv: every measure of every encoder, lattice and level; rows that lack a subset are left out."""
+    tables = []
+    for lattice in lattices.all:
+        for name, measure in measures_of(lattice).items():
+            value, (low, high) = measure(lattice.point), lattices.interval(measure(lattice.draws))
+            encoders = [WHOLE_POOL] if name == "information_gap" else list(lattices.pool)
+            table = lattices.levels.loc[lattices.levels.index.repeat(len(encoders))].reset_index(drop=True)
+            table["encoder"] = np.tile(encoders, len(lattices.levels))
+            table["operator"], table["measure"] = lattice.operator, name
+            table["value"], table["low"], table["high"] = value.ravel(), low.ravel(), high.ravel()
+            tables.append(table)
+    columns = ["level", "group", "benchmark", "encoder", "operator", "measure", "value", "low", "high", "n"]
+    return pd.concat(tables, ignore_index=True).dropna(subset="value")[columns].reset_index(drop=True)
+
+
+def _encoders(values: Array) -> int:
+    """n, from the 2^n values of the last axis."""
+    return int(values.shape[-1]).bit_length() - 1
