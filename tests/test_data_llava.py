@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from encoder_roles.data.llava import read_pictures, read_records
-from encoder_roles.data.pictures import read_batch, read_picture
+from encoder_roles.data.pictures import read_by_size, read_picture
 from encoder_roles.study import StudyError
 
 
@@ -94,8 +94,14 @@ def test_missing_damaged_and_cut_off_pictures_are_named(tmp_path):
             read_picture(tmp_path / name)
 
 
-def test_pictures_of_two_sizes_do_not_make_a_batch(tmp_path):
-    for name, side in (("a.png", 8), ("b.png", 9)):
-        Image.new("RGB", (side, side)).save(tmp_path / name)
-    with pytest.raises(StudyError, match=r"b\.png.*8x8 and 9x9"):
-        read_batch([tmp_path / "a.png", tmp_path / "b.png"])
+def test_pictures_of_several_sizes_are_batched_by_size_and_keep_their_places(tmp_path):
+    paths = []
+    for number, side in enumerate((8, 9, 8)):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (side, 8), (number, 0, 0)).save(paths[-1])
+    groups = dict((tuple(places), pixels) for places, pixels in read_by_size(paths))
+    assert {places: tuple(pixels.shape) for places, pixels in groups.items()} == {
+        (0, 2): (2, 3, 8, 8),
+        (1,): (1, 3, 8, 9),
+    }
+    assert groups[0, 2][:, 0, 0, 0].tolist() == [0, 2]

@@ -12,7 +12,13 @@ import sys
 from collections.abc import Sequence
 
 # command -> module:function, in the order of the DAG
-COMMANDS = {}
+COMMANDS: dict[str, str] = {
+    "train-align": "encoder_roles.training.align:train_align",
+    "train-tune": "encoder_roles.training.tune:train_tune",
+    "collect-costs": "encoder_roles.training.costs:collect_costs",
+    "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
+    "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -72,6 +72,7 @@ class WorldSettings(Settings):
 class AlignSettings(Settings):
     steps: Positive
     batch_pictures: Positive
+    questions_per_picture: Positive
     learning_rate: Rate
     warmup_fraction: Fraction
     weight_decay: float = Field(ge=0)

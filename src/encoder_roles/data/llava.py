@@ -1,4 +1,4 @@
-"""Training data as LLaVA-format JSONL: one record per question or caption, records of a picture consecutive."""
+"""Training data as LLaVA-format JSONL: a record per question or caption, records of a picture consecutive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Record:
 
 @dataclass(frozen=True)
 class PictureRecords:
-    """All records of one picture, in file order. ``image`` is relative to the file's folder; None is text only."""
+    """All records of one picture, in file order. ``image`` is relative to the file's folder; None: text only."""
 
     image: str | None
     records: tuple[Record, ...]
@@ -99,8 +99,8 @@ def read_records(path: Path) -> Iterator[Record]:
 def read_pictures(path: Path) -> Iterator[PictureRecords]:
     """The records of each picture together, in order of first appearance; a text-only record stands alone.
 
-    Raises StudyError if a picture's records are not consecutive, because a reader that goes on lazily would then
-    take them for two pictures.
+    Raises StudyError if a picture's records are not consecutive, because a reader that goes on lazily would
+    then take them for two pictures.
     """
     seen: set[str] = set()
     group: list[Record] = []

@@ -1,8 +1,8 @@
 """Several questions of a picture behind one visual prefix, several pictures in a row.
 
-A picture's prefix (template text and visual tokens) is computed once and its questions follow one after another. Each
-question sees the prefix and itself, causally, and its positions go on where the prefix ends: its loss is that of the
-question asked alone (a test holds it to 1e-5). Short pictures share a row, so that little is padded.
+A picture's prefix (template text and visual tokens) is computed once and its questions follow one after another.
+Each question sees the prefix and itself, causally, and its positions go on where the prefix ends: its loss is that
+of the question asked alone (a test holds it to 1e-5). Short pictures share a row, so that little is padded.
 
     row of two pictures, T tokens:   [prefix A][question A1][question A2][prefix B][question B1][padding]
     positions:                        0 .. p-1  p ..          p ..        0 .. q-1  q ..
@@ -49,7 +49,7 @@ class PackedBatch:
     tokens: int  # tokens that are not padding
 
     def losses(self, logits: Tensor) -> Tensor:
-        """Cross-entropy of each learnt token (learnt,), given logits (learnt, vocabulary) at ``predicting``."""
+        """Cross-entropy of each learnt token (learnt,), from logits (learnt, vocabulary) at ``predicting``."""
         return torch.nn.functional.cross_entropy(logits.float(), self.learnt, reduction="none")
 
 
@@ -87,8 +87,9 @@ class _Rows:
     def add(
         self, row: int, start: int, number: int, sample: Sample, visual_tokens: int, question: int
     ) -> int:
-        """Write one sample at ``start``; returns where the next one starts. ``question`` numbers its first one."""
-        at, places = start, []
+        """Write one sample at ``start``; returns where it ends. ``question`` numbers its first question."""
+        at = start
+        places: list[np.ndarray] = []
         for piece in sample.questions[0].prefix:
             self.ids[row, at : at + len(piece)] = piece
             at += len(piece)
@@ -132,14 +133,14 @@ def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
         raise StudyError("a prompt must start with a token that is not learnt")
     predicting = [rows.predicting[question] for question in range(len(rows.predicting))]
     visual = [place for number in range(len(samples)) for place in rows.visual[number]]
-    at = np.concatenate(predicting)
+    tokens = np.concatenate(predicting)
     return PackedBatch(
         ids=torch.from_numpy(rows.ids),
         positions=torch.from_numpy(rows.positions),
         mask=rows.mask(),
         visual=torch.from_numpy(np.concatenate(visual) if visual else np.zeros(0, dtype=np.int64)),
-        predicting=torch.from_numpy(at),
-        learnt=torch.from_numpy(rows.ids.reshape(-1)[at + 1]),
+        predicting=torch.from_numpy(tokens),
+        learnt=torch.from_numpy(rows.ids.reshape(-1)[tokens + 1]),
         question=torch.from_numpy(np.repeat(np.arange(len(predicting)), [len(p) for p in predicting])),
         pictures=tuple(picture for sample in samples for picture in sample.pictures),
         tokens=sum(lengths),

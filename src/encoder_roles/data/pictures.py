@@ -1,8 +1,8 @@
-"""Pictures as uint8 tensors. Resizing and normalising are each encoder's own business (encoders.Encoder.preprocess)."""
+"""Pictures as uint8 tensors. Resizing and normalising are each encoder's own business (Encoder.preprocess)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from encoder_roles.study import StudyError
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """One picture as uint8 (3, height, width), RGB. Raises StudyError naming a missing, damaged or cut-off file."""
+    """One picture as uint8 (3, height, width), RGB. Raises StudyError naming a missing or damaged file."""
     try:
         with Image.open(path) as picture:
             pixels = np.array(picture.convert("RGB"))
@@ -24,13 +24,11 @@ def read_picture(path: Path) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def read_batch(paths: Sequence[Path]) -> torch.Tensor:
-    """Pictures of one size as uint8 (B, 3, height, width). Raises StudyError if one has another size."""
+def read_by_size(paths: Sequence[Path]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Pictures of each size together: their places in ``paths`` and their pixels, uint8 (B, 3, height, width)."""
+    places: dict[torch.Size, list[int]] = {}
     pictures = [read_picture(path) for path in paths]
-    for path, picture in zip(paths, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            sizes = " and ".join("x".join(map(str, p.shape[1:])) for p in (pictures[0], picture))
-            raise StudyError(
-                f"{path}: pictures of one batch must have one size, here {sizes} (height x width)"
-            )
-    return torch.stack(pictures)
+    for place, picture in enumerate(pictures):
+        places.setdefault(picture.shape, []).append(place)
+    for group in places.values():
+        yield group, torch.stack([pictures[place] for place in group])

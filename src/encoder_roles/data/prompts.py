@@ -1,8 +1,8 @@
 """From a question to token ids: the one function that training and evaluation render prompts with.
 
 The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same path.
-Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the rendered text is
-cut at the markers and each piece is tokenised by itself, so that a picture's prefix does not depend on the question.
+Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the rendered text
+is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend on the question.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real t
 class Prompt:
     """One question as token ids.
 
-    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the ids after
-    the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
+    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the ids
+    after the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
     """
 
     prefix: tuple[tuple[int, ...], ...]
@@ -40,7 +40,7 @@ class Prompt:
 
 
 class PromptRenderer:
-    """Renders prompts with one tokenizer. The chat template runs once per number of pictures, not once per question."""
+    """Renders prompts with one tokenizer; the chat template runs once for each number of pictures."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.chat_template:
@@ -53,7 +53,7 @@ class PromptRenderer:
         self._ids: dict[str, tuple[int, ...]] = {}
 
     def _frame(self, images: int) -> tuple[list[str], str, str]:
-        """The template's text around a conversation: before each picture, after the question, after the answer."""
+        """The template's text before each picture, after the question and after the answer."""
         user = {"role": "user", "content": f"{IMAGE_MARKER}\n" * images + _QUESTION}
         conversation = [user, {"role": "assistant", "content": _ANSWER}]
         render: Callable[..., Any] = self.tokenizer.apply_chat_template
@@ -61,16 +61,16 @@ class PromptRenderer:
         answered = str(render(conversation, tokenize=False))
         if not answered.startswith(asked) or asked.count(_QUESTION) != 1 or answered.count(_ANSWER) != 1:
             raise StudyError(
-                f"{self.tokenizer.name_or_path}: the chat template does not write question, generation prompt and "
-                "answer once each and in this order"
+                f"{self.tokenizer.name_or_path}: the chat template does not write question, generation prompt "
+                "and answer once each and in this order"
             )
         before, after_question = asked.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
         before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
         if len(pieces) != images + 1 or before_answer.strip() or self.eos not in after_answer:
             raise StudyError(
-                f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer right "
-                f"after the generation prompt and end the answer with {self.eos!r}"
+                f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer "
+                f"right after the generation prompt and end the answer with {self.eos!r}"
             )
         # A newline a template writes after the end token is never generated, so it is never learnt.
         return pieces, after_question, after_answer.split(self.eos)[0] + self.eos
@@ -83,10 +83,11 @@ class PromptRenderer:
         return found
 
     def render(self, question: str, answer: str | None = None, images: int = 1) -> Prompt:
-        """A question behind ``images`` pictures, with its answer (training) or up to where it starts (evaluation).
+        """A question behind ``images`` pictures, with its answer (training) or up to its start (evaluation).
 
-        Image markers inside the question are dropped: pictures stand before the text, in order. Raises StudyError if
-        there is an answer and no token of it can be learnt, or the tokenizer does not know one of its words.
+        Image markers inside the question are dropped: pictures stand before the text, in order. Raises
+        StudyError if there is an answer and no token of it can be learnt, or the tokenizer does not know one of
+        its words.
         """
         if images not in self._frames:
             self._frames[images] = self._frame(images)

@@ -1,7 +1,7 @@
 """Which pictures and which of their questions each step sees: a function of the seed, and of nothing else.
 
-Every subset of a seed is trained on the same questions of the same pictures in the same order, so that models differ
-in their encoders only.
+Every subset of a seed is trained on the same questions of the same pictures in the same order, so that models
+differ in their encoders only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class PicturePrompts:
 def render_picture(path: Path, renderer: PromptRenderer, picture: PictureRecords) -> PicturePrompts:
     """Token ids of all records of a picture. Raises StudyError with file and line if one cannot be learnt."""
     images = 0 if picture.image is None else 1
-    captions, questions = [], []
+    captions: list[Prompt] = []
+    questions: list[Prompt] = []
     for record in picture.records:
         try:
             prompt = renderer.render(record.question, record.answer, images)
@@ -48,8 +49,8 @@ def render_picture(path: Path, renderer: PromptRenderer, picture: PictureRecords
 class Batches:
     """The batches of a run, by step.
 
-    Epochs are permutations of the pictures, joined into one stream that is cut into batches of ``batch_pictures``;
-    the last batch may be smaller. Of each picture up to ``questions`` questions and one caption are drawn.
+    Epochs are permutations of the pictures, joined into one stream that is cut into batches of
+    ``batch_pictures``; the last batch may be smaller. Of each picture up to ``questions`` questions and one caption are drawn.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Batches:
     ) -> None:
         self.pictures, self.samples, self.batch_pictures = pictures, samples, batch_pictures
         self.questions, self.key = questions, (seed, STAGES[stage])
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_pictures)
@@ -72,7 +73,7 @@ class Batches:
     def _picture(self, place: int) -> PicturePrompts:
         epoch, at = divmod(place, len(self.pictures))
         if epoch not in self._orders:
-            order = np.random.default_rng((*self.key, _ORDER, epoch)).permutation(len(self.pictures))
+            order = np.random.default_rng((*self.key, _ORDER, epoch)).permutation(len(self.pictures)).tolist()
             self._orders = {epoch: order}
         return self.pictures[self._orders[epoch][at]]
 
@@ -102,6 +103,7 @@ def read_prompts(
             length = Sample(picture.pictures, (prompt,)).length(visual_tokens)
             if length > longest:
                 raise StudyError(
-                    f"{path}: a question about {picture.pictures} has {length} tokens, the language model takes {longest}"
+                    f"{path}: a question about {picture.pictures} has {length} tokens, "
+                    f"the language model takes {longest}"
                 )
     return pictures

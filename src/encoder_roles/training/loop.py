@@ -60,7 +60,7 @@ class Termination:
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) only asks to stop after the step."""
+    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) asks to stop after the step."""
     asked = Termination()
     before = signal.signal(signal.SIGTERM, asked.request)
     try:
@@ -74,8 +74,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Run the task to its end, from the newest checkpoint if there is one; returns the log, one row a step.
 
-    ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or gradient
-    that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM comes.
+    ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or
+    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM comes.
     """
     log = checkpoints.load(engine)
     earlier = log[-1]["seconds"] if log else 0.0

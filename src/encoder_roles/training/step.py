@@ -1,30 +1,77 @@
-"""One forward pass of packed questions: visual tokens into their places, losses at the answers only."""
+"""The forward pass: pictures to features, visual tokens into their places, losses at the answers only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from encoder_roles.data.packing import PackedBatch
+from encoder_roles.data.packing import PackedBatch, pack
+from encoder_roles.data.pictures import read_by_size
+from encoder_roles.training.batches import Batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from encoder_roles.models.vlm import MultiEncoderVLM
+
+
+def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Pre-projector features (B, G, G, D) of every encoder for picture files of any sizes, in the files' order."""
+    places, parts = [], []
+    for group, pictures in read_by_size(paths):
+        places.extend(group)
+        parts.append(model.features(pictures))
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.tensor(places).argsort()
+    return {name: torch.cat([part[name] for part in parts])[order] for name in (parts[0] if parts else ())}
 
 
 def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: Tensor) -> Tensor:
     """Cross-entropy of every learnt token of a packed batch.
 
-    ``visual`` are the visual tokens (pictures, visual tokens, hidden), pictures in the order of ``batch.pictures``.
-    Logits are computed for the learnt tokens only. Returns (learnt,).
+    ``visual`` are the visual tokens (pictures, visual tokens, hidden), pictures in the order of
+    ``batch.pictures``. Logits are computed for the learnt tokens only. Returns (learnt,).
     """
-    embed: Any = language_model.get_input_embeddings()
-    head: Any = language_model.get_output_embeddings()
-    embeddings = embed(batch.ids)
+    model: Any = language_model
+    embeddings = model.get_input_embeddings()(batch.ids)
     if len(batch.visual):
         flat = embeddings.flatten(0, 1).index_copy(0, batch.visual, visual.flatten(0, 1))
         embeddings = flat.view_as(embeddings)
-    hidden = language_model.base_model(
+    hidden = model.base_model(
         inputs_embeds=embeddings, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
     ).last_hidden_state
-    return batch.losses(head(hidden.flatten(0, 1).index_select(0, batch.predicting)))
+    return batch.losses(model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, batch.predicting)))
+
+
+class AnswerTask:
+    """The task of both stages (`loop.Task`): mean loss of packed captions and questions about pictures.
+
+    ``visual`` turns the pictures of a batch, in its order, into visual tokens (pictures, visual_tokens, hidden): from
+    cached features in align, from pixels in tune.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        batches: Batches,
+        language_model: PreTrainedModel,
+        visual_tokens: int,
+        visual: Callable[[tuple[str, ...]], Tensor],
+    ) -> None:
+        self.title, self.steps, self.batches = title, len(batches), batches
+        self.language_model, self.visual_tokens, self.visual = language_model, visual_tokens, visual
+
+    def loss(self, step: int) -> Tensor:
+        """Mean cross-entropy of the step's learnt tokens, a scalar."""
+        batch = pack(self.batches[step], self.visual_tokens)
+        return answer_losses(self.language_model, batch, self.visual(batch.pictures)).mean()
+
+    def describe(self, step: int) -> str:
+        """The pictures of the step's batch, for error messages."""
+        pictures = [picture for sample in self.batches[step] for picture in sample.pictures]
+        return f"{len(pictures)} pictures, {', '.join(pictures[:4])} ..."

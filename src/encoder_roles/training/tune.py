@@ -1,0 +1,110 @@
+"""Stage two: connector, language model and, by default, encoders trained together, from pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from encoder_roles.encoders.weights import load_strictly, read_tensors
+from encoder_roles.models.vlm import MultiEncoderVLM
+from encoder_roles.provenance import whole_folder
+from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
+from encoder_roles.training.align import CONNECTOR_FILE
+from encoder_roles.training.batches import Batches
+from encoder_roles.training.engine import Part, TorchEngine
+from encoder_roles.training.loop import Schedule
+from encoder_roles.training.stages import Run, check_subset, freeze, load_tokenizer, read_training_data
+from encoder_roles.training.step import AnswerTask, read_features
+
+
+def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> None:
+    """Give the model the connector that `align` trained. Raises StudyError if there is none, or one too many."""
+    if (model.connector is None) != (align is None):
+        need = "needs no" if model.connector is None else "needs an"
+        raise StudyError(f"subset {subset!r} {need} align folder")
+    if model.connector is not None and align is not None:
+        file = align / CONNECTOR_FILE
+        load_strictly(model.connector, read_tensors(file), file)
+
+
+def model_parts(model: MultiEncoderVLM) -> dict[str, nn.Module]:
+    """The parts that have parameters and learning rates of their own, by name."""
+    connector = {} if model.connector is None else {"connector": model.connector}
+    return {**connector, "language_model": model.language_model, **dict(model.encoders.items())}
+
+
+def trained_parts(model: MultiEncoderVLM, settings: TuneSettings) -> dict[str, Part]:
+    """The parts to train, each with its learning rate; frozen encoders are taken out of training."""
+    rates, trained = settings.learning_rates, {}
+    for name, module in model_parts(model).items():
+        if name in model.encoders and not settings.train_encoders:
+            freeze(module)
+            continue
+        rate = rates.encoders if name in model.encoders else getattr(rates, name)
+        trained[name] = Part(module.train(), rate)
+    return trained
+
+
+def train_tune(
+    *,
+    settings: Path,
+    subset: str,
+    seed: int,
+    encoders: tuple[Path, ...] = (),
+    language_model: Path,
+    align: Path | None = None,
+    data: Path,
+    restart: Path,
+    output: Path,
+) -> None:
+    """Train the model of one subset; the subset `blind` reads the same questions without any picture.
+
+    Writes the whole model and its tokenizer, log.jsonl and training.json to `output`.
+
+    Args:
+        settings: settings/tune.json.
+        subset: the encoders' names joined with `+`, or `blind`.
+        seed: of the order of the data; the connector starts from align's.
+        encoders: the staged encoder folders of the subset, in pool order.
+        language_model: the staged language model with its tokenizer.
+        align: the folder written by train-align; none for `blind`.
+        data: LLaVA-format JSONL; pictures are found relative to its folder.
+        restart: folder of restart checkpoints, outside the output.
+        output: the folder to write, whole or not at all.
+    """
+    stage = read_settings(settings, TuneStage)
+    torch.set_num_threads(stage.threads)
+    model = MultiEncoderVLM.from_sources(
+        check_subset(subset, encoders), language_model, stage.connector, seed
+    )
+    load_connector(model, align, subset)
+    tokenizer = load_tokenizer(language_model)
+    pictures = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture)
+    tune = stage.tune
+    batches = Batches(
+        pictures,
+        samples=tune.epochs * len(pictures),
+        batch_pictures=tune.batch_pictures,
+        questions=tune.questions_per_picture,
+        seed=seed,
+        stage="tune",
+    )
+
+    def visual_tokens(names: tuple[str, ...]) -> Tensor:
+        paths = [data.parent / name for name in names] if model.encoders else []
+        return model.visual_tokens(read_features(model, paths), len(names))
+
+    inputs = (*encoders, language_model, *([] if align is None else [align]), data)
+    run = Run("tune", subset, seed, stage, inputs)
+    task = AnswerTask(run.title, batches, model.language_model, model.tokens_per_picture, visual_tokens)
+    parts = trained_parts(model, tune)
+    engine = TorchEngine(parts, tune.weight_decay, tune.clip_norm)
+    schedule = Schedule(len(batches), tune.warmup_fraction)
+    log = run.train(engine, task, schedule, restart, next(iter(parts.values())).learning_rate)
+    with whole_folder(output) as folder:
+        model.eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        run.write_records(folder, log, task, model_parts(model))
+    run.checkpoints(restart).remove()
