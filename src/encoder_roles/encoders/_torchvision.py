@@ -1,9 +1,10 @@
-"""Makes torchvision importable beside a torch of another build; import this before transformers models, timm, open_clip.
+"""Makes torchvision importable beside a torch of another build; import this before transformers models, timm,
+open_clip.
 
 torchvision from PyPI is built for CUDA. Beside a CPU torch its C extension does not load, torchvision then
-describes two operators nobody defined, and `import torchvision` fails; with it fails every library that imports
-torchvision. Declaring the two schemas is enough: transforms work, and nobody here calls nms. Where the builds match,
-or torchvision is not installed, importing this module changes nothing.
+describes two operators nobody defined, and `import torchvision` fails; with it fails every library that
+imports torchvision. Declaring the two schemas is enough: transforms work, and nobody here calls nms. Where
+the builds match, or torchvision is not installed, importing this module changes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _extension_loads(package: Path) -> bool:
 
 
 def make_torchvision_importable() -> bool:
-    """Declare `torchvision::nms` and `torchvision::qnms` if torchvision's own extension cannot; True if declared."""
+    """Declare the two operators if torchvision's own extension cannot; True if that was done."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or _extension_loads(Path(spec.origin).parent):
         return False

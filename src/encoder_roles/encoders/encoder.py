@@ -1,10 +1,10 @@
 """One interface for every vision encoder: uint8 pictures in, the native grid of one layer out.
 
-The layer rule is the same for all of them. A network with n blocks (stages, for a ConvNet) has the hidden states
-0 (after the embedding) to n (after the last block). `layer: -1` is the last hidden state after the network's final
-norm, if it has one, applied to every token; every other integer indexes the hidden states as they are, without a norm
-(`-2` is the last but one). Parts that the chosen layer does not need (later blocks, pooling, heads, text towers) are
-cut off, so that parameter and FLOP counts are those of what is really used.
+The layer rule is the same for all of them. A network with n blocks (stages, for a ConvNet) has the hidden
+states 0 (after the embedding) to n (after the last block). `layer: -1` is the last hidden state after the
+network's final norm, if it has one, applied to every token; every other integer indexes the hidden states as
+they are, without a norm (`-2` is the last but one). Parts that the chosen layer does not need (later blocks,
+pooling, heads, text towers) are cut off, so that parameter and FLOP counts are those of what is really used.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from encoder_roles.study import EncoderSpec, StudyError
 
 
 def resize(pictures: Tensor, pixels: int) -> Tensor:
-    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels): bicubic, antialiased, as Pillow does it.
+    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels): bicubic, antialiased, as Pillow
+    does it.
 
-    A picture that is not square is squashed to one; nothing is cropped, because questions ask about the borders too.
-    The work is done on the CPU, where the operation exists for uint8, so that every device sees the same pixels.
+    A picture that is not square is squashed to one; nothing is cropped, because questions ask about the
+    borders too. The work is done on the CPU, where the operation exists for uint8, so that every device sees
+    the same pixels.
     """
     if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
         raise StudyError(f"pictures: need uint8 (B, 3, H, W), got {pictures.dtype} {list(pictures.shape)}")
@@ -44,10 +46,9 @@ class Encoder(nn.Module, ABC):
     """
 
     width: int
+    trunk: Any
 
-    def __init__(
-        self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: nn.Module
-    ) -> None:
+    def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__()
         self.name, self.spec, self.library_config, self.trunk = name, spec, library_config, trunk
         std = torch.tensor(spec.std).view(1, 3, 1, 1)
@@ -56,7 +57,7 @@ class Encoder(nn.Module, ABC):
         self.register_buffer("shift", -mean / std, persistent=False)
 
     def preprocess(self, pictures: Tensor) -> Tensor:
-        """uint8 pictures (B, 3, H, W) -> normalised pixels (B, 3, p, p) on the encoder's device; see `resize`."""
+        """uint8 pictures (B, 3, H, W) -> normalised pixels (B, 3, p, p), on the encoder's device."""
         scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
         resized = resize(pictures, self.spec.pixels).to(scale.device)
         return torch.addcmul(shift, resized.to(scale.dtype), scale)
@@ -67,7 +68,7 @@ class Encoder(nn.Module, ABC):
 
 
 def hidden_state(layer: int, blocks: int, where: str) -> int:
-    """The index 0..blocks of the hidden state that `layer` (not -1) names. Raises StudyError if there is none."""
+    """The hidden state 0..blocks that `layer` (not -1) names. Raises StudyError if there is none."""
     index = layer if layer >= 0 else blocks + 1 + layer
     if not 0 <= index <= blocks:
         raise StudyError(
@@ -77,7 +78,7 @@ def hidden_state(layer: int, blocks: int, where: str) -> int:
 
 
 def as_grid(tokens: Tensor, dropped: int, pixels: Tensor) -> Tensor:
-    """Tokens (B, dropped + h*w, D) -> (B, h, w, D): the first `dropped` (class, registers) go, the rest is the grid."""
+    """Tokens (B, dropped + h*w, D) -> (B, h, w, D); the `dropped` ones are class token and registers."""
     batch, count, width = tokens.shape
     rows = round(((count - dropped) * pixels.shape[-2] / pixels.shape[-1]) ** 0.5)
     return tokens[:, dropped:].reshape(batch, rows, -1, width)

@@ -1,4 +1,4 @@
-"""From a staged folder to an Encoder, whatever the library. A library is imported only if an encoder needs it."""
+"""From a staged folder to an Encoder; a library is imported only if an encoder needs it."""
 
 from __future__ import annotations
 

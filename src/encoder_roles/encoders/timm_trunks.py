@@ -1,4 +1,4 @@
-"""Vision encoders that are timm networks: in timm's own format, or as the vision trunk of an open_clip model."""
+"""Vision encoders that are timm networks: in timm's own format, or as the vision trunk of open_clip."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ OPEN_CLIP_TRUNK = "visual.trunk."
 class TimmEncoder(Encoder):
     """A timm network, cut off after the spec's layer."""
 
-    def __init__(
-        self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: nn.Module
-    ) -> None:
+    def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__(name, spec, library_config, trunk)
         self._dropped = int(getattr(trunk, "num_prefix_tokens", 0))
         if spec.layer == -1:
@@ -68,7 +66,8 @@ def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 
 
 def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
-    """An encoder from an open_clip folder (open_clip_config.json, open_clip_model.safetensors): its timm trunk.
+    """An encoder from an open_clip folder (open_clip_config.json, open_clip_model.safetensors): its timm
+    trunk.
 
     open_clip itself is not imported: its vision tower of this kind is a timm network under `visual.trunk`.
 
@@ -98,9 +97,8 @@ def _load(
     return encoder
 
 
-def _network(library_config: dict[str, Any], where: str) -> nn.Module:
+def _network(library_config: dict[str, Any], where: str) -> Any:
     architecture = library_config["architecture"]
     if not timm.is_model(architecture):
         raise StudyError(f"{where}: timm {timm.__version__} knows no architecture {architecture!r}")
-    network: nn.Module = timm.create_model(architecture, pretrained=False, **library_config["arguments"])
-    return network
+    return timm.create_model(architecture, pretrained=False, **library_config["arguments"])

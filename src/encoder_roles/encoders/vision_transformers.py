@@ -37,16 +37,16 @@ class Family:
     blocks: str
     norm: str
     unused: tuple[str, ...] = ()
-    dropped: Callable[[Any], int] = lambda config: 0  # noqa: ARG005
+    dropped: Callable[[Any], int] = lambda _: 0
     any_size: bool = False
 
 
 _TWO_TOWERS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
 _CLIP = Family(
-    "CLIPVisionModel", "CLIPVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, lambda c: 1
+    "CLIPVisionModel", "CLIPVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, lambda _: 1
 )
 _SIGLIP = Family("SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS)
-_DINO = Family("Dinov2Model", "Dinov2Config", "encoder.layer", "layernorm", (), lambda c: 1, True)
+_DINO = Family("Dinov2Model", "Dinov2Config", "encoder.layer", "layernorm", (), lambda _: 1, True)
 _DINO_REGISTERS = Family(
     "Dinov2WithRegistersModel",
     "Dinov2WithRegistersConfig",
@@ -78,16 +78,14 @@ FAMILIES: dict[str, Family] = {
 class TransformersEncoder(Encoder):
     """A vision transformer of the transformers library, whose weights are loaded or not."""
 
-    def __init__(
-        self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: nn.Module
-    ) -> None:
+    def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__(name, spec, library_config, trunk)
         self.family = family_of(library_config, name)
         config = trunk.config
         if not self.family.any_size and config.image_size != spec.pixels:
             raise StudyError(
-                f"encoder {name}: pixels is {spec.pixels}, but its position table is made for {config.image_size}; "
-                "write that number in the config"
+                f"encoder {name}: pixels is {spec.pixels}, but its position table is made for "
+                f"{config.image_size}; write that number in the config"
             )
         self._dropped = self.family.dropped(config)
         self.width = self._cut(spec.layer)
@@ -163,7 +161,7 @@ def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """A transformers config as JSON that says what the network is, not where it was read from or by which version."""
+    """A transformers config as JSON: what the network is, not where it was read from or by which version."""
     kept: dict[str, Any] = config.to_dict()
     for key in ("_name_or_path", "architectures", "transformers_version", "dtype"):
         kept.pop(key, None)

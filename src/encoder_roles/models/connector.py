@@ -1,13 +1,15 @@
 """The connector: from the features of all encoders to visual tokens the language model reads.
 
-Channel concatenation, as in Eagle (Shi et al. 2024) and Prismatic (Karamcheti et al. 2024): each encoder's block is
-normalised without parameters, so that no encoder is louder than another, the blocks stand side by side, and a linear
-layer or an MLP maps each grid place to the language model's width. The output depends on each block through the
-columns of the first linear layer alone, which is what makes zero-masking a block the same as deleting its columns.
+Channel concatenation, as in Eagle (Shi et al. 2024) and Prismatic (Karamcheti et al. 2024): each encoder's
+block is normalised without parameters, so that no encoder is louder than another, the blocks stand side by
+side, and a linear layer or an MLP maps each grid place to the language model's width. The output depends on
+each block through the columns of the first linear layer alone, which is what makes zero-masking a block the
+same as deleting its columns.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -36,7 +38,7 @@ class Connector(nn.Module):
         sizes = [sum(widths.values()), *[hidden] * count]
         parts: list[nn.Module] = []
         generator = torch.Generator().manual_seed(seed)
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(sizes):
             parts += [nn.GELU()] if parts else []
             parts.append(_initialise(nn.Linear(inputs, outputs), generator))
         self.layers = nn.Sequential(*parts)
@@ -48,7 +50,8 @@ class Connector(nn.Module):
 
 
 def projector_inputs(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each encoder's features (B, G, G, D), every token normalised over its channels by a LayerNorm without parameters.
+    """Each encoder's features (B, G, G, D), every token normalised over its channels by a LayerNorm without
+    parameters.
 
     This is the projector's input and the place of every mask.
     """

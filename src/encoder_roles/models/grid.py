@@ -1,4 +1,4 @@
-"""Every encoder's native grid brought to the connector's, so that subsets differ in their encoders and nothing else."""
+"""Every encoder's native grid brought to the connector's: subsets differ in encoders and nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 def resample_grid(features: Tensor, grid: int) -> Tensor:
     """Area-weighted resampling of a feature grid (B, h, w, D) to (B, grid, grid, D).
 
-    Each output token is the mean of the input tokens its cell covers, weighted by the covered area: a plain block mean
-    for whole ratios, a repetition when a grid is enlarged by a whole ratio, the identity when the grids agree. The
-    mean over the picture is kept. Two small matrix products, so forward and backward repeat exactly on every device.
+    Each output token is the mean of the input tokens its cell covers, weighted by the covered area: a plain
+    block mean for whole ratios, a repetition when a grid is enlarged by a whole ratio, the identity when the
+    grids agree. The mean over the picture is kept. Two small matrix products, so forward and backward repeat
+    exactly on every device.
     """
     batch, height, width, channels = features.shape
     if height != grid:

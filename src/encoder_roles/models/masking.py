@@ -1,7 +1,8 @@
-"""Masking: the features of removed encoders replaced at the projector's input of a model trained with all of them.
+"""Masking: the features of removed encoders replaced at the projector's input of a model trained with all of
+them.
 
-The predecessor of this study (arXiv 2507.03262) replaces an encoder's output by a zero tensor of the same shape. The
-other operators keep the input closer to what the connector was trained on.
+The predecessor of this study (arXiv 2507.03262) replaces an encoder's output by a zero tensor of the same
+shape. The other operators keep the input closer to what the connector was trained on.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ def mask_features(
         inputs: encoder -> projector input (B, G, G, D), from `projector_inputs`.
         kept: the mask: the encoders whose input stays. All other encoders of `inputs` are replaced.
         operator: zero: zeros; mean: the calibration pictures' mean of each channel; shuffle: the input of a
-            calibration picture, drawn per picture, the same one for all replaced encoders; noise: normal noise with
-            each channel's calibration mean and standard deviation, drawn per token.
+            calibration picture, drawn per picture, the same one for all replaced encoders; noise: normal
+            noise with each channel's calibration mean and standard deviation, drawn per token.
         calibrations: needed by all operators but zero.
-        generator: needed by shuffle and noise. It is drawn from picture by picture, so the answers do not depend on
-            how pictures are batched.
+        generator: needed by shuffle and noise. It is drawn from picture by picture, so the answers do not
+            depend on how pictures are batched.
 
     Raises:
         StudyError: `kept` names an encoder that is not in `inputs`, or what the operator needs is missing.

@@ -26,7 +26,8 @@ class MultiEncoderConfig(PreTrainedConfig):
     """Everything needed to build the model without its sources.
 
     Attributes:
-        encoders: in pool order, rows {"name", "spec" (an EncoderSpec), "library_config"}; empty for the blind model.
+        encoders: in pool order, rows {"name", "spec" (an EncoderSpec), "library_config"}; empty for the blind
+            model.
         connector: a ConnectorSettings.
         language_model: the causal language model's own config.
     """
@@ -49,8 +50,8 @@ class MultiEncoderConfig(PreTrainedConfig):
 class MultiEncoderVLM(PreTrainedModel):
     """Encoders -> common grid -> connector -> visual tokens -> causal language model.
 
-    No encoder is special: the model is the same function of the set whichever order the pool has. Reading a picture is
-    `project(projector_inputs(features(pictures)))`; masks and cached features come in between.
+    No encoder is special: the model is the same function of the set whichever order the pool has. Reading a
+    picture is `project(projector_inputs(features(pictures)))`; masks and cached features come in between.
 
     Attributes:
         encoders: ModuleDict name -> Encoder, in pool order; empty for the blind model.
@@ -86,8 +87,8 @@ class MultiEncoderVLM(PreTrainedModel):
         self.hidden = int(language_model.config.get_text_config().hidden_size)
         widths = {name: encoder.width for name, encoder in encoders.items()}
         self.connector = Connector(widths, settings, self.hidden, seed) if widths else None
-        self.post_init()
-        self.eval()
+        self.post_init()  # type: ignore[no-untyped-call]
+        self.eval()  # type: ignore[no-untyped-call]
 
     def init_weights(self) -> None:
         """Nothing is initialised here: the parts bring their weights; only tied weights are tied."""
@@ -144,7 +145,7 @@ class MultiEncoderVLM(PreTrainedModel):
         load_strictly(model, weights, folder)
         return model
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """config.json and model.safetensors with all weights, under the names they have here."""
         super().save_pretrained(save_directory, save_original_format=False, **kwargs)
 
@@ -159,7 +160,8 @@ class MultiEncoderVLM(PreTrainedModel):
         return self.grid**2 if len(self.encoders) else 0
 
     def features(self, pictures: Tensor) -> dict[str, Tensor]:
-        """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's grid.
+        """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's
+        grid.
 
         This is the matrix whose effective rank is measured. Encoders without gradients run without a graph.
         """
@@ -187,7 +189,7 @@ class MultiEncoderVLM(PreTrainedModel):
         return self.project(projector_inputs(features), pictures)
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
-        """The language model on embeddings (B, T, H) in which visual tokens already stand; `kwargs` go to it."""
+        """The language model on embeddings (B, T, H) that hold the visual tokens; `kwargs` go to it."""
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 
     def _encoders(self) -> list[tuple[str, Any]]:
@@ -205,7 +207,7 @@ def load_language_model(folder: Path) -> PreTrainedModel:
     if not list(folder.glob("model*.safetensors")):
         raise StudyError(f"{folder}: no model.safetensors; weights are read from safetensors files only")
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
         )
     except SafetensorError as error:
@@ -217,6 +219,7 @@ def load_language_model(folder: Path) -> PreTrainedModel:
         raise StudyError(
             f"{folder}: no language model ({row.get('model_type')!r}) to load: {reason}"
         ) from None
+    model, report = loaded
     check_names(report["missing_keys"], report["unexpected_keys"], folder)
     language_model: PreTrainedModel = model.eval()
     return language_model
