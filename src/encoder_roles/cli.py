@@ -13,11 +13,14 @@ from collections.abc import Sequence
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
+    "make-world": "encoder_roles.world.build:make_world",
+    "write-requests": "encoder_roles.evaluation.requests:write_requests",
     "train-align": "encoder_roles.training.align:train_align",
     "train-tune": "encoder_roles.training.tune:train_tune",
     "collect-costs": "encoder_roles.training.costs:collect_costs",
     "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
     "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
+    "score-predictions": "encoder_roles.evaluation.score:score_predictions",
 }
 
 

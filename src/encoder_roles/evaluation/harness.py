@@ -1,0 +1,115 @@
+"""lmms-eval's own task objects over local parquet files: its prompts, its parsers, its metrics, our rows.
+
+The only module that imports lmms-eval. A task is built from the YAML that lmms-eval ships; the one thing
+replaced is where rows come from, so nothing is fetched, no cache outside the study is written, and the same
+code reads the laptop study's generated rows and the public data sets.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import encoder_roles.encoders._torchvision  # noqa: F401  (lmms-eval imports torchvision)
+from encoder_roles.evaluation.rows import SCHEMAS
+from encoder_roles.evaluation.tasks import LMMS_EVAL, Benchmark
+from encoder_roles.study import StudyError
+
+os.environ["API_TYPE"] = (
+    "dummy"  # lmms-eval reads it when imported: no score may ever depend on a judge's service
+)
+
+import datasets
+import lmms_eval.tasks
+from lmms_eval.api.task import ConfigurableTask
+from lmms_eval.utils import load_yaml_config
+from loguru import logger
+from PIL import ImageFile
+
+logger.disable("lmms_eval")
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on, and then asks about half a picture
+
+
+class LocalTask(ConfigurableTask):  # type: ignore[misc]  # lmms-eval is untyped
+    """lmms-eval's task, with rows given instead of downloaded."""
+
+    def __init__(self, config: dict[str, Any], rows: datasets.Dataset) -> None:
+        self._rows = rows
+        super().__init__(config=config)
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Serve the given rows as the split that the task evaluates."""
+        self.dataset = datasets.DatasetDict({self.config.test_split: self._rows})
+        self.dataset_no_image = self.dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark's rows and lmms-eval's task over them. `ids` are the rows' places in the parquet file."""
+
+    benchmark: Benchmark
+    ids: tuple[str, ...]
+    rows: datasets.Dataset
+    lmms: LocalTask
+
+
+def load_task(benchmark: Benchmark, parquet: Path, with_pictures: bool) -> Task:
+    """The task over one parquet file's rows of this benchmark; pictures are decoded when a row is read, or
+    left out.
+
+    Raises StudyError on another version of lmms-eval, an unreadable file, missing columns, a column that
+    should hold pictures and does not, or no rows.
+    """
+    if (found := importlib.metadata.version("lmms_eval")) != LMMS_EVAL:
+        raise StudyError(f"lmms-eval is {found}: prompts and parsers differ by version; install {LMMS_EVAL}")
+    table = read_rows(benchmark, parquet)
+    ids = tuple(str(i) for i in table.column("__place").to_pylist())
+    table = table.drop_columns("__place")
+    features = datasets.Features.from_arrow_schema(table.schema)
+    pictures = [name for name, kind in features.items() if _holds_pictures(kind)]
+    if not pictures:
+        raise StudyError(f"{parquet}: no column holds pictures (datasets' Image); columns: {list(features)}")
+    if not with_pictures:
+        table = table.drop_columns(pictures)
+    rows = datasets.Dataset(table)
+    path = Path(lmms_eval.tasks.__file__).parent / benchmark.file
+    config = load_yaml_config(str(path))
+    config |= {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": None, "process_docs": None}
+    config |= {"tag": []}
+    try:
+        return Task(benchmark, ids, rows, LocalTask(config, rows))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise damaged_picture(parquet, ids[0], error) from error
+
+
+def read_rows(benchmark: Benchmark, parquet: Path) -> pa.Table:
+    """The benchmark's rows, with their places in the file as column `__place`. Raises StudyError."""
+    try:
+        table = pq.read_table(parquet)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StudyError(f"{parquet}: not a readable parquet file: {error}") from error
+    if missing := [c for c in SCHEMAS[benchmark.name] if c not in table.column_names]:
+        raise StudyError(f"{parquet}: benchmark {benchmark.name} needs the columns {missing}")
+    table = table.append_column("__place", pa.array(range(len(table)), pa.int64()))
+    if benchmark.keep:
+        column, values = benchmark.keep
+        table = table.filter(pc.is_in(table.column(column), value_set=pa.array(values)))
+    if len(table) == 0:
+        raise StudyError(f"{parquet}: no rows of benchmark {benchmark.name}")
+    return table
+
+
+def damaged_picture(parquet: Path, row: str, error: Exception) -> StudyError:
+    """The error of a row whose picture does not decode."""
+    return StudyError(f"{parquet}: row {row}: damaged picture or row ({error}); make or fetch the file again")
+
+
+def _holds_pictures(kind: Any) -> bool:
+    return isinstance(getattr(kind, "feature", kind), datasets.Image)

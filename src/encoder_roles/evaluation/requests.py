@@ -1,0 +1,145 @@
+"""Requests: what every model is asked, rendered once by lmms-eval's own task code, hashed, and never changed.
+
+Prompts decide scores, so they are data here: prediction jobs read them and import no lmms-eval, and the
+scoring process refuses requests whose bytes are not those of their manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encoder_roles.evaluation.tasks import ANSWER_TOKENS, LMMS_EVAL, cluster_of, find_benchmark
+from encoder_roles.provenance import read_jsonl, sha256_of, whole_folder, write_json, write_jsonl
+from encoder_roles.study import RequestStage, StudyError, read_settings
+
+MANIFEST = "manifest.json"
+FIELDS = {"id": str, "cluster": str, "prompt": str, "images": list, "max_new_tokens": int}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question as a model gets it; `images` are relative to the requests' folder."""
+
+    id: str
+    cluster: str
+    prompt: str
+    images: tuple[str, ...]
+    max_new_tokens: int
+
+
+def write_requests(*, settings: Path, data: Path, output: Path, split: str = "test") -> None:
+    """Render the questions of every benchmark of the study into `output`.
+
+    `settings` is a RequestStage; `data` holds benchmarks/{benchmark}/{split}.parquet. Writes
+    {benchmark}.jsonl, images/{sha256}.png (equal pictures once) and manifest.json. Raises StudyError, and
+    writes nothing, on a benchmark in no group, missing or unreadable data, or a picture that does not decode.
+    """
+    names = read_settings(settings, RequestStage).benchmarks
+    for name in names:
+        find_benchmark(name)
+    with whole_folder(output) as folder:
+        pictures = PictureFolder(folder / "images")
+        manifest = {}
+        for name in names:
+            parquet = benchmark_file(data, name, split)
+            rows = list(_render(name, parquet, pictures))
+            write_jsonl(folder / f"{name}.jsonl", (vars(row) for row in rows))
+            manifest[name] = _describe(name, rows, split, folder / f"{name}.jsonl", parquet)
+        write_json(folder / MANIFEST, manifest)
+
+
+def benchmark_file(data: Path, benchmark: str, split: str) -> Path:
+    """The rows of a benchmark in the study's data. Raises StudyError if the file is not there."""
+    parquet = data / "benchmarks" / benchmark / f"{split}.parquet"
+    if not parquet.is_file():
+        raise StudyError(f"{parquet}: no such file; the data of benchmark {benchmark} is not made yet")
+    return parquet
+
+
+class PictureFolder:
+    """Pictures by the hash of their bytes, each encoded and written once."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._names: dict[bytes, str] = {}
+
+    def add(self, picture: Any) -> str:
+        """Write a PIL picture as PNG, equal pixels once; the path relative to the requests."""
+        pixels = f"{picture.mode} {picture.size} ".encode() + picture.tobytes()
+        key = hashlib.sha256(pixels).digest()
+        if key not in self._names:
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            name = hashlib.sha256(buffer.getvalue()).hexdigest()[:16] + ".png"
+            (self._folder / name).write_bytes(buffer.getvalue())
+            self._names[key] = f"{self._folder.name}/{name}"
+        return self._names[key]
+
+
+def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Request]:
+    """The requests of one benchmark, in the order of its rows."""
+    from encoder_roles.evaluation.harness import damaged_picture, load_task
+
+    task = load_task(find_benchmark(name), parquet, with_pictures=True)
+    limit = task.lmms.config.generation_kwargs.get("max_new_tokens", ANSWER_TOKENS)
+    for place, id in enumerate(task.ids):
+        try:
+            row = task.rows[place]
+            shown = tuple(pictures.add(picture) for picture in task.lmms.doc_to_visual(row))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise damaged_picture(parquet, id, error) from error
+        cluster = cluster_of(task.benchmark, row, shown)
+        yield Request(id, cluster, task.lmms.doc_to_text(row), shown, min(limit, ANSWER_TOKENS))
+
+
+def _describe(name: str, rows: list[Request], split: str, path: Path, parquet: Path) -> dict[str, Any]:
+    """One benchmark's entry of the manifest."""
+    benchmark = find_benchmark(name)
+    return {
+        "task": benchmark.task,
+        "group": benchmark.group,
+        "metric": benchmark.metric,
+        "n": len(rows),
+        "clusters": len({row.cluster for row in rows}),
+        "sha256": sha256_of(path),
+        "split": split,
+        "data_sha256": sha256_of(parquet),
+        "lmms_eval": LMMS_EVAL,
+    }
+
+
+def read_manifest(requests: Path) -> dict[str, dict[str, Any]]:
+    """The manifest of a requests folder. Raises StudyError if it is missing, broken, or names no known
+    benchmark.
+    """
+    path = requests / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise StudyError(f"{path}: not a readable manifest of requests: {error}") from error
+    for name in manifest:
+        find_benchmark(name)
+    return dict(manifest)
+
+
+def read_requests(requests: Path, benchmark: str) -> list[Request]:
+    """The requests of one benchmark, checked against the manifest. Raises StudyError."""
+    manifest = read_manifest(requests)
+    path = requests / f"{benchmark}.jsonl"
+    if benchmark not in manifest:
+        raise StudyError(f"{requests / MANIFEST}: benchmark {benchmark!r} has no requests in it")
+    if not path.is_file() or sha256_of(path) != manifest[benchmark]["sha256"]:
+        raise StudyError(f"{path}: its bytes are not those of {MANIFEST}; write the requests again")
+    rows = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        if set(row) != set(FIELDS) or not all(isinstance(row[key], kind) for key, kind in FIELDS.items()):
+            raise StudyError(f"{path}, line {number}: a request has exactly the fields {', '.join(FIELDS)}")
+        rows.append(Request(**(row | {"images": tuple(row["images"])})))
+    return rows
