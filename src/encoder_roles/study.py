@@ -281,12 +281,11 @@ class RoleStage(Settings):
     tau: Fraction
 
 
-def stage_settings(study: Study, stage: str) -> Settings:
-    """The settings one stage reads. `stage` is a key of the table below, or `encoder_<name>`."""
+def stage_table(study: Study) -> dict[str, Settings]:
+    """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
-    if stage.startswith("encoder_"):
-        return study.encoders[stage.removeprefix("encoder_")]
-    table: dict[str, Settings] = {
+    return {
+        **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "world": study.world,
         "language_model": study.language_model,
         "gates": GateStage(gates=study.gates),
@@ -323,9 +322,6 @@ def stage_settings(study: Study, stage: str) -> Settings:
             study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
         ),
     }
-    if stage not in table:
-        raise StudyError(f"settings: no stage {stage!r} (known: {', '.join(table)}, encoder_<name>)")
-    return table[stage]
 
 
 def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Study:

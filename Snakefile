@@ -1,0 +1,37 @@
+# The study as a DAG: one config -> every subset's model, every mask's answers -> one table of scores -> the paper.
+# `make paper` runs it, `snakemake --dry-run` shows it; what each file holds is in docs/contracts.md.
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"  # config -> STUDY, the validated study; names of files
+
+
+wildcard_constraints:
+    encoder=one_of(STUDY.pool),
+    subset=one_of(SUBSETS),
+    seed=one_of(STUDY.seeds),
+    operator=one_of(STUDY.masks.operators),
+    stage=one_of(STAGES),
+
+
+include: "workflow/rules/sources.smk"  # pretrained encoders and language model, and their gates
+include: "workflow/rules/data.smk"  # pictures, training data, benchmarks, requests, features
+include: "workflow/rules/training.smk"  # align and tune: a model for every subset
+include: "workflow/rules/evaluation.smk"  # answers of every subset and every mask -> scores
+include: "workflow/rules/roles.smk"  # effective ranks, costs, Capacity, Necessity, rankings, claims
+include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text, the PDF
+
+
+localrules:
+    paper,
+    pretrained_sources,
+    write_settings,
+
+
+rule paper:
+    default_target: True
+    input:
+        f"{RESULTS}/paper",
+        expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),

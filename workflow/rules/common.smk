@@ -1,0 +1,91 @@
+# What every rule shares: the validated study, and the names of its files and wildcards.
+
+import re
+import sys
+from pathlib import Path
+
+from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.provenance import write_json
+from encoder_roles.study import (
+    BENCHMARKS,
+    BLIND,
+    NO_MASK,
+    NONE_KEPT,
+    StudyError,
+    parse_subset,
+    stage_table,
+    validate_study,
+)
+from encoder_roles.world.scenes import SPLITS
+
+try:
+    STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
+except StudyError as error:
+    sys.exit(f"error: {error}")
+
+RESULTS = f"results/{STUDY.study}"
+MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
+PRETRAINED = f"{RESULTS}/pretrained"  # what `sources: train` makes; `make sources` copies it to sources/laptop
+STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
+SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
+
+
+def one_of(values):
+    """The regular expression of a wildcard that can only be one of these values."""
+    return "|".join(re.escape(str(value)) for value in values)
+
+
+def source_folder(source):
+    """The folder of a pretrained source: `encoders/<name>` or `language_model`."""
+    if STUDY.sources == "train":
+        return f"{PRETRAINED}/{source}"
+    name = source.removeprefix("encoders/")
+    return STUDY.language_model.source if source == name else STUDY.encoders[name].source
+
+
+def source_files(source):
+    """What a rule that stages a source depends on: each pinned file, or the folder that the DAG makes."""
+    folder = source_folder(source)
+    if STUDY.sources == "train":
+        return [folder]
+    files = sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
+    return [file for file in files if not file.endswith(("README.md", "gates.csv"))]
+
+
+def encoders_of(subset):
+    """The staged folders of a subset's encoders, in pool order."""
+    return [f"{RESULTS}/encoders/{encoder}" for encoder in parse_subset(subset, STUDY.pool)]
+
+
+def unmasked_answers(subset, seed):
+    """The folder of the answers of a model as trained."""
+    kept = NONE_KEPT if subset == BLIND else subset
+    return f"{RESULTS}/predictions/{subset}/seed{seed}/{kept}.{NO_MASK}"
+
+
+def named(inputs):
+    """The named inputs of a figure, a table or the values: the catalogue's names to files of this study."""
+    return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
+
+
+SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
+for source in SOURCES:
+    if STUDY.sources == "pinned" and not source_files(source):
+        sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")
+
+
+rule write_settings:
+    output:
+        f"{RESULTS}/settings/{{stage}}.json",
+    params:
+        settings=lambda wildcards: settings_of(wildcards.stage),
+    run:
+        write_json(Path(output[0]), params.settings)
+
+
+def settings_of(stage):
+    """What one stage reads of the config. A source that the DAG pretrains is read from where it is made."""
+    settings = STAGES[stage].model_dump(mode="json")
+    if STUDY.sources == "train" and "source" in settings:
+        settings["source"] = source_folder(stage.replace("encoder_", "encoders/"))
+    return settings

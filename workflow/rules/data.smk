@@ -1,0 +1,79 @@
+# The procedural world's pictures, training data and benchmarks; requests; features of the frozen encoders.
+
+TRAIN = f"{RESULTS}/data/train/train.jsonl"
+PROBE = f"{RESULTS}/data/probe/probe.jsonl"
+REQUESTS = f"{RESULTS}/requests/manifest.json"
+
+
+rule make_world:
+    input:
+        settings=f"{RESULTS}/settings/world.json",
+    output:
+        train=TRAIN,
+        probe=PROBE,
+        scenes=expand(f"{RESULTS}/data/{{split}}/scenes.jsonl", split=SPLITS),
+        pictures=directory(expand(f"{RESULTS}/data/{{split}}/pictures", split=SPLITS)),
+        benchmarks=expand(
+            f"{RESULTS}/data/benchmarks/{{benchmark}}/{{split}}.parquet",
+            benchmark=BENCHMARKS,
+            split=["development", "test"],
+        ),
+    params:
+        folder=f"{RESULTS}/data",
+    log:
+        f"{RESULTS}/logs/make_world.log",
+    benchmark:
+        f"{RESULTS}/timings/make_world.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "encoder-roles make-world --settings {input.settings} --output {params.folder} 2> {log}"
+
+
+rule write_requests:
+    input:
+        settings=f"{RESULTS}/settings/requests.json",
+        benchmarks=expand(f"{RESULTS}/data/benchmarks/{{benchmark}}/test.parquet", benchmark=STUDY.benchmarks),
+    output:
+        manifest=REQUESTS,
+        requests=expand(f"{RESULTS}/requests/{{benchmark}}.jsonl", benchmark=STUDY.benchmarks),
+        images=directory(f"{RESULTS}/requests/images"),
+    params:
+        data=f"{RESULTS}/data",
+        folder=f"{RESULTS}/requests",
+    log:
+        f"{RESULTS}/logs/write_requests.log",
+    benchmark:
+        f"{RESULTS}/timings/write_requests.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    shell:
+        "encoder-roles write-requests --settings {input.settings} --data {params.data} --output {params.folder} 2> {log}"
+
+
+rule extract_features:
+    input:
+        settings=f"{RESULTS}/settings/features.json",
+        encoder=f"{RESULTS}/encoders/{{encoder}}",
+        data=TRAIN,
+        pictures=f"{RESULTS}/data/train/pictures",
+    output:
+        f"{RESULTS}/features/{{encoder}}/train.safetensors",
+    log:
+        f"{RESULTS}/logs/extract_features/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/timings/extract_features/{{encoder}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    shell:
+        "encoder-roles extract-features --settings {input.settings} --encoder {input.encoder} --data {input.data}"
+        " --output {output} 2> {log}"

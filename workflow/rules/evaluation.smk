@@ -1,0 +1,80 @@
+# Answers of every model as trained and of the full pool's model under every mask, scored through lmms-eval's task code.
+
+MASKED = [
+    f"{RESULTS}/predictions/{STUDY.full}/seed{{seed}}/{mask}.{{operator}}" for mask in STUDY.masks_of_full
+]
+
+
+rule predict_subset:
+    input:
+        settings=f"{RESULTS}/settings/predict.json",
+        model=f"{MODEL}/tune",
+        manifest=REQUESTS,
+        images=f"{RESULTS}/requests/images",
+    output:
+        directory(unmasked_answers("{subset}", "{seed}")),
+    log:
+        f"{RESULTS}/logs/predict_subset/{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/predict_subset/{{subset}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "encoder-roles predict-subset --settings {input.settings} --model {input.model} --requests {input.manifest}"
+        " --output {output} 2> {log}"
+
+
+rule predict_masks:
+    input:
+        settings=f"{RESULTS}/settings/masks.json",
+        model=f"{RESULTS}/models/{STUDY.full}/seed{{seed}}/tune",
+        data=TRAIN,  # the mean operator is calibrated on training pictures
+        pictures=f"{RESULTS}/data/train/pictures",
+        manifest=REQUESTS,
+        images=f"{RESULTS}/requests/images",
+    output:
+        directory(MASKED),
+    log:
+        f"{RESULTS}/logs/predict_masks/{{operator}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/predict_masks/{{operator}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "encoder-roles predict-masks --settings {input.settings} --model {input.model} --operator {wildcards.operator}"
+        " --data {input.data} --requests {input.manifest} --output {output} 2> {log}"
+
+
+rule score_predictions:
+    input:
+        settings=f"{RESULTS}/settings/score.json",
+        manifest=REQUESTS,
+        benchmarks=rules.write_requests.input.benchmarks,
+        unmasked=[unmasked_answers(subset, seed) for subset in SUBSETS for seed in STUDY.seeds],
+        masked=expand(MASKED, operator=STUDY.masks.operators, seed=STUDY.seeds),
+    output:
+        scores=f"{RESULTS}/scores.parquet",
+        table=f"{RESULTS}/scores.csv",
+    params:
+        requests=f"{RESULTS}/requests",
+        data=f"{RESULTS}/data",
+        predictions=f"{RESULTS}/predictions",
+    log:
+        f"{RESULTS}/logs/score_predictions.log",
+    benchmark:
+        f"{RESULTS}/timings/score_predictions.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "encoder-roles score-predictions --settings {input.settings} --requests {params.requests} --data {params.data}"
+        " --predictions {input.unmasked} {input.masked}"
+        " --output-scores {output.scores} --output-table {output.table} 2> {log}"

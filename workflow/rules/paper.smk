@@ -1,0 +1,99 @@
+# Figures, tables, the numbers of the text and the PDF. A figure is added in paper/catalogue.py: its rule follows.
+
+
+for figure in FIGURES:
+
+    rule:
+        name:
+            f"draw_{figure}"
+        input:
+            **named(FIGURES[figure]),
+        output:
+            pdf=f"{RESULTS}/figures/{figure}.pdf",
+            svg=f"{RESULTS}/figures/{figure}.svg",
+            png=report(
+                f"{RESULTS}/figures/{figure}.png",
+                category="Figures",
+                caption=f"../report/figures/{figure}.rst",
+            ),
+        log:
+            f"{RESULTS}/logs/draw/{figure}.log",
+        benchmark:
+            f"{RESULTS}/timings/draw/{figure}.tsv"
+        conda:
+            "../../envs/paper.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        script:
+            f"../scripts/draw_{figure}.py"
+
+
+for table in TABLES:
+
+    rule:
+        name:
+            f"table_{table}"
+        input:
+            **named(TABLES[table]),
+        output:
+            tex=report(
+                f"{RESULTS}/tables/{table}.tex",
+                category="Tables",
+                caption=f"../report/tables/{table}.rst",
+            ),
+        log:
+            f"{RESULTS}/logs/table/{table}.log",
+        benchmark:
+            f"{RESULTS}/timings/table/{table}.tsv"
+        conda:
+            "../../envs/paper.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        script:
+            f"../scripts/table_{table}.py"
+
+
+rule collect_values:
+    input:
+        **named(VALUES),
+    output:
+        json=f"{RESULTS}/values.json",
+    log:
+        f"{RESULTS}/logs/collect_values.log",
+    benchmark:
+        f"{RESULTS}/timings/collect_values.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/collect_values.py"
+
+
+rule build_paper:
+    input:
+        source=sorted(str(file) for file in Path("paper").iterdir()),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["pdf", "svg"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.tex", table=TABLES),
+        values=f"{RESULTS}/values.json",
+    output:
+        directory(f"{RESULTS}/paper"),
+    params:
+        source="paper",
+        figures=f"{RESULTS}/figures",
+        tables=f"{RESULTS}/tables",
+    log:
+        f"{RESULTS}/logs/build_paper.log",
+    benchmark:
+        f"{RESULTS}/timings/build_paper.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles build-paper --source {params.source} --tables {params.tables} --figures {params.figures}"
+        " --values {input.values} --output {output} 2> {log}"

@@ -1,0 +1,114 @@
+# What each encoder contributes: effective ranks before and after joint training, costs, roles, rankings, claims.
+
+
+rule measure_pretrained_ranks:
+    input:
+        settings=f"{RESULTS}/settings/rank.json",
+        encoders=encoders_of(STUDY.full),
+        data=PROBE,
+        pictures=f"{RESULTS}/data/probe/pictures",
+    output:
+        ranks=f"{RESULTS}/pretrained_ranks.csv",
+        curve=f"{RESULTS}/rank_curve.csv",
+    log:
+        f"{RESULTS}/logs/measure_pretrained_ranks.log",
+    benchmark:
+        f"{RESULTS}/timings/measure_pretrained_ranks.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
+        " --data {input.data} --output {output.ranks} --curve {output.curve} 2> {log}"
+
+
+rule measure_ranks:
+    input:
+        settings=f"{RESULTS}/settings/rank.json",
+        model=f"{MODEL}/tune",
+        data=PROBE,
+        pictures=f"{RESULTS}/data/probe/pictures",
+    output:
+        f"{MODEL}/ranks.csv",
+    log:
+        f"{RESULTS}/logs/measure_ranks/{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/measure_ranks/{{subset}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "encoder-roles measure-ranks --settings {input.settings} --model {input.model} --data {input.data}"
+        " --output {output} 2> {log}"
+
+
+rule collect_ranks:
+    input:
+        pretrained=f"{RESULTS}/pretrained_ranks.csv",
+        trained=expand(f"{MODEL}/ranks.csv", subset=STUDY.trained_subsets, seed=STUDY.seeds),
+    output:
+        f"{RESULTS}/ranks.csv",
+    log:
+        f"{RESULTS}/logs/collect_ranks.log",
+    benchmark:
+        f"{RESULTS}/timings/collect_ranks.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output} 2> {log}"
+
+
+rule collect_costs:
+    input:
+        align=expand(f"{MODEL}/align", subset=STUDY.trained_subsets, seed=STUDY.seeds),
+        tune=expand(f"{MODEL}/tune", subset=SUBSETS, seed=STUDY.seeds),
+    output:
+        f"{RESULTS}/costs.csv",
+    log:
+        f"{RESULTS}/logs/collect_costs.log",
+    benchmark:
+        f"{RESULTS}/timings/collect_costs.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles collect-costs --align {input.align} --tune {input.tune} --output {output} 2> {log}"
+
+
+rule assign_roles:
+    input:
+        settings=f"{RESULTS}/settings/roles.json",
+        scores=f"{RESULTS}/scores.parquet",
+        ranks=f"{RESULTS}/ranks.csv",
+        costs=f"{RESULTS}/costs.csv",
+    output:
+        roles=f"{RESULTS}/roles.csv",
+        pairs=f"{RESULTS}/pairs.csv",
+        rankings=f"{RESULTS}/rankings.csv",
+        games=f"{RESULTS}/games.csv",
+        chains=f"{RESULTS}/chains.csv",
+        regression=f"{RESULTS}/rank_regression.csv",
+        claims=f"{RESULTS}/claims.json",
+    params:
+        folder=RESULTS,
+    log:
+        f"{RESULTS}/logs/assign_roles.log",
+    benchmark:
+        f"{RESULTS}/timings/assign_roles.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "encoder-roles assign-roles --settings {input.settings} --scores {input.scores} --ranks {input.ranks}"
+        " --costs {input.costs} --output {params.folder} 2> {log}"

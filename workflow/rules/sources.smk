@@ -1,0 +1,100 @@
+# Pretrained encoders and language model: taken from their pinned folders, or pretrained here (sources: train).
+
+
+rule pretrain_encoder:
+    input:
+        settings=f"{RESULTS}/settings/world.json",
+    output:
+        directory(f"{PRETRAINED}/encoders/{{encoder}}"),
+    log:
+        f"{RESULTS}/logs/pretrain_encoder/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/timings/pretrain_encoder/{{encoder}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --settings {input.settings} --output {output} 2> {log}"
+
+
+rule pretrain_language_model:
+    input:
+        settings=f"{RESULTS}/settings/world.json",
+    output:
+        directory(f"{PRETRAINED}/language_model"),
+    log:
+        f"{RESULTS}/logs/pretrain_language_model.log",
+    benchmark:
+        f"{RESULTS}/timings/pretrain_language_model.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    shell:
+        "encoder-roles pretrain-language-model --settings {input.settings} --output {output} 2> {log}"
+
+
+rule pretrained_sources:
+    input:
+        expand(f"{PRETRAINED}/{{source}}", source=SOURCES),
+
+
+rule check_gates:
+    input:
+        settings=f"{RESULTS}/settings/gates.json",
+        gates=[f"{source_folder(source)}/gates.csv" for source in SOURCES],
+    output:
+        f"{RESULTS}/gates.csv",
+    log:
+        f"{RESULTS}/logs/check_gates.log",
+    benchmark:
+        f"{RESULTS}/timings/check_gates.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    priority: 100
+    shell:
+        "encoder-roles check-gates --settings {input.settings} --gates {input.gates} --output {output} 2> {log}"
+
+
+rule stage_encoder:
+    input:
+        settings=f"{RESULTS}/settings/encoder_{{encoder}}.json",
+        files=lambda wildcards: source_files(f"encoders/{wildcards.encoder}"),
+    output:
+        directory(f"{RESULTS}/encoders/{{encoder}}"),
+    log:
+        f"{RESULTS}/logs/stage_encoder/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/timings/stage_encoder/{{encoder}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles stage-encoder --settings {input.settings} --output {output} 2> {log}"
+
+
+rule stage_language_model:
+    input:
+        settings=f"{RESULTS}/settings/language_model.json",
+        files=source_files("language_model"),
+    output:
+        directory(f"{RESULTS}/language_model"),
+    log:
+        f"{RESULTS}/logs/stage_language_model.log",
+    benchmark:
+        f"{RESULTS}/timings/stage_language_model.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles stage-language-model --settings {input.settings} --output {output} 2> {log}"

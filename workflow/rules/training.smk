@@ -1,0 +1,64 @@
+# A model for every subset: align trains the connector on stored features, tune trains the whole model.
+
+
+rule train_align:
+    input:
+        settings=f"{RESULTS}/settings/align.json",
+        gates=ancient(f"{RESULTS}/gates.csv"),  # no model is trained on a source that missed a gate
+        encoders=lambda wildcards: encoders_of(wildcards.subset),
+        language_model=f"{RESULTS}/language_model",
+        features=lambda wildcards: expand(
+            f"{RESULTS}/features/{{encoder}}/train.safetensors",
+            encoder=parse_subset(wildcards.subset, STUDY.pool),
+        ),
+        data=TRAIN,
+    output:
+        directory(f"{MODEL}/align"),
+    params:
+        restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
+    log:
+        f"{RESULTS}/logs/train_align/{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/train_align/{{subset}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
+        " --encoders {input.encoders} --language-model {input.language_model} --features {input.features}"
+        " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
+
+
+rule train_tune:
+    input:
+        settings=f"{RESULTS}/settings/tune.json",
+        gates=ancient(f"{RESULTS}/gates.csv"),
+        encoders=lambda wildcards: encoders_of(wildcards.subset),
+        language_model=f"{RESULTS}/language_model",
+        align=branch(
+            lambda wildcards: wildcards.subset != BLIND,  # the blind model has no connector to align
+            then=f"{MODEL}/align",
+            otherwise=[],
+        ),
+        data=TRAIN,
+        pictures=f"{RESULTS}/data/train/pictures",
+    output:
+        directory(f"{MODEL}/tune"),
+    params:
+        align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
+        restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
+    log:
+        f"{RESULTS}/logs/train_tune/{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/train_tune/{{subset}}.seed{{seed}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=120,
+    shell:
+        "encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
+        " --encoders {input.encoders} --language-model {input.language_model} {params.align}"
+        " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
