@@ -154,8 +154,8 @@ def reversal_p(ranked: Ranked) -> tuple[Array, list[tuple[str, str]]]:
     i, j = np.triu_indices(len(ranked.items), 1)
     before, after = ranked.retrained[i] - ranked.retrained[j], ranked.masked[i] - ranked.masked[j]
     p = np.maximum(
-        two_sided_p(ranked.retrained_draws[:, i] - ranked.retrained_draws[:, j]),
-        two_sided_p(ranked.masked_draws[:, i] - ranked.masked_draws[:, j]),
+        two_sided_p(before, ranked.retrained_draws[:, i] - ranked.retrained_draws[:, j]),
+        two_sided_p(after, ranked.masked_draws[:, i] - ranked.masked_draws[:, j]),
     )
     p = np.where(before * after < 0, p, np.where(np.isnan(p), np.nan, 1.0))
     return holm(p), [(ranked.items[a], ranked.items[b]) for a, b in zip(i, j, strict=True)]
@@ -165,7 +165,8 @@ def difference_table(lattices: Lattices) -> pd.DataFrame:
     """differences.csv: every pair of subsets by score and of encoders by Necessity and Shapley value,
     overall.
 
-    `p` is the two-sided bootstrap p, `p_holm` corrects it for the pairs of its operator and measure.
+    `p` is two-sided, from the spread of the resamples; `p_holm` corrects it for the pairs of its operator
+    and measure.
     """
     tables = []
     for lattice in lattices.all:
@@ -190,7 +191,7 @@ def _differences(items: list[str], value: Array, draws: Array, confidence: float
     i, j = i[keep], j[keep]
     drawn = draws[:, i] - draws[:, j]
     low, high = interval(drawn, confidence)
-    p = two_sided_p(drawn)
+    p = two_sided_p(value[i] - value[j], drawn)
     return pd.DataFrame(
         {
             "first": [items[k] for k in i],

@@ -126,6 +126,45 @@ def _check_seeds(models: pd.DataFrame, full: str, where: str) -> None:
             )
 
 
+def read_ranks(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
+    """Read and check ranks.csv: a row per subset (or `pretrained`), seed and encoder; ranks and ratios
+    positive."""
+    needed = ("study", "subset", "seed", "encoder", "erank", "ratio", "ratio_low", "ratio_high")
+    frame = _read_csv(path, needed, ["subset", "seed", "encoder"], study)
+    for column in ("erank", "ratio"):
+        _refuse_rows(
+            frame, ~(frame[column].to_numpy(float) > 0), f"{column} is not a positive number", str(path)
+        )
+    names = tuple(pool)
+    for place, (subset, encoder) in enumerate(zip(frame["subset"], frame["encoder"], strict=True)):
+        inside = names if subset == PRETRAINED else parse_subset(subset, names)
+        if encoder not in inside:
+            raise StudyError(f"{path}: row {place}: encoder {encoder!r} is not in subset {subset!r}")
+    return frame
+
+
+def read_costs(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
+    """Read and check costs.csv: a row per subset and seed. Cost columns a table does not have stay
+    unreported."""
+    frame = _read_csv(path, ("study", "subset", "seed", "parameters"), ["subset", "seed"], study)
+    wrong = ~(frame["parameters"].to_numpy(float) > 0)
+    _refuse_rows(frame, wrong, "parameters is not a positive number", str(path))
+    for subset in frame["subset"]:
+        parse_subset(subset, tuple(pool))
+    return frame
+
+
+def _read_csv(path: Path, needed: Sequence[str], key: list[str], study: str) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: not a readable CSV file: {error}") from error
+    _require_columns(frame, needed, str(path))
+    _refuse_rows(frame, frame["study"] != study, f"study is not {study!r}, as in the settings", str(path))
+    _refuse_rows(frame, frame.duplicated(key), f"duplicate row: one per {', '.join(key)}", str(path))
+    return frame
+
+
 def number(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray[Any, Any], pd.DataFrame]:
     """Number the distinct rows of some columns by first appearance: (code of each row, distinct rows)."""
     code = np.zeros(len(frame), dtype=np.int64)

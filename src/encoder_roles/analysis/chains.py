@@ -1,0 +1,88 @@
+"""What the k-th encoder adds: chains.csv.
+
+Kinds: `best_chain` is the order of adding encoders with the highest mean score over its sizes, of all n!
+orders; `greedy_chain` adds the best next encoder at every step (forward selection, as Eagle's round-robin
+does); `best_of_size` compares the best subset of each size with the best of the size before, nested or not;
+`lattice_mean` averages the gain over all subsets of that size and all encoders outside. Chains are chosen
+on the same questions they are measured on: their intervals are those of the chosen subsets, not of the
+choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.lattice import Lattices, all_present, of_size, singles, subset_name
+from encoder_roles.analysis.statistics import Array
+
+
+def chain_table(lattices: Lattices) -> pd.DataFrame:
+    """chains.csv, overall level; what a missing subset keeps from being known has no row."""
+    point, n = lattices.retrained.point, len(lattices.pool)
+    rows: list[tuple[str, int, str, str, float, Array]] = []
+    if all_present(point, range(1, 2**n)):
+        for kind, chain in (("best_chain", best_chain(point[0])), ("greedy_chain", greedy_chain(point[0]))):
+            for before, after in zip([0, *chain], chain, strict=False):
+                added = subset_name(before ^ after, lattices.pool)
+                rows.append(_row(lattices, kind, {after: 1.0}, {before: 1.0}, added))
+    for size in range(1, n + 1):
+        larger, smaller = of_size(size, n), of_size(size - 1, n)
+        if not all_present(point, [*larger, *smaller]):
+            continue
+        best, former = (max(sets, key=lambda s: float(point[0, s])) for sets in (larger, smaller))
+        rows.append(_row(lattices, "best_of_size", {best: 1.0}, {former: 1.0}, ""))
+        # every subset of a size has equally many edges to the size below, so means of edges are means of
+        # sizes
+        mean = [dict.fromkeys(sets, 1 / len(sets)) for sets in (larger, smaller)]
+        rows.append(_row(lattices, "lattice_mean", mean[0], mean[1], ""))
+    order = ["best_chain", "greedy_chain", "best_of_size", "lattice_mean"]
+    known = [row for kind in order for row in rows if row[0] == kind and not np.isnan(row[4])]
+    gains = np.array([row[4] for row in known])
+    low, high = lattices.interval(np.stack([row[5] for row in known], axis=-1)) if known else (gains, gains)
+    table = pd.DataFrame([row[:4] for row in known], columns=["kind", "size", "subset", "added"])
+    return table.assign(gain=gains, low=low, high=high)
+
+
+def _row(
+    lattices: Lattices, kind: str, after: dict[int, float], before: dict[int, float], added: str
+) -> tuple[str, int, str, str, float, Array]:
+    """A gain between two weighted means of subsets: kind, size, subset, added, gain, resamples of the
+    gain."""
+    values, draws = lattices.retrained.point[0], lattices.retrained.draws[:, 0]
+    one, other = list(after), list(before)
+    weight, weight_before = np.array(list(after.values())), np.array(list(before.values()))
+    name = subset_name(one[0], lattices.pool) if len(one) == 1 else ""
+    gain = float(values[one] @ weight - values[other] @ weight_before)
+    return (
+        kind,
+        one[0].bit_count(),
+        name,
+        added,
+        gain,
+        draws[:, one] @ weight - draws[:, other] @ weight_before,
+    )
+
+
+def best_chain(values: Array) -> list[int]:
+    """The chain of subset indices, sizes 1 to n, whose scores have the highest sum; `values` is (2^n,)."""
+    n = len(values).bit_length() - 1
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for size in range(1, n + 1):
+        for subset in of_size(size, n):
+            total, chain = max(
+                (best[subset ^ bit] for bit in singles(n) if subset & bit), key=lambda found: found[0]
+            )
+            best[subset] = (total + float(values[subset]), [*chain, subset])
+    return best[2**n - 1][1]
+
+
+def greedy_chain(values: Array) -> list[int]:
+    """The chain of subset indices that adds the encoder with the best score at every step; `values` is
+    (2^n,)."""
+    n = len(values).bit_length() - 1
+    chain, subset = [], 0
+    for _ in range(n):
+        subset = max((subset | bit for bit in singles(n) if not subset & bit), key=lambda s: float(values[s]))
+        chain.append(subset)
+    return chain
