@@ -1,0 +1,135 @@
+"""Effective rank: what a planted spectrum must give, and what must not change it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from encoder_roles.analysis import rank
+from encoder_roles.analysis.rank import PictureGrams, effective_rank, interval
+from encoder_roles.study import StudyError
+
+
+def features(pictures: int = 60, tokens: int = 16, width: int = 12, seed: int = 0) -> np.ndarray:
+    """Correlated tokens with a mean, fp32."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(width, width)) * np.geomspace(1, 0.05, width)
+    tokens_of = rng.normal(size=(pictures, tokens, width)) + rng.normal(size=(pictures, 1, width))
+    return (tokens_of @ mixing + rng.normal(size=width)).astype(np.float32)
+
+
+def grams(x: np.ndarray, batch: int = 7) -> PictureGrams:
+    found = PictureGrams(x.shape[-1], len(x))
+    for start in range(0, len(x), batch):
+        found.add(x[start : start + batch])
+    return found
+
+
+def entropy_rank(values: np.ndarray) -> float:
+    share = values / values.sum()
+    return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+
+
+def test_equals_a_direct_singular_value_decomposition() -> None:
+    x = features()
+    flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    centred = np.linalg.svd(flat - flat.mean(0), compute_uv=False)
+    uncentred = np.linalg.svd(flat, compute_uv=False)
+    found = grams(x).measures()
+    assert found.erank == pytest.approx(entropy_rank(centred), abs=1e-6)
+    assert found.erank_uncentred == pytest.approx(entropy_rank(uncentred), abs=1e-6)
+    assert found.erank_energy == pytest.approx(entropy_rank(centred**2), abs=1e-6)
+    assert found.participation_ratio == pytest.approx((centred**2).sum() ** 2 / (centred**4).sum(), abs=1e-6)
+    assert found.stable_rank == pytest.approx((centred**2).sum() / centred[0] ** 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("rank_of_x", [1, 3, 8])
+def test_a_planted_flat_spectrum_has_its_own_rank(rank_of_x: int) -> None:
+    rng = np.random.default_rng(1)
+    basis, _ = np.linalg.qr(np.column_stack([np.ones(400), rng.normal(size=(400, rank_of_x))]))
+    axes, _ = np.linalg.qr(rng.normal(size=(10, 10)))
+    x = (basis[:, 1:] @ axes[:rank_of_x]).reshape(25, 16, 10)  # no mean: orthogonal to the ones
+    found = grams(x).measures()
+    for measure in (found.erank, found.erank_energy, found.participation_ratio, found.stable_rank):
+        assert measure == pytest.approx(rank_of_x, abs=1e-6)
+
+
+def test_rotation_scale_and_the_order_of_batches_change_nothing() -> None:
+    x = features().astype(np.float64)
+    rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(12, 12)))
+    reference = grams(x).measures().erank
+    assert grams(3.7 * x @ rotation).measures().erank == pytest.approx(reference, rel=1e-9)
+    assert grams(x, batch=60).measures().erank == pytest.approx(reference, rel=1e-12)
+
+
+def test_a_constant_channel_adds_nothing_once_centred() -> None:
+    x = features().astype(np.float64)
+    wider = np.concatenate([x, np.full((*x.shape[:2], 1), 1000.0)], axis=-1)
+    plain, with_constant = grams(x).measures(), grams(wider).measures()
+    assert with_constant.erank == pytest.approx(plain.erank, rel=1e-6)
+    assert with_constant.erank_uncentred < plain.erank_uncentred / 2
+
+
+def test_one_large_mean_direction_drowns_the_uncentred_energy() -> None:
+    x = features().astype(np.float64) + 100 * np.ones(12)
+    found = grams(x)
+    _, uncentred = found.spectra()
+    assert entropy_rank(uncentred**2) < 1.1
+    assert found.measures().erank > 4
+
+
+def test_a_resample_is_the_rank_of_the_drawn_pictures() -> None:
+    x = features(pictures=20)
+    drawn = np.random.default_rng(5).multinomial(20, np.full(20, 1 / 20), size=3)
+    found = grams(x).bootstrap(3, seed=5)
+    for row, value in zip(drawn, found, strict=True):
+        assert value == pytest.approx(grams(np.repeat(x, row, axis=0)).measures().erank, rel=1e-9)
+
+
+def test_equal_seeds_pair_two_encoders_on_the_same_pictures() -> None:
+    x = features(pictures=200)
+    noise = np.random.default_rng(3).normal(size=x.shape)
+    before, after = grams(x).bootstrap(100, seed=0), grams(x + 0.02 * noise).bootstrap(100, seed=0)
+    apart = grams(x + 0.02 * noise).bootstrap(100, seed=1)
+    assert np.std(after / before) < np.std(apart / before) / 3
+
+
+def test_the_curve_grows_to_the_rank_of_all_pictures() -> None:
+    found = grams(features(pictures=64))
+    curve = found.curve(steps=5)
+    assert [pictures for pictures, _ in curve] == [4, 8, 16, 32, 64]
+    assert curve[-1][1] == pytest.approx(found.measures().erank, rel=1e-12)
+    assert curve[0][1] == pytest.approx(grams(features(pictures=64)[:4]).measures().erank, rel=1e-9)
+
+
+def test_pictures_share_sums_when_memory_is_short_and_the_rank_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = features(pictures=100)
+    plain = grams(x)
+    monkeypatch.setattr(rank, "GRAM_BYTES", 0)
+    grouped = grams(x)
+    assert plain.pictures_per_group == 1
+    assert grouped.pictures_per_group == 4
+    assert grouped.measures().erank == pytest.approx(plain.measures().erank, rel=1e-12)
+    assert grouped.tokens == plain.tokens == 1600
+    spread = np.std(grouped.bootstrap(200, 0)) / np.std(plain.bootstrap(200, 0))
+    assert 0.6 < spread < 1.7
+
+
+def test_an_interval_lies_around_its_point() -> None:
+    draws = np.random.default_rng(0).normal(45.0, 0.5, size=4000)  # resamples lie low
+    low, high = interval(47.0, draws, 0.95)
+    assert low < 47.0 < high
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 * 47 / 45, rel=0.1)
+
+
+def test_features_that_are_not_finite_or_all_equal_are_refused() -> None:
+    x = features(pictures=4)
+    x[2, 0, 0] = np.nan
+    with pytest.raises(StudyError, match="picture 2"):
+        grams(x)
+    with pytest.raises(StudyError, match="collapsed"):
+        grams(np.ones((4, 16, 12))).measures()
+
+
+def test_a_zero_spectrum_has_rank_zero() -> None:
+    assert effective_rank(np.zeros((2, 5))).tolist() == [0.0, 0.0]
