@@ -32,7 +32,9 @@ class Record:
 
 @dataclass(frozen=True)
 class PictureRecords:
-    """All records of one picture, in file order. ``image`` is relative to the file's folder; None: text only."""
+    """All records of one picture, in file order. ``image`` is relative to the file's folder; None without
+    one.
+    """
 
     image: str | None
     records: tuple[Record, ...]

@@ -1,8 +1,9 @@
 """Several questions of a picture behind one visual prefix, several pictures in a row.
 
-A picture's prefix (template text and visual tokens) is computed once and its questions follow one after another.
-Each question sees the prefix and itself, causally, and its positions go on where the prefix ends: its loss is that
-of the question asked alone (a test holds it to 1e-5). Short pictures share a row, so that little is padded.
+A picture's prefix (template text and visual tokens) is computed once and its questions follow one after
+another. Each question sees the prefix and itself, causally, and its positions go on where the prefix ends:
+its loss is that of the question asked alone (a test holds it to 1e-5). Short pictures share a row, so that
+little is padded.
 
     row of two pictures, T tokens:   [prefix A][question A1][question A2][prefix B][question B1][padding]
     positions:                        0 .. p-1  p ..          p ..        0 .. q-1  q ..
@@ -49,7 +50,7 @@ class PackedBatch:
     tokens: int  # tokens that are not padding
 
     def losses(self, logits: Tensor) -> Tensor:
-        """Cross-entropy of each learnt token (learnt,), from logits (learnt, vocabulary) at ``predicting``."""
+        """Cross-entropy of each learnt token (learnt,) from logits (learnt, vocabulary)."""
         return torch.nn.functional.cross_entropy(logits.float(), self.learnt, reduction="none")
 
 

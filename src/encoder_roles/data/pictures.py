@@ -1,4 +1,4 @@
-"""Pictures as uint8 tensors. Resizing and normalising are each encoder's own business (Encoder.preprocess)."""
+"""Pictures as uint8 tensors. Resizing and normalising are each encoder's own business."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_picture(path: Path) -> torch.Tensor:
 
 
 def read_by_size(paths: Sequence[Path]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Pictures of each size together: their places in ``paths`` and their pixels, uint8 (B, 3, height, width)."""
+    """Pictures of each size together: places in ``paths`` and pixels, uint8 (B, 3, height, width)."""
     places: dict[torch.Size, list[int]] = {}
     pictures = [read_picture(path) for path in paths]
     for place, picture in enumerate(pictures):

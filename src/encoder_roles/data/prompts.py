@@ -1,8 +1,9 @@
 """From a question to token ids: the one function that training and evaluation render prompts with.
 
-The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same path.
-Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the rendered text
-is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend on the question.
+The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same
+path. Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the
+rendered text is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend
+on the question.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real t
 class Prompt:
     """One question as token ids.
 
-    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the ids
-    after the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
+    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the
+    ids after the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
     """
 
     prefix: tuple[tuple[int, ...], ...]
@@ -61,8 +62,8 @@ class PromptRenderer:
         answered = str(render(conversation, tokenize=False))
         if not answered.startswith(asked) or asked.count(_QUESTION) != 1 or answered.count(_ANSWER) != 1:
             raise StudyError(
-                f"{self.tokenizer.name_or_path}: the chat template does not write question, generation prompt "
-                "and answer once each and in this order"
+                f"{self.tokenizer.name_or_path}: the chat template does not write question, generation "
+                "prompt and answer once each and in this order"
             )
         before, after_question = asked.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
@@ -86,8 +87,8 @@ class PromptRenderer:
         """A question behind ``images`` pictures, with its answer (training) or up to its start (evaluation).
 
         Image markers inside the question are dropped: pictures stand before the text, in order. Raises
-        StudyError if there is an answer and no token of it can be learnt, or the tokenizer does not know one of
-        its words.
+        StudyError if there is an answer and no token of it can be learnt, or the tokenizer does not know one
+        of its words.
         """
         if images not in self._frames:
             self._frames[images] = self._frame(images)

@@ -1,4 +1,4 @@
-"""Stage one: the connector learns to speak to a frozen language model, from cached features of frozen encoders."""
+"""Stage one: the connector learns to speak to a frozen language model, from cached features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from encoder_roles.data.packing import pack
 from encoder_roles.encoders.loading import read_spec
 from encoder_roles.models.connector import Connector, projector_inputs
 from encoder_roles.models.vlm import load_language_model
@@ -83,8 +82,8 @@ def train_align(
 ) -> None:
     """Train the connector of one subset; encoders are not even loaded, their features are read from files.
 
-    The data are captions and questions packed as in tune: at laptop scale captions alone teach the connector too
-    little in so few steps. Writes connector.safetensors, log.jsonl and training.json to `output`.
+    The data are captions and questions packed as in tune: at laptop scale captions alone teach the connector
+    too little in so few steps. Writes connector.safetensors, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/align.json.

@@ -50,7 +50,8 @@ class Batches:
     """The batches of a run, by step.
 
     Epochs are permutations of the pictures, joined into one stream that is cut into batches of
-    ``batch_pictures``; the last batch may be smaller. Of each picture up to ``questions`` questions and one caption are drawn.
+    ``batch_pictures``; the last batch may be smaller. Of each picture up to ``questions`` questions and one
+    caption are drawn.
     """
 
     def __init__(

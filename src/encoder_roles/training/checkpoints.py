@@ -1,8 +1,8 @@
 """Restart checkpoints: whole or absent, checked before use, kept outside every declared output.
 
-A folder per run, `<restart>/<key>`, with the last two checkpoints `step000000100/` in it: the engine's safetensors,
-the log so far as JSON, and the SHA-256 of both. The key is a hash of everything the run's weights depend on, so
-that a run with other settings never takes up this one's state.
+A folder per run, `<restart>/<key>`, with the last two checkpoints `step000000100/` in it: the engine's
+safetensors, the log so far as JSON, and the SHA-256 of both. The key is a hash of everything the run's
+weights depend on, so that a run with other settings never takes up this one's state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG_FILE, SUMS_FILE = "log.json", "sha256.json"
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
-    """Name, size and modification time of every file under the paths: changes when an input is written anew."""
+    """Name, size and modification time of every file under the paths; new if an input is written anew."""
     files = [
         f for path in paths for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()
     ]
@@ -60,8 +60,8 @@ class Checkpoints:
     def load(self, engine: Engine) -> list[dict[str, Any]]:
         """Take up the newest whole checkpoint and return its log; an empty log if there is none.
 
-        A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one before
-        it is used. Nothing is lost but time.
+        A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one
+        before it is used. Nothing is lost but time.
         """
         for folder in self._steps():
             if fault := damage(folder):

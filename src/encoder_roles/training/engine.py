@@ -68,7 +68,7 @@ class TorchEngine(Engine):
         self.optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=weight_decay, fused=True)
 
     def backward(self, loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self, scale: float) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm))

@@ -100,7 +100,7 @@ def train(
                 {"step": step, "loss": value, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
             )
             progress.update(step + 1, f"loss {value:.3f}")
-            if (step + 1) % every == 0 and step + 1 < task.steps or asked.requested:
+            if ((step + 1) % every == 0 and step + 1 < task.steps) or asked.requested:
                 checkpoints.save(engine, log)
             if asked.requested:
                 raise SystemExit(TERMINATED)

@@ -33,7 +33,8 @@ class Progress:
             return
         self.reported = now
         left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
-        line = f"{self.title}: {done}/{self.total} {text}  {duration(now - self.started)} gone, {duration(left)} left"
+        times = f"{duration(now - self.started)} gone, {duration(left)} left"
+        line = f"{self.title}: {done}/{self.total} {text}  {times}"
         end = "\n" if not self.live or done >= self.total else ""
         self.stream.write(f"\r\x1b[K{line}{end}" if self.live else f"{line}{end}")
         self.stream.flush()

@@ -62,10 +62,11 @@ def freeze(module: nn.Module) -> None:
 
 
 def count_flops(task: AnswerTask) -> int:
-    """FLOPs of the whole run: forward and backward pass of the first batch, measured, times the run's share."""
+    """FLOPs of the run: the first batch's, forward and backward, measured, scaled to all samples."""
     with FlopCounterMode(display=False) as counter:
-        task.loss(0).backward()  # type: ignore[no-untyped-call]
-    return round(counter.get_total_flops() * task.batches.samples / len(task.batches[0]))
+        task.loss(0).backward()
+    total: float = counter.get_total_flops() * task.batches.samples / len(task.batches[0])
+    return round(total)
 
 
 def peak_memory_mb() -> int:
@@ -90,7 +91,7 @@ class Run:
         return f"{self.stage} {self.subset} seed {self.seed}"
 
     def checkpoints(self, restart: Path) -> Checkpoints:
-        """Its restart checkpoints. Their number may change during a run, so `checkpoint_every` is not in the key."""
+        """Its restart checkpoints; how often they are written is not in their key."""
         settings = self.settings.model_dump(mode="json", exclude={"checkpoint_every"})
         return Checkpoints(run_folder(restart, [self.stage, self.subset, self.seed, settings], self.inputs))
 
@@ -104,7 +105,7 @@ class Run:
     def write_records(
         self, folder: Path, log: Sequence[dict[str, Any]], task: AnswerTask, parts: Mapping[str, nn.Module]
     ) -> None:
-        """Write log.jsonl and training.json. The weights must be saved before: measuring FLOPs leaves gradients."""
+        """Write log.jsonl and training.json."""
         write_jsonl(folder / "log.jsonl", log)
         training = {
             "subset": self.subset,

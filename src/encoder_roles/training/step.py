@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Pre-projector features (B, G, G, D) of every encoder for picture files of any sizes, in the files' order."""
+    """Pre-projector features (B, G, G, D) of every encoder for picture files of any sizes, in order."""
     places, parts = [], []
     for group, pictures in read_by_size(paths):
         places.extend(group)
@@ -51,8 +51,8 @@ def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: T
 class AnswerTask:
     """The task of both stages (`loop.Task`): mean loss of packed captions and questions about pictures.
 
-    ``visual`` turns the pictures of a batch, in its order, into visual tokens (pictures, visual_tokens, hidden): from
-    cached features in align, from pixels in tune.
+    ``visual`` turns the pictures of a batch, in its order, into visual tokens (pictures, visual_tokens,
+    hidden): from cached features in align, from pixels in tune.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from encoder_roles.training.step import AnswerTask, read_features
 
 
 def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> None:
-    """Give the model the connector that `align` trained. Raises StudyError if there is none, or one too many."""
+    """Give the model the connector that `align` trained. Raises StudyError if that does not fit."""
     if (model.connector is None) != (align is None):
         need = "needs no" if model.connector is None else "needs an"
         raise StudyError(f"subset {subset!r} {need} align folder")
@@ -104,7 +104,7 @@ def train_tune(
     schedule = Schedule(len(batches), tune.warmup_fraction)
     log = run.train(engine, task, schedule, restart, next(iter(parts.values())).learning_rate)
     with whole_folder(output) as folder:
-        model.eval().save_pretrained(folder)
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         run.write_records(folder, log, task, model_parts(model))
     run.checkpoints(restart).remove()
