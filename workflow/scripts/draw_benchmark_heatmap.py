@@ -11,7 +11,6 @@
 
 # %%
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
@@ -25,28 +24,30 @@ from encoder_roles.paper.style import (
     use_style,
     whole_number,
 )
-from encoder_roles.study import BLIND, GROUPS, name_subset
+from encoder_roles.study import BLIND, GROUPS
 
 job = open_figure("benchmark_heatmap", globals())
 pool = job.settings.pool
-scores = job.table("scores")
+scores, roles = job.table("scores"), job.table("roles")
 benchmarks = benchmarks_of(scores)
+roles = roles[(roles["level"] == "benchmark") & (roles["operator"] == "retrained")]
+blind = [retrained_scores(scores, "benchmark", benchmark).loc[BLIND, "score"] for benchmark in benchmarks]
 
-# %%
-capacity, necessity = {}, {}
-for benchmark in benchmarks:
-    value = retrained_scores(scores, "benchmark", benchmark)["score"]
-    full = value[name_subset(pool, pool)]
-    without = {e: name_subset(tuple(o for o in pool if o != e), pool) for e in pool}
-    capacity[benchmark] = {e: value.get(e, np.nan) - value[BLIND] for e in pool}
-    necessity[benchmark] = {e: full - value.get(without[e], np.nan) for e in pool}
+
+def measure(name, column):
+    """One column of a measure, (encoders, benchmarks)."""
+    rows = roles[roles["measure"] == name].pivot(index="encoder", columns="benchmark", values=column)
+    return rows.reindex(index=pool, columns=benchmarks).to_numpy()
+
+
 tables = {
-    "Capacity − blind": pd.DataFrame(capacity),
-    "Necessity": pd.DataFrame(necessity),
+    "Capacity − blind": [measure("capacity", column) - blind for column in ("value", "low", "high")],
+    "Necessity": [measure("necessity", column) for column in ("value", "low", "high")],
 }
 
 # %% [markdown]
-# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Gaps part the groups.
+# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Bold numbers have an
+# interval that excludes zero (for Capacity: the blind score). Gaps part the groups.
 
 # %%
 use_style()
@@ -55,14 +56,15 @@ figure, panels = plt.subplots(2, 1, figsize=(TEXT, 1.35 + 0.38 * n), sharex=True
 groups = {
     group: [b for b in benchmarks if b in of] for group, of in GROUPS.items() if set(of) & set(benchmarks)
 }
-for panel, (title, table) in zip(panels, tables.items(), strict=True):
-    values = table.to_numpy()
+for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=True):
     limit = np.nanmax(np.abs(values))
     image = panel.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         if not np.isnan(value):
             ink = text_on(image.cmap(image.norm(value)))
-            panel.text(j, i, whole_number(value), ha="center", va="center", color=ink, fontsize=6.5)
+            weight = "bold" if low[i, j] > 0 or high[i, j] < 0 else "normal"
+            text = whole_number(value)
+            panel.text(j, i, text, ha="center", va="center", color=ink, fontsize=6.5, weight=weight)
     panel.set_ylabel(title, labelpad=6)
     panel.set_yticks(range(n), [encoder_name(encoder) for encoder in pool])
     panel.tick_params(length=0)

@@ -43,9 +43,9 @@ def measure(name, operator):
 
 
 # %% [markdown]
-# On the grey line an encoder adds to the full pool exactly what it adds to nothing (Necessity = Capacity −
-# blind, redundancy zero). Below it others can stand in for the encoder; above it the encoders need one another.
-
+# On the broken line an encoder adds to the full pool what it adds to nothing (Necessity = Capacity −
+# On the broken line an encoder adds to the full pool what it adds to nothing (redundancy zero). Below it others
+# can stand in for the encoder; above it the encoders need one another.
 # %%
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)

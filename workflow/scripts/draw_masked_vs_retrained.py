@@ -33,7 +33,7 @@ pool = job.settings.pool
 full = name_subset(pool, pool)
 scores = job.table("scores")
 rankings = job.table("rankings")
-rankings = rankings[(rankings["level"] == "overall") & (rankings["comparison"] == "subsets")]
+rankings = rankings[(rankings["level"] == "overall") & (rankings["measure"] == "score")]
 retrained = retrained_scores(scores)
 operators = mask_operators(scores)
 
@@ -50,7 +50,7 @@ figure, panels = plt.subplots(
 )
 everything = [retrained[["low", "high"]].to_numpy()]
 for panel, operator in zip(panels[0], operators, strict=True):
-    both = retrained.join(masked_scores(scores, full, operator), rsuffix="_masked", how="inner")
+    both = retrained.join(masked_scores(scores, full, operator), suffixes=("", "_masked"), how="inner")
     everything.append(both[["low_masked", "high_masked"]].to_numpy())
     sizes = np.array([0 if name == BLIND else name.count("+") + 1 for name in both.index])
     for x, y, low, high, low_y, high_y in both[

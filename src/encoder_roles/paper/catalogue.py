@@ -38,8 +38,9 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "pair_matrix": ("scores", "pairs", "settings"),
     "rank_ratios": ("ranks", "scores", "costs", "rank_regression", "settings"),
     "rank_curve": ("rank_curve", "settings"),
-    "benchmark_heatmap": ("scores", "settings"),
+    "benchmark_heatmap": ("roles", "scores", "settings"),
     "chains": ("chains", "settings"),
+    "score_cost": ("scores", "costs", "settings"),
 }
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex

@@ -1,0 +1,87 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+# ---
+
+# %% [markdown]
+# # Retrained against masked ranks
+# The order of the encoders by Necessity: from retraining, then under each mask operator, overall and in each
+# group of benchmarks.
+
+# %%
+import numpy as np
+from matplotlib import pyplot as plt
+
+from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.style import (
+    INK,
+    TEXT,
+    encoder_colours,
+    encoder_markers,
+    encoder_name,
+    group_order,
+    save_figure,
+    spread_labels,
+    use_style,
+)
+
+job = open_figure("retrained_vs_masked_ranks", globals())
+pool = job.settings.pool
+roles, rankings = job.table("roles"), job.table("rankings")
+roles = roles[roles["measure"] == "necessity"]
+rankings = rankings[(rankings["comparison"] == "encoders") & (rankings["measure"] == "necessity")]
+sides = ["retrained", *rankings["operator"].unique()]
+panels = {"Overall": ("overall", "overall")}
+panels |= {group: ("group", group) for group in group_order(roles["group"])}
+
+
+# %% [markdown]
+# A grey bar joins neighbours whose difference has an interval that contains zero: their order is not settled.
+
+
+# %%
+def places(level, group, side):
+    """Rank 1 (most necessary) .. n of each encoder, in pool order."""
+    rows = roles[(roles["level"] == level) & (roles["group"] == group) & (roles["operator"] == side)]
+    return rows.set_index("encoder")["value"].reindex(pool).rank(ascending=False, method="first").to_numpy()
+
+
+def unsettled(level, group, side):
+    """Pairs of neighbours that are not separable on one side."""
+    rows = rankings[(rankings["level"] == level) & (rankings["group"] == group)]
+    rows = rows if side == "retrained" else rows[rows["operator"] == side]
+    text = rows["not_separable_retrained" if side == "retrained" else "not_separable_masked"].iloc[0]
+    return [pair.split("~") for pair in text.split(";")] if isinstance(text, str) else []
+
+
+TIE = "#e6e6e6"
+use_style()
+colours, markers = encoder_colours(pool), encoder_markers(pool)
+n = len(pool)
+figure, axes = plt.subplots(1, len(panels), figsize=(TEXT, 0.75 + 0.27 * n), sharey=True, squeeze=False)
+x = np.arange(len(sides))
+for panel, (title, (level, group)) in zip(axes[0], panels.items(), strict=True):
+    ranks = np.array([places(level, group, side) for side in sides])
+    for i, encoder in enumerate(pool):
+        panel.plot(x, ranks[:, i], color=colours[encoder], linewidth=1.6, alpha=0.85)
+        panel.plot(
+            x, ranks[:, i], markers[encoder], color=colours[encoder], markersize=6, mec="white", mew=0.6
+        )
+    for place, side in enumerate(sides):
+        for first, second in unsettled(level, group, side):
+            tied = ranks[place, [pool.index(first), pool.index(second)]]
+            panel.plot([place, place], tied, color=TIE, linewidth=9, solid_capstyle="round", zorder=0)
+    panel.set_title(title, pad=8)
+    panel.set_xticks(x, sides, color=INK, rotation=0 if len(sides) < 4 else 35)
+    panel.set_xlim(-0.4, len(sides) - 0.6)
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+axes[0, 0].set_ylim(n + 0.45, 0.55)
+axes[0, 0].set_yticks(range(1, n + 1))
+axes[0, 0].set_ylabel("rank by Necessity")
+figure.canvas.draw()  # settles the layout, which the labels need
+last = {encoder_name(e): (rank, colours[e]) for e, rank in zip(pool, ranks[-1], strict=True)}
+spread_labels(axes[0, -1], last)
+
+save_figure(figure, job.outputs)
