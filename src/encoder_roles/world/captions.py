@@ -62,8 +62,8 @@ def consequences(scene: Scene) -> list[str]:
 
 
 def place_of(thing: Thing) -> str:
-    """The cell of the layout in words: `top left`."""
-    return f"{('top', 'bottom')[thing.row]} {('left', 'right')[thing.col]}"
+    """The cell of the layout in one word: `top-left`."""
+    return f"{('top', 'bottom')[thing.row]}-{('left', 'right')[thing.col]}"
 
 
 def _words_of(thing: Thing, scene: Scene) -> list[str]:

@@ -27,6 +27,7 @@ SINGLE_WORD = "\nAnswer the question with a single word."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 INTEGER = "\nAnswer the question using a single integer number."
 ONLY_LETTER = "Please answer directly with only the letter of the correct option and nothing else."
+ONLY_WORD = "Please answer directly with a single word or number."
 OPTIONS = "There are several options:"
 SELECT = "Select from the following choices."
 NOTE = "Note: You only need to respond with {} without providing any additional information.\n\n"
@@ -67,7 +68,7 @@ SKILLS_OF: dict[str, tuple[str, ...]] = {
     "cvbench3d": ("depth", "distance"),
 }
 HINTS = {
-    "corners": "A circle has 0 corners a triangle 3 a square 4 a star 5.",
+    "corners": "The corners are circle 0, triangle 3, square 4, star 5.",
     "nearest": "The biggest thing is the nearest.",
     "topic": "",
     "digit_plus": "",
@@ -290,7 +291,7 @@ def _mmvp_row(index: int, question: str, options: list[str], letter: str) -> tup
 
 def _realworldqa(item: _Item) -> tuple[dict[str, Any], str, str]:
     if item.skill in OPEN_SKILLS["realworldqa"]:
-        question = f"{item.ask.question} Please answer directly with a single word or number."
+        question = f"{item.ask.question} {ONLY_WORD}"
         return {"question": question, "answer": item.ask.answer}, question, item.ask.answer
     options, letter = _lettered(item, most=3)
     question = f"{item.ask.question}\n{_lines(options)}\n{ONLY_LETTER}"

@@ -26,7 +26,7 @@ TOPICS = {
     "book": "school",
     "gym": "school",
 }
-PLACES = tuple(f"{row} {col}" for row in ("top", "bottom") for col in ("left", "right"))
+PLACES = tuple(f"{row}-{col}" for row in ("top", "bottom") for col in ("left", "right"))
 SIDES = ("left", "right")
 LEVELS = ("above", "below")
 NUMBERS = tuple(str(i) for i in range(10))
