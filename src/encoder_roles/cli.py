@@ -13,14 +13,23 @@ from collections.abc import Sequence
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
+    "pretrain-language-model": "encoder_roles.world.language_commands:pretrain_language_model",
+    "gate-language-model": "encoder_roles.world.language_commands:gate_language_model",
     "make-world": "encoder_roles.world.build:make_world",
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
+    "stage-encoder": "encoder_roles.encoders.staging:stage_encoder",
+    "stage-language-model": "encoder_roles.models.staging:stage_language_model",
+    "extract-features": "encoder_roles.data.features:extract_features",
     "train-align": "encoder_roles.training.align:train_align",
     "train-tune": "encoder_roles.training.tune:train_tune",
     "collect-costs": "encoder_roles.training.costs:collect_costs",
     "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
     "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
+    "measure-pretrained-ranks": "encoder_roles.data.ranks:measure_pretrained_ranks",
+    "measure-ranks": "encoder_roles.data.ranks:measure_ranks",
+    "collect-ranks": "encoder_roles.analysis.rank_table:collect_ranks",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
+    "assign-roles": "encoder_roles.analysis.commands:assign_roles",
 }
 
 

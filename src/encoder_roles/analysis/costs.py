@@ -78,8 +78,8 @@ def points_per_doubling(
 ) -> tuple[str, float, Array] | None:
     """Points the full pool gains over the best single encoder per doubling of a cost (claim 7).
 
-    Returns (best single's name, estimate, resamples (B,)); None where a score or cost is missing or the full pool
-    does not cost more.
+    Returns (best single's name, estimate, resamples (B,)); None where a score or cost is missing or the full
+    pool does not cost more.
     """
     pool, point, draws = lattices.pool, lattices.retrained.point[0], lattices.retrained.draws[:, 0]
     alone = [1 << i for i in range(len(pool))]

@@ -78,7 +78,16 @@ def ranking_table(lattices: Lattices) -> pd.DataFrame:
                 start = {"level": level["level"], "group": level["group"], "comparison": ranked.comparison}
                 start |= {"measure": ranked.measure, "operator": masked.operator}
                 rows.append(start | _compare(ranked, lattices.confidence))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+_COLUMNS = [
+    *("level", "group", "comparison", "measure", "operator", "n"),
+    *("kendall_tau", "kendall_low", "kendall_high", "kendall_p"),
+    *("spearman_rho", "spearman_low", "spearman_high", "spearman_p"),
+    *("first_retrained", "first_masked", "probability_first_differs"),
+    *("not_separable_retrained", "not_separable_masked", "biggest_reversal"),
+]
 
 
 def comparisons(retrained: Lattice, masked: Lattice, level: int) -> Iterator[Ranked]:

@@ -1,0 +1,97 @@
+"""`encoder-roles assign-roles`: from scores, ranks and costs to every table of the analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.chains import chain_table
+from encoder_roles.analysis.claims import Study, judge_claims, seed_note
+from encoder_roles.analysis.costs import mean_costs, pareto_table
+from encoder_roles.analysis.games import game_table
+from encoder_roles.analysis.lattice import Lattices, build_lattices, subset_name
+from encoder_roles.analysis.pairs import collect_ranks, find_pairs, pair_table
+from encoder_roles.analysis.rank_regression import MODELS, regression_table
+from encoder_roles.analysis.rankings import difference_table, ranking_table
+from encoder_roles.analysis.roles import role_table
+from encoder_roles.analysis.tables import check_pool, read_costs, read_ranks, read_scores
+from encoder_roles.provenance import whole_file, write_json
+from encoder_roles.study import RoleStage, read_settings
+
+
+def analyse(
+    scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
+) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
+    """The whole analysis of checked tables: (tables by file name, claims, notes on what is missing)."""
+    lattices = build_lattices(scores, settings)
+    found = collect_ranks(ranks, settings.pool)
+    prices = mean_costs(costs)
+    pairs = find_pairs(lattices, found, settings)
+    tables = {
+        "roles": role_table(lattices),
+        "pairs": pair_table(lattices, pairs, found, prices),
+        "rankings": ranking_table(lattices),
+        "differences": difference_table(lattices),
+        "games": game_table(lattices),
+        "chains": chain_table(lattices),
+        "rank_regression": regression_table(lattices, found, prices, settings.statistics),
+        "pareto": pareto_table(lattices, prices),
+    }
+    study = Study(settings, lattices, pairs, prices, tables["rankings"], tables["rank_regression"])
+    return tables, judge_claims(study), missing_notes(study, tables)
+
+
+def missing_notes(study: Study, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """What the tables do not say, and why: `table` is the file, `note` one sentence."""
+    lattices: Lattices = study.lattices
+    notes = [{"table": "all", "note": seed_note(study)}]
+    for lattice in lattices.all:
+        if missing := lattice.missing():
+            said = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
+            notes.append({"table": "roles, rankings, differences, games, chains", "note": said})
+    if not lattices.masked:
+        notes.append(
+            {"table": "roles, rankings, games", "note": "no masked scores: nothing to compare with."}
+        )
+    for model in ("parameters", *MODELS):
+        for name in (model, f"{model}_within_size"):
+            if name not in set(tables["rank_regression"]["model"]):
+                said = f"{name}: too few subsets with score, ranks and costs for this many coefficients."
+                notes.append({"table": "rank_regression", "note": said})
+    without = sorted(set(_measured(lattices)) - set(study.costs.index))
+    if without:
+        notes.append({"table": "pareto", "note": f"no costs of {', '.join(without)}; left out."})
+    return notes
+
+
+def _measured(lattices: Lattices) -> list[str]:
+    point = lattices.retrained.point[0]
+    return [subset_name(i, lattices.pool) for i in range(1, len(point)) if not np.isnan(point[i])]
+
+
+def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
+    """Write roles.csv, pairs.csv, rankings.csv, differences.csv, games.csv, chains.csv, rank_regression.csv,
+    pareto.csv, claims.json and notes.json into a folder; nothing is written unless everything could be
+    computed.
+
+    Args:
+        settings: results/<study>/settings/roles.json.
+        scores: scores.parquet, a row per question and model.
+        ranks: ranks.csv, effective ranks before and after training.
+        costs: costs.csv, a row per trained model.
+        output: the folder; other files in it are left alone.
+    """
+    stage = read_settings(settings, RoleStage)
+    questions = read_scores(scores)
+    check_pool(questions, stage.pool, stage.study, str(scores))
+    rank_rows = read_ranks(ranks, stage.pool, stage.study)
+    cost_rows = read_costs(costs, stage.pool, stage.study)
+    tables, claims, notes = analyse(questions, rank_rows, cost_rows, stage)
+    for name, table in tables.items():
+        with whole_file(output / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+    write_json(output / "claims.json", claims)
+    write_json(output / "notes.json", notes)

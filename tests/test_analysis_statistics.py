@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from lattice_simulation import make_plan, simulate, true_score
+from scipy import stats
+
+from encoder_roles.analysis.games import shapley
+from encoder_roles.analysis.lattice import build_lattices
+from encoder_roles.analysis.rankings import kendall, permutation_p, spearman
+from encoder_roles.analysis.roles import necessity
+from encoder_roles.analysis.statistics import (
+    build_board,
+    holm,
+    interval,
+    join_seeds,
+    score_intervals,
+    two_sided_p,
+)
+from encoder_roles.analysis.tables import check_pool, check_scores
+from encoder_roles.study import GROUPS, RoleStage, StatisticsSettings, StudyError
+
+POOL = ("clip", "dinov2", "sam")
+FEW = {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)}
+
+
+def statistics(**changes: object) -> StatisticsSettings:
+    return StatisticsSettings.model_validate(
+        {"resamples": 400, "level": 0.95, "seed": 0, "overall": "benchmarks"} | changes
+    )
+
+
+def roles(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
+    return RoleStage(study="simulated", pool=pool, tau=0.1, statistics=statistics(**changes))
+
+
+@pytest.fixture(scope="module")
+def scores() -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    return simulate(make_plan(random, POOL, FEW), random, questions=120).scores
+
+
+def test_a_score_is_the_weighted_mean_of_its_questions_and_averages_are_plain_means(
+    scores: pd.DataFrame,
+) -> None:
+    table = score_intervals(scores, statistics())
+    model = ["subset", "seed", "mask", "operator"]
+    by_hand = (
+        scores.assign(ws=scores["score"] * scores["weight"])
+        .groupby([*model, "benchmark"])[["ws", "weight"]]
+        .sum()
+    )
+    by_hand["score"] = by_hand["ws"] / by_hand["weight"]
+    found = table[table["level"] == "benchmark"].set_index([*model, "benchmark"])["score"]
+    pd.testing.assert_series_equal(found.sort_index(), by_hand["score"].sort_index(), check_dtype=False)
+    wide = found.unstack("benchmark")
+    at = table.set_index(model)
+    overall, general = (at[at["benchmark"] == name]["score"] for name in ("overall", "General"))
+    np.testing.assert_allclose(overall.reindex(wide.index), wide.mean(axis=1))
+    np.testing.assert_allclose(general.reindex(wide.index), wide[["mme", "seed"]].mean(axis=1))
+    grouped = score_intervals(scores, statistics(overall="groups")).set_index(model)
+    of_groups = grouped[grouped["level"] == "group"].groupby(model)["score"].mean()
+    found = grouped[grouped["level"] == "overall"]["score"]
+    np.testing.assert_allclose(found.reindex(of_groups.index), of_groups)
+
+
+def test_intervals_depend_on_the_seed_and_not_on_the_order_of_the_rows(scores: pd.DataFrame) -> None:
+    first = score_intervals(scores, statistics())
+    pd.testing.assert_frame_equal(first, score_intervals(scores.sample(frac=1, random_state=3), statistics()))
+    other = score_intervals(scores, statistics(seed=1))
+    assert np.array_equal(first["score"], other["score"])
+    assert not np.array_equal(first["low"], other["low"])
+
+
+def test_leaving_a_benchmark_out_does_not_change_the_intervals_of_the_others(scores: pd.DataFrame) -> None:
+    key = ["subset", "mask", "operator", "benchmark"]
+    both = score_intervals(scores, statistics()).set_index(key)["low"]
+    fewer = score_intervals(scores[scores["benchmark"] != "mme"], statistics()).set_index(key)["low"]
+    rows = [k for k in fewer.index if k[-1] in ("seed", "chartqa")]
+    assert np.array_equal(both[rows], fewer[rows])
+
+
+def test_the_bootstrap_spread_is_that_of_independent_clusters(scores: pd.DataFrame) -> None:
+    rows = scores[(scores["subset"] == "clip") & (scores["benchmark"] == "mme")]
+    sums = rows.assign(ws=rows["score"] * rows["weight"]).groupby("cluster")[["ws", "weight"]].sum()
+    mean = sums["ws"].sum() / sums["weight"].sum()
+    expected = np.sqrt(((sums["ws"] - mean * sums["weight"]) ** 2).sum()) / sums["weight"].sum()
+    board = build_board(rows, statistics(resamples=4000))
+    assert board.draws.std() == pytest.approx(expected, rel=0.05)
+
+
+def test_pairing_makes_a_difference_of_models_less_variable_than_independent_draws(
+    scores: pd.DataFrame,
+) -> None:
+    settings = statistics(resamples=2000)
+    names = ["clip+dinov2", "clip+dinov2+sam"]
+    rows = scores[scores["subset"].isin(names) & (scores["operator"] == "unmasked")]
+    paired = build_board(rows, settings).draws.mean(-1)
+    apart = [
+        build_board(rows[rows["subset"] == name], statistics(resamples=2000, seed=k)).draws.mean(-1)[:, 0]
+        for k, name in enumerate(names)
+    ]
+    # their answers share the questions' difficulties
+    assert (paired[:, 0] - paired[:, 1]).var() < 0.9 * (apart[0] - apart[1]).var()
+
+
+def test_holm_agrees_with_its_definition_and_keeps_unknown_p_unknown() -> None:
+    p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
+    found = holm(p)
+    # by hand: 4 x .005, max(.., 3 x .01), max(.., 2 x .03), max(.., 1 x .04)
+    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02])
+
+
+def test_p_is_one_for_identical_models_and_small_for_distant_ones() -> None:
+    draws = np.stack([np.zeros(500), np.random.default_rng(0).normal(5, 1, 500)], axis=1)
+    p = two_sided_p(np.array([0.0, 5.0]), draws)
+    assert p[0] == 1
+    assert 1e-8 < p[1] < 1e-4
+
+
+def test_rank_correlations_are_those_of_scipy_also_with_ties_and_in_stacks() -> None:
+    random = np.random.default_rng(5)
+    a, b = random.integers(0, 6, (20, 8)).astype(float), random.integers(0, 6, (20, 8)).astype(float)
+    np.testing.assert_allclose(
+        kendall(a, b), [stats.kendalltau(x, y).statistic for x, y in zip(a, b, strict=True)]
+    )
+    np.testing.assert_allclose(
+        spearman(a, b), [stats.spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
+    )
+
+
+def test_kendall_p_over_the_120_orders_of_five_encoders_is_scipys_exact_p() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(10):
+        a, b = random.permutation(5).astype(float), random.permutation(5).astype(float)
+        assert permutation_p(a, b)[0] == pytest.approx(stats.kendalltau(a, b, method="exact").pvalue)
+    assert permutation_p(np.arange(5.0), np.arange(5.0))[0] == pytest.approx(2 / 120)
+
+
+def test_intervals_of_scores_and_of_linear_measures_cover_the_truth() -> None:
+    covered, total = np.zeros(4), 0
+    for study in range(60):
+        random = np.random.default_rng(100 + study)
+        found = simulate(make_plan(random, POOL, FEW), random, questions=120, operators=())
+        lattice = build_lattices(found.scores, roles(resamples=300)).retrained
+        for k, (point, draws) in enumerate(measures(lattice.point[0], lattice.draws[:, 0])):
+            truth = measures(true_lattice(found), np.empty((0, 8)))[k][0]
+            low, high = interval(draws, 0.95)
+            covered[k] += np.mean((low <= truth) & (truth <= high))
+        total += 1
+    # 60 studies x 3 to 8 correlated values: 95% +- about 2 points
+    assert (covered / total > 0.90).all(), covered / total
+    assert (covered / total < 0.99).all(), covered / total
+
+
+def measures(point: np.ndarray, draws: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    functions = [lambda v: v, necessity, shapley, lambda v: v[..., 1:7] - v[..., 2:8]]
+    return [(function(point), function(draws)) for function in functions]
+
+
+def true_lattice(found: object) -> np.ndarray:
+    truth = found.truth[
+        (found.truth["operator"] == "unmasked") & (found.truth["seed"] == found.truth["seed"].min())
+    ]
+    mean = truth.groupby("subset")["score"].mean()
+    names = ["+".join(e for i, e in enumerate(POOL) if s >> i & 1) or "blind" for s in range(8)]
+    return mean[names].to_numpy()
+
+
+def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> None:
+    covered, narrow = [], []
+    for study in range(60):
+        random = np.random.default_rng(500 + study)
+        plan = make_plan(random, POOL, FEW, seed_noise=0.6)
+        found = simulate(plan, random, seeds=(0, 1, 2), questions=120, operators=())
+        truth = true_lattice(found)
+        board = build_board(found.scores, statistics(resamples=300))
+        joined = join_seeds(board, statistics(resamples=300))
+        order = [list(joined.models["subset"]).index(n) for n in ["blind", "clip", "clip+dinov2+sam"]]
+        low, high = interval(joined.draws.mean(-1)[:, order], 0.95)
+        covered.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
+        seeds = [np.flatnonzero(board.models["subset"] == joined.models["subset"][o]) for o in order]
+        low, high = interval(np.stack([board.draws[:, s].mean((1, 2)) for s in seeds], axis=-1), 0.95)
+        narrow.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
+    assert 0.90 < np.mean(covered) < 0.99
+    assert np.mean(narrow) < np.mean(covered) - 0.1  # without the seed level they would miss it
+
+
+def test_seed_noise_is_not_counted_twice_when_seeds_differ_by_chance_alone() -> None:
+    random = np.random.default_rng(9)
+    found = simulate(make_plan(random, POOL, GROUPS, seed_noise=0.0), random, seeds=(0, 1, 2), operators=())
+    board = build_board(found.scores, statistics())
+    joined = join_seeds(board, statistics())
+    place = list(joined.models["subset"]).index("clip")
+    alone = board.draws[:, np.flatnonzero(board.models["subset"] == "clip")].mean((1, 2))
+    assert joined.draws[:, place].mean(-1).std() < 1.25 * alone.std()
+
+
+def test_a_stated_seed_deviation_widens_the_interval_of_a_single_seed(scores: pd.DataFrame) -> None:
+    plain = join_seeds(build_board(scores, statistics()), statistics())
+    stated = statistics(seed_deviation=3.0)
+    wider = join_seeds(build_board(scores, stated), stated)
+    expected = np.sqrt(plain.draws.mean(-1).var(0) + 9)
+    np.testing.assert_allclose(wider.draws.mean(-1).std(0), expected, rtol=0.12)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: pd.concat([t, t.iloc[[5]]]), "duplicate row"),
+        (lambda t: t.assign(score=t["score"].where(t.index != 7)), "'score' is empty or NaN"),
+        (lambda t: t.assign(score=t["score"] + 1), "score is outside 0-100"),
+        (lambda t: t.assign(weight=0.0), "weight is not a positive number"),
+        (lambda t: t.assign(study=np.where(t.index == 3, "other", t["study"])), "several studies"),
+        (lambda t: t.drop(index=11), "of the 120 questions"),
+        (lambda t: t.drop(columns="cluster"), "no column cluster"),
+        (lambda t: t.assign(cluster=np.where(t.index == 2, "else", t["cluster"])), "two clusters"),
+        (lambda t: t.assign(group=np.where(t.index < 9, "else", t["group"])), "two groups"),
+        (lambda t: t.assign(operator="unmasked"), "the mask is not the subset"),
+        (lambda t: t.iloc[:0], "no rows"),
+    ],
+)
+def test_a_table_that_would_give_a_wrong_number_is_refused_in_one_line(scores, spoil, message) -> None:
+    with pytest.raises(StudyError, match=message) as error:
+        check_scores(spoil(scores))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.assign(subset=t["subset"].replace("sam", "mae")), "'mae' is not in the pool"),
+        (lambda t: t[(t["subset"] != "clip+dinov2+sam")], "no rows of the full pool"),
+        (lambda t: pd.concat([t, t[t["subset"] == "clip"].assign(seed=1)]), "add the missing seeds"),
+        (lambda t: t.assign(subset=t["subset"].replace("clip+sam", "sam+clip")), "not in pool order"),
+        (lambda t: t.assign(study="other"), "rows of study 'other'"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_pool_is_refused_in_one_line(scores, spoil, message) -> None:
+    with pytest.raises(StudyError, match=message) as error:
+        check_pool(spoil(scores), POOL, "simulated", "scores.parquet")
+    assert "\n" not in str(error.value)
+
+
+def test_the_truth_of_the_simulation_is_the_mean_of_its_answers() -> None:
+    random = np.random.default_rng(3)
+    skill = np.array([-1.0, 0.0, 1.5])
+    drawn = 0.25 + 0.75 / (1 + np.exp(-(skill - random.normal(0, np.hypot(1.0, 0.5), (400_000, 1)))))
+    np.testing.assert_allclose(true_score(skill, 0.5), 100 * drawn.mean(0), atol=0.1)
+
+
+def test_the_bootstrap_of_a_whole_laptop_study_takes_seconds() -> None:
+    random = np.random.default_rng(0)
+    found = simulate(make_plan(random), random, questions=500, operators=("zero",))
+    start = time.process_time()
+    build_board(found.scores, statistics(resamples=2000))
+    assert time.process_time() - start < 5
