@@ -54,7 +54,7 @@ INSTRUCTIONS = {
 }
 NOTE_PATTERN = r"Note: You only need to respond with [A-D, ]+ without providing any additional information\."
 
-STEPS = 20_000  # about 45 minutes on one thread
+STEPS = 26_000  # about 45 minutes on one thread
 POOL_SCENES = 20_000  # training scenes of pretraining; questions and captions about them are drawn anew
 # more of the kinds that take a language model long than the pictures have
 POOL_MIX: dict[Kind, float] = {"objects": 0.5, "pair": 0.15, "chart": 0.25, "sign": 0.05, "digit": 0.05}
