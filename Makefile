@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 STUDY ?=
 
+unexport PYTHONDONTWRITEBYTECODE  # every job would compile the package again
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 snakemake = snakemake --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
 

@@ -12,6 +12,7 @@ wildcard_constraints:
     encoder=one_of(STUDY.pool),
     subset=one_of(SUBSETS),
     seed=one_of(STUDY.seeds),
+    mask=one_of((*SUBSETS, NONE_KEPT)),
     operator=one_of(STUDY.masks.operators),
     stage=one_of(STAGES),
 

@@ -22,10 +22,10 @@ def main(folder: Path) -> None:
     if not same(installed, LOCK):
         if folder.is_symlink() or (folder.exists() and not (folder / "pyvenv.cfg").exists()):
             sys.exit(f"{folder}: exists and is not a virtual environment: move it away, then run this again")
-        print(f"{folder}: installing envs/laptop.lock (1.7 GB, one to three minutes)", file=sys.stderr)
+        print(f"{folder}: installing envs/laptop.lock (1.7 GB, two to four minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         run([sys.executable, "-m", "venv", str(folder)])
-        pip(folder, "--no-compile", "--require-hashes", "-r", str(LOCK))
+        pip(folder, "--require-hashes", "-r", str(LOCK))
         shutil.copyfile(LOCK, installed)
     if not same(package, ROOT / "pyproject.toml"):
         pip(folder, "--no-build-isolation", "--editable", str(ROOT))

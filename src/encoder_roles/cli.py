@@ -15,6 +15,7 @@ from collections.abc import Sequence
 COMMANDS: dict[str, str] = {
     "pretrain-language-model": "encoder_roles.world.language_commands:pretrain_language_model",
     "gate-language-model": "encoder_roles.world.language_commands:gate_language_model",
+    "check-gates": "encoder_roles.world.gates:check_gates",
     "make-world": "encoder_roles.world.build:make_world",
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
     "stage-encoder": "encoder_roles.encoders.staging:stage_encoder",

@@ -1,11 +1,10 @@
-# What every rule shares: the validated study, and the names of its files and wildcards.
+# What all rules share: the validated study, and the names of its files and wildcards.
 
 import re
 import sys
 from pathlib import Path
 
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
-from encoder_roles.provenance import write_json
 from encoder_roles.study import (
     BENCHMARKS,
     BLIND,
@@ -25,7 +24,9 @@ except StudyError as error:
 
 RESULTS = f"results/{STUDY.study}"
 MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
-PRETRAINED = f"{RESULTS}/pretrained"  # what `sources: train` makes; `make sources` copies it to sources/laptop
+PRETRAINED = (
+    f"{RESULTS}/pretrained"  # written if `sources: train`; `make sources` copies it to sources/laptop
+)
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
 
@@ -44,7 +45,7 @@ def source_folder(source):
 
 
 def source_files(source):
-    """What a rule that stages a source depends on: each pinned file, or the folder that the DAG makes."""
+    """What staging a source depends on: each of its pinned files, or the folder that the DAG makes."""
     folder = source_folder(source)
     if STUDY.sources == "train":
         return [folder]
@@ -68,24 +69,15 @@ def named(inputs):
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
-SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
-for source in SOURCES:
-    if STUDY.sources == "pinned" and not source_files(source):
-        sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")
-
-
-rule write_settings:
-    output:
-        f"{RESULTS}/settings/{{stage}}.json",
-    params:
-        settings=lambda wildcards: settings_of(wildcards.stage),
-    run:
-        write_json(Path(output[0]), params.settings)
-
-
 def settings_of(stage):
     """What one stage reads of the config. A source that the DAG pretrains is read from where it is made."""
     settings = STAGES[stage].model_dump(mode="json")
     if STUDY.sources == "train" and "source" in settings:
         settings["source"] = source_folder(stage.replace("encoder_", "encoders/"))
     return settings
+
+
+SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
+for source in SOURCES:
+    if STUDY.sources == "pinned" and not source_files(source):
+        sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

@@ -18,8 +18,6 @@ rule make_world:
             benchmark=BENCHMARKS,
             split=["development", "test"],
         ),
-    params:
-        folder=f"{RESULTS}/data",
     log:
         f"{RESULTS}/logs/make_world.log",
     benchmark:
@@ -29,6 +27,8 @@ rule make_world:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        folder=subpath(output.train, ancestor=2),
     shell:
         "encoder-roles make-world --settings {input.settings} --output {params.folder} 2> {log}"
 
@@ -41,9 +41,6 @@ rule write_requests:
         manifest=REQUESTS,
         requests=expand(f"{RESULTS}/requests/{{benchmark}}.jsonl", benchmark=STUDY.benchmarks),
         images=directory(f"{RESULTS}/requests/images"),
-    params:
-        data=f"{RESULTS}/data",
-        folder=f"{RESULTS}/requests",
     log:
         f"{RESULTS}/logs/write_requests.log",
     benchmark:
@@ -53,6 +50,9 @@ rule write_requests:
     resources:
         mem_mb=3000,
         runtime=20,
+    params:
+        data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
+        folder=subpath(output.manifest, parent=True),
     shell:
         "encoder-roles write-requests --settings {input.settings} --data {params.data} --output {params.folder} 2> {log}"
 

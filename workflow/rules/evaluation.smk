@@ -12,19 +12,21 @@ rule predict_subset:
         manifest=REQUESTS,
         images=f"{RESULTS}/requests/images",
     output:
-        directory(unmasked_answers("{subset}", "{seed}")),
+        directory(f"{RESULTS}/predictions/{{subset}}/seed{{seed}}/{{mask}}.{NO_MASK}"),
     log:
-        f"{RESULTS}/logs/predict_subset/{{subset}}.seed{{seed}}.log",
+        f"{RESULTS}/logs/predict_subset/{{subset}}.seed{{seed}}.{{mask}}.log",
     benchmark:
-        f"{RESULTS}/timings/predict_subset/{{subset}}.seed{{seed}}.tsv"
+        f"{RESULTS}/timings/predict_subset/{{subset}}.seed{{seed}}.{{mask}}.tsv"
     conda:
         "../../envs/model.yaml"
     resources:
         mem_mb=3000,
         runtime=30,
+    params:
+        requests=subpath(input.manifest, parent=True),
     shell:
-        "encoder-roles predict-subset --settings {input.settings} --model {input.model} --requests {input.manifest}"
-        " --output {output} 2> {log}"
+        "encoder-roles predict-subset --settings {input.settings} --requests {params.requests}"
+        " --model {input.model} --subset {wildcards.subset} --output {output} 2> {log}"
 
 
 rule predict_masks:
@@ -46,9 +48,14 @@ rule predict_masks:
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        masks=STUDY.masks_of_full,
+        requests=subpath(input.manifest, parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
-        "encoder-roles predict-masks --settings {input.settings} --model {input.model} --operator {wildcards.operator}"
-        " --data {input.data} --requests {input.manifest} --output {output} 2> {log}"
+        "encoder-roles predict-masks --settings {input.settings} --operator {wildcards.operator}"
+        " --requests {params.requests} --model {input.model} --masks {params.masks} --data {input.data}"
+        " --output-root {params.folder} 2> {log}"
 
 
 rule score_predictions:
@@ -61,10 +68,6 @@ rule score_predictions:
     output:
         scores=f"{RESULTS}/scores.parquet",
         table=f"{RESULTS}/scores.csv",
-    params:
-        requests=f"{RESULTS}/requests",
-        data=f"{RESULTS}/data",
-        predictions=f"{RESULTS}/predictions",
     log:
         f"{RESULTS}/logs/score_predictions.log",
     benchmark:
@@ -74,6 +77,9 @@ rule score_predictions:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        requests=subpath(input.manifest, parent=True),
+        data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
     shell:
         "encoder-roles score-predictions --settings {input.settings} --requests {params.requests} --data {params.data}"
         " --predictions {input.unmasked} {input.masked}"

@@ -81,10 +81,6 @@ rule build_paper:
         values=f"{RESULTS}/values.json",
     output:
         directory(f"{RESULTS}/paper"),
-    params:
-        source="paper",
-        figures=f"{RESULTS}/figures",
-        tables=f"{RESULTS}/tables",
     log:
         f"{RESULTS}/logs/build_paper.log",
     benchmark:
@@ -94,6 +90,10 @@ rule build_paper:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        source=lambda wildcards, input: Path(input.source[0]).parent,
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
     shell:
         "encoder-roles build-paper --source {params.source} --tables {params.tables} --figures {params.figures}"
         " --values {input.values} --output {output} 2> {log}"

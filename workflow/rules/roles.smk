@@ -10,6 +10,7 @@ rule measure_pretrained_ranks:
     output:
         ranks=f"{RESULTS}/pretrained_ranks.csv",
         curve=f"{RESULTS}/rank_curve.csv",
+        draws=f"{RESULTS}/pretrained_rank_draws.csv",
     log:
         f"{RESULTS}/logs/measure_pretrained_ranks.log",
     benchmark:
@@ -21,7 +22,7 @@ rule measure_pretrained_ranks:
         runtime=30,
     shell:
         "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
-        " --data {input.data} --output {output.ranks} --curve {output.curve} 2> {log}"
+        " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws} 2> {log}"
 
 
 rule measure_ranks:
@@ -30,6 +31,9 @@ rule measure_ranks:
         model=f"{MODEL}/tune",
         data=PROBE,
         pictures=f"{RESULTS}/data/probe/pictures",
+        # ancient: the rows it reads are those of its own encoders, and when one of them changes, so does the model
+        pretrained=ancient(rules.measure_pretrained_ranks.output.ranks),
+        draws=ancient(rules.measure_pretrained_ranks.output.draws),
     output:
         f"{MODEL}/ranks.csv",
     log:
@@ -42,7 +46,8 @@ rule measure_ranks:
         mem_mb=3000,
         runtime=30,
     shell:
-        "encoder-roles measure-ranks --settings {input.settings} --model {input.model} --data {input.data}"
+        "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
+        " --model {input.model} --data {input.data} --pretrained {input.pretrained} --draws {input.draws}"
         " --output {output} 2> {log}"
 
 
@@ -69,6 +74,8 @@ rule collect_costs:
     input:
         align=expand(f"{MODEL}/align", subset=STUDY.trained_subsets, seed=STUDY.seeds),
         tune=expand(f"{MODEL}/tune", subset=SUBSETS, seed=STUDY.seeds),
+        answers=[unmasked_answers(subset, seed) for subset in SUBSETS for seed in STUDY.seeds],
+        settings=f"{RESULTS}/settings/score.json",
     output:
         f"{RESULTS}/costs.csv",
     log:
@@ -80,8 +87,14 @@ rule collect_costs:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        training=lambda wildcards, input: [
+            f"{folder}/training.json" for folder in [*input.align, *input.tune]
+        ],
+        predictions=lambda wildcards, input: [f"{folder}/prediction.json" for folder in input.answers],
     shell:
-        "encoder-roles collect-costs --align {input.align} --tune {input.tune} --output {output} 2> {log}"
+        "encoder-roles collect-costs --settings {input.settings} --training {params.training}"
+        " --predictions {params.predictions} --output {output} 2> {log}"
 
 
 rule assign_roles:
@@ -97,9 +110,10 @@ rule assign_roles:
         games=f"{RESULTS}/games.csv",
         chains=f"{RESULTS}/chains.csv",
         regression=f"{RESULTS}/rank_regression.csv",
+        pareto=f"{RESULTS}/pareto.csv",
+        differences=f"{RESULTS}/differences.csv",
         claims=f"{RESULTS}/claims.json",
-    params:
-        folder=RESULTS,
+        notes=f"{RESULTS}/notes.json",
     log:
         f"{RESULTS}/logs/assign_roles.log",
     benchmark:
@@ -109,6 +123,8 @@ rule assign_roles:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        folder=subpath(output.roles, parent=True),
     shell:
         "encoder-roles assign-roles --settings {input.settings} --scores {input.scores} --ranks {input.ranks}"
         " --costs {input.costs} --output {params.folder} 2> {log}"

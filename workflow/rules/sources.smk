@@ -1,4 +1,18 @@
-# Pretrained encoders and language model: taken from their pinned folders, or pretrained here (sources: train).
+# What each stage reads of the config, and the pretrained encoders and language model: taken from their pinned
+# folders, or pretrained here (sources: train).
+
+
+rule write_settings:
+    input:
+        "workflow/rules/settings.json.jinja",
+    output:
+        f"{RESULTS}/settings/{{stage}}.json",
+    log:
+        f"{RESULTS}/logs/write_settings/{{stage}}.log",
+    params:
+        settings=lambda wildcards: settings_of(wildcards.stage),
+    template_engine:
+        "jinja2"
 
 
 rule pretrain_encoder:
@@ -20,8 +34,6 @@ rule pretrain_encoder:
 
 
 rule pretrain_language_model:
-    input:
-        settings=f"{RESULTS}/settings/world.json",
     output:
         directory(f"{PRETRAINED}/language_model"),
     log:
@@ -34,7 +46,7 @@ rule pretrain_language_model:
         mem_mb=2000,
         runtime=120,
     shell:
-        "encoder-roles pretrain-language-model --settings {input.settings} --output {output} 2> {log}"
+        "encoder-roles pretrain-language-model --output {output} > {log} 2>&1"
 
 
 rule pretrained_sources:
@@ -52,12 +64,12 @@ rule check_gates:
         f"{RESULTS}/logs/check_gates.log",
     benchmark:
         f"{RESULTS}/timings/check_gates.tsv"
+    priority: 100
     conda:
         "../../envs/model.yaml"
     resources:
         mem_mb=500,
         runtime=5,
-    priority: 100
     shell:
         "encoder-roles check-gates --settings {input.settings} --gates {input.gates} --output {output} 2> {log}"
 

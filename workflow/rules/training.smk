@@ -14,8 +14,6 @@ rule train_align:
         data=TRAIN,
     output:
         directory(f"{MODEL}/align"),
-    params:
-        restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     log:
         f"{RESULTS}/logs/train_align/{{subset}}.seed{{seed}}.log",
     benchmark:
@@ -25,6 +23,8 @@ rule train_align:
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
         "encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} --features {input.features}"
@@ -46,9 +46,6 @@ rule train_tune:
         pictures=f"{RESULTS}/data/train/pictures",
     output:
         directory(f"{MODEL}/tune"),
-    params:
-        align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
-        restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
     log:
         f"{RESULTS}/logs/train_tune/{{subset}}.seed{{seed}}.log",
     benchmark:
@@ -58,6 +55,9 @@ rule train_tune:
     resources:
         mem_mb=3000,
         runtime=120,
+    params:
+        align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
+        restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
     shell:
         "encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} {params.align}"
