@@ -18,6 +18,7 @@ from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
 from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import whole_folder, write_json, write_jsonl
 from encoder_roles.study import (
@@ -30,7 +31,7 @@ from encoder_roles.study import (
     StudyError,
     read_settings,
 )
-from encoder_roles.training.stages import load_tokenizer, peak_memory_mb
+from encoder_roles.training.stages import peak_memory_mb
 from encoder_roles.training.step import read_features
 
 PICTURES_AT_A_TIME = 256  # read and encoded together; features do not depend on it

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from encoder_roles.encoders.loading import read_spec
 from encoder_roles.models.connector import Connector, projector_inputs
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
 from encoder_roles.provenance import whole_folder
 from encoder_roles.study import AlignStage, StudyError, read_settings
 from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Schedule
-from encoder_roles.training.stages import Run, check_subset, freeze, load_tokenizer, read_training_data
+from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data
 from encoder_roles.training.step import AnswerTask
 
 CONNECTOR_FILE = "connector.safetensors"

@@ -35,19 +35,6 @@ def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder. Raises StudyError if there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{folder}: no tokenizer to load: {' '.join(str(error).split())}") from error
-    return tokenizer
-
-
 def read_training_data(
     data: Path, tokenizer: PreTrainedTokenizerBase, language_model: PreTrainedModel, visual_tokens: int
 ) -> list[PicturePrompts]:

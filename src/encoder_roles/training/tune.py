@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.encoders.weights import load_strictly, read_tensors
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import whole_folder
 from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
@@ -15,7 +16,7 @@ from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Schedule
-from encoder_roles.training.stages import Run, check_subset, freeze, load_tokenizer, read_training_data
+from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data
 from encoder_roles.training.step import AnswerTask, read_features
 
 

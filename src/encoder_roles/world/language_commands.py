@@ -14,8 +14,9 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers'
 
 # isort: split
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.provenance import sha256_of, whole_folder, write_text
 from encoder_roles.study import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
@@ -90,7 +91,7 @@ def gate_language_model(*, language_model: Path, output: Path, seed: int = 0) ->
     if not (language_model / "model.safetensors").is_file():
         raise StudyError(f"{language_model}: no model.safetensors; make one with pretrain-language-model")
     model = Qwen2ForCausalLM.from_pretrained(language_model, trust_remote_code=False, use_safetensors=True)
-    tokenizer = AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)
+    tokenizer = load_tokenizer(language_model)
     write_text(output, _csv(measure_gates(model, tokenizer, seed)))
 
 

@@ -1,0 +1,187 @@
+"""The pieces of the loop: schedule, data order, engine, checkpoints, progress."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoder_roles.data.prompts import Prompt
+from encoder_roles.study import StudyError
+from encoder_roles.training.batches import Batches, PicturePrompts
+from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
+from encoder_roles.training.engine import Part, TorchEngine
+from encoder_roles.training.loop import Schedule, train
+from encoder_roles.training.progress import Progress, duration
+
+
+def picture(number: int, questions: int = 5) -> PicturePrompts:
+    prompts = tuple(Prompt(((1,),), (2, number, q), (-100, -100, q)) for q in range(questions + 1))
+    return PicturePrompts((f"{number}.png",), prompts[:1], prompts[1:])
+
+
+def batches(samples=25, batch=4, questions=2, seed=0, stage="tune", pictures=10) -> Batches:
+    return Batches(
+        [picture(n) for n in range(pictures)],
+        samples=samples,
+        batch_pictures=batch,
+        questions=questions,
+        seed=seed,
+        stage=stage,
+    )
+
+
+@given(samples=st.integers(1, 60), batch=st.integers(1, 12), pictures=st.integers(1, 15))
+def test_every_epoch_shows_every_picture_once_and_the_number_of_samples_is_kept(samples, batch, pictures):
+    found = batches(samples, batch, pictures=pictures)
+    shown = [sample.pictures[0] for step in range(len(found)) for sample in found[step]]
+    assert len(shown) == samples
+    for start in range(0, samples - pictures + 1, pictures):
+        assert len(set(shown[start : start + pictures])) == pictures
+
+
+def test_a_batch_depends_on_seed_and_step_alone_not_on_the_steps_before():
+    forward, again = batches(), batches()
+    in_order = [forward[step] for step in range(len(forward))]
+    assert [again[step] for step in reversed(range(len(again)))] == in_order[::-1]
+    assert batches(seed=1)[0] != in_order[0] != batches(stage="align")[0]
+
+
+def test_a_sample_has_one_caption_and_as_many_questions_as_asked_for():
+    found = batches(samples=10, questions=3)
+    for step in range(len(found)):
+        for sample in found[step]:
+            assert len(sample.questions) == 4
+            assert sample.questions[0].body[2] == 0
+            assert len(set(sample.questions)) == 4
+    assert len(batches(questions=50)[0][0].questions) == 6
+
+
+@given(steps=st.integers(1, 300), warmup=st.floats(0, 1))
+def test_the_schedule_stays_between_zero_and_one_rises_then_falls(steps, warmup):
+    scales = [Schedule(steps, warmup).scale(step) for step in range(steps)]
+    peak = scales.index(max(scales))
+    assert all(0 <= scale <= 1 for scale in scales)
+    assert scales[: peak + 1] == sorted(scales[: peak + 1])
+    assert scales[peak:] == sorted(scales[peak:], reverse=True)
+    assert scales[0] > 0
+
+
+class Line:
+    """Fits a line; a task without any model behind it."""
+
+    title = "line"
+
+    def __init__(self, steps=10, broken_at=None):
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+        self.steps, self.broken_at = steps, broken_at
+
+    def loss(self, step):
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        noise = torch.nn.functional.dropout(torch.ones(8, 2), 0.5)  # draws from the global random state
+        loss = (self.second(self.first(x) * noise) - x.sum(-1, keepdim=True)).square().mean()
+        return loss * float("nan") if step == self.broken_at else loss
+
+    def describe(self, step):
+        return f"numbers of step {step}"
+
+    def engine(self, rates=(0.1, 0.01)):
+        parts = {"first": Part(self.first, rates[0]), "second": Part(self.second, rates[1])}
+        return TorchEngine(parts, weight_decay=0.0, clip_norm=1.0)
+
+    def train(self, checkpoints, every=3):
+        engine = self.engine()
+        return train(engine, self, Schedule(self.steps, 0.1), checkpoints, every, 0.1)
+
+    def weights(self):
+        return {**self.first.state_dict(prefix="1"), **self.second.state_dict(prefix="2")}
+
+
+def test_a_run_broken_off_by_an_error_goes_on_with_equal_weights_and_random_state(tmp_path):
+    whole = Line()
+    log = whole.train(Checkpoints(tmp_path / "whole"))
+    broken = Line(broken_at=8)
+    with pytest.raises(StudyError, match="loss is nan at step 8, batch: numbers of step 8"):
+        broken.train(Checkpoints(tmp_path / "broken"))
+    resumed = Line()
+    torch.manual_seed(99)
+    assert [row["loss"] for row in resumed.train(Checkpoints(tmp_path / "broken"))] == [
+        row["loss"] for row in log
+    ]
+    assert all(resumed.weights()[name].equal(value) for name, value in whole.weights().items())
+
+
+def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
+    Line(steps=11).train(Checkpoints(tmp_path))
+    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step000000006", "step000000009"]
+    for name, change in (
+        ("state.safetensors", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]),
+        ("log.json", lambda b: b[:-3]),
+    ):
+        file = tmp_path / "step000000009" / name
+        whole = file.read_bytes()
+        file.write_bytes(change(whole))
+        assert name in damage(file.parent)
+        file.write_bytes(whole)
+    assert damage(tmp_path / "step000000009") is None
+    (tmp_path / "step000000009/sha256.json").write_text("{}")
+    assert len(Checkpoints(tmp_path).load(Line().engine())) == 6
+    assert "step000000009 is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "step000000009").exists()
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
+    Line().train(Checkpoints(tmp_path))
+    other = TorchEngine({"first": Part(torch.nn.Linear(3, 2), 0.1)}, 0.0, 1.0)
+    with pytest.raises(StudyError, match="other parameters"):
+        Checkpoints(tmp_path).load(other)
+
+
+def test_the_key_of_a_run_changes_with_its_settings_and_with_its_inputs(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.json").write_text("1")
+    first = run_folder(tmp_path, {"rate": 1}, [tmp_path / "in"])
+    assert run_folder(tmp_path, {"rate": 1}, [tmp_path / "in"]) == first
+    assert run_folder(tmp_path, {"rate": 2}, [tmp_path / "in"]) != first
+    (tmp_path / "in/a.json").write_text("12")
+    assert run_folder(tmp_path, {"rate": 1}, [tmp_path / "in"]) != first
+
+
+def test_each_part_moves_with_its_own_learning_rate():
+    task = Line()
+    before = {name: value.clone() for name, value in task.weights().items()}
+    engine = task.engine(rates=(1e-2, 1e-4))
+    engine.backward(task.loss(0))
+    engine.step(scale=0.5)
+    moved = {name: (value - before[name]).abs().max().item() for name, value in task.weights().items()}
+    assert moved["1bias"] == pytest.approx(5e-3, rel=1e-3)
+    assert moved["2bias"] == pytest.approx(5e-5, rel=1e-2)
+
+
+@settings(max_examples=20)
+@given(st.floats(1e-3, 1e3))
+def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
+    task = Line()
+    engine = task.engine()
+    engine.backward(task.loss(0) * size)
+    gradients = [p.grad.clone() for p in engine.named.values()]
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    assert engine.step(1.0) == pytest.approx(norm.item(), rel=1e-4)
+    moments = [engine.optimizer.state[p]["exp_avg"] for p in engine.named.values()]
+    clipped = torch.cat([m.flatten() for m in moments]).norm() / (1 - 0.9)
+    assert clipped.item() == pytest.approx(min(norm.item(), 1.0), rel=1e-3)
+
+
+def test_progress_off_a_terminal_is_plain_lines_and_says_when_it_ends():
+    stream = io.StringIO()
+    progress = Progress("tune", 100, stream=stream)
+    for done in range(1, 101):
+        progress.update(done, "loss 1.000")
+    assert stream.getvalue() == "tune: 100/100 loss 1.000  0:00 gone, 0:00 left\n"
+    assert (duration(59.6), duration(3725)) == ("1:00", "1:02:05")
+    assert json.dumps(stream.getvalue()).count("\\r") == 0

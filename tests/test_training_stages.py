@@ -1,0 +1,250 @@
+"""align and tune: what they learn, what they leave alone, and that a broken-off run ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_study import ALIGN, TUNE, write_tiny_study
+
+from encoder_roles.encoders.weights import read_tensors
+from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
+from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.training.align import train_align
+from encoder_roles.training.loop import TERMINATED
+from encoder_roles.training.tune import train_tune
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_tiny_study(tmp_path_factory.mktemp("study"))
+
+
+def align(study, output, subset="clip+sam", seed=0, **changes):
+    names = subset.split("+")
+    settings = study.settings(f"align-{output.name}", ALIGN | {"align": ALIGN["align"] | changes})
+    train_align(
+        settings=settings,
+        subset=subset,
+        seed=seed,
+        encoders=tuple(study.encoders[name] for name in names),
+        language_model=study.language_model,
+        features=study.features(*names),
+        data=study.data,
+        restart=study.root / ".restart",
+        output=output,
+    )
+    return output
+
+
+def tune(study, output, subset="clip+sam", aligned=None, seed=0, **changes):
+    names = [] if subset == "blind" else subset.split("+")
+    train_tune(
+        settings=study.settings(f"tune-{output.name}", TUNE | {"tune": TUNE["tune"] | changes}),
+        subset=subset,
+        seed=seed,
+        encoders=tuple(study.encoders[name] for name in names),
+        language_model=study.language_model,
+        align=aligned,
+        data=study.data,
+        restart=study.root / ".restart",
+        output=output,
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def aligned(study):
+    return align(study, study.root / "models/clip+sam/align")
+
+
+@pytest.fixture(scope="module")
+def tuned(study, aligned):
+    return tune(study, study.root / "models/clip+sam/tune", aligned=aligned)
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_align_lowers_the_loss_and_writes_a_row_a_step(aligned):
+    log = log_of(aligned)
+    assert [row["step"] for row in log] == list(range(12))
+    assert set(log[0]) == {"step", "loss", "learning_rate", "seconds"}
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+
+
+def test_tune_learns_to_tell_colours_that_blind_cannot(study, tuned):
+    blind = tune(study, study.root / "models/blind/tune", subset="blind", epochs=12)
+    seeing = tune(
+        study, study.root / "models/long/tune", aligned=study.root / "models/clip+sam/align", epochs=12
+    )
+    assert log_of(seeing)[-1]["loss"] < 0.5 * log_of(blind)[-1]["loss"]
+    assert load_vlm(blind).connector is None
+
+
+def test_training_json_has_the_documented_record(tuned):
+    record = json.loads((tuned / "training.json").read_text())
+    assert {k: record[k] for k in ("subset", "seed", "stage", "steps", "samples", "threads")} == {
+        "subset": "clip+sam",
+        "seed": 0,
+        "stage": "tune",
+        "steps": 9,
+        "samples": 72,
+        "threads": 1,
+    }
+    assert set(record["parameters"]) == {"connector", "language_model", "clip", "sam"}
+    assert record["flops"] > 6 * 8 * record["parameters"]["language_model"]
+    assert record["final_loss"] == log_of(tuned)[-1]["loss"]
+    assert record["peak_memory_mb"] > 50
+    assert "torch" in record["versions"]
+
+
+def test_joint_training_changes_every_part_and_frozen_training_no_encoder(study, aligned, tuned):
+    frozen = tune(study, study.root / "models/frozen/tune", aligned=aligned, train_encoders=False)
+    start = MultiEncoderVLM.from_sources(
+        study.encoders, study.language_model, ConnectorSettings.model_validate(TUNE["connector"]), 0
+    ).state_dict()
+    joint, kept = read_tensors(tuned / WEIGHTS), read_tensors(frozen / WEIGHTS)
+    for part in ("encoders.clip", "encoders.sam", "connector", "language_model"):
+        names = [name for name in joint if name.startswith(part)]
+        assert any(not joint[name].equal(start[name]) for name in names), part
+        if part.startswith("encoders"):
+            assert all(kept[name].equal(start[name]) for name in names)
+
+
+def test_a_rerun_writes_the_same_weights_and_another_seed_others(study, aligned):
+    again = align(study, study.root / "again")
+    other = align(study, study.root / "other", seed=1)
+    bytes_of = {f: (f / "connector.safetensors").read_bytes() for f in (aligned, again, other)}
+    assert bytes_of[again] == bytes_of[aligned] != bytes_of[other]
+
+
+COMMAND = "from encoder_roles.cli import main; main()"
+
+
+def start_tune(study, aligned, output, epochs=40):
+    """A tune long enough to be broken off, in a process of its own."""
+    settings = study.settings("tune-long", TUNE | {"tune": TUNE["tune"] | {"epochs": epochs}})
+    arguments = [
+        "--settings",
+        settings,
+        "--subset",
+        "clip+sam",
+        "--seed",
+        "0",
+        "--encoders",
+        *study.encoders.values(),
+    ]
+    arguments += ["--language-model", study.language_model, "--align", aligned, "--data", study.data]
+    arguments += ["--restart", output.parent / ".restart", "--output", output]
+    command = [sys.executable, "-c", COMMAND, "train-tune", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def wait_for(folder, pattern, seconds=60):
+    """Wait until a file that matches the pattern is there."""
+    end = time.monotonic() + seconds
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < end, f"no {pattern}"
+        time.sleep(0.005)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(study, aligned, tmp_path):
+    whole = start_tune(study, aligned, tmp_path / "whole/tune")
+    broken = start_tune(study, aligned, tmp_path / "broken/tune")
+    wait_for(tmp_path / "broken/.restart", "*/step*12")
+    broken.send_signal(signal.SIGKILL)
+    broken.communicate()
+    assert not (tmp_path / "broken/tune").exists()
+
+    asked = start_tune(study, aligned, tmp_path / "broken/tune")  # asked to stop, it saves first
+    wait_for(tmp_path / "broken/.restart", "*/step*40")
+    asked.send_signal(signal.SIGTERM)
+    said = asked.communicate()[1]
+    assert asked.returncode == TERMINATED
+    assert "going on from" in said
+    (newest, _) = sorted((tmp_path / "broken/.restart").glob("*/step*"), reverse=True)
+    assert int(newest.name.removeprefix("step")) % 4 or newest.name.endswith("40")
+
+    state = newest / "state.safetensors"  # and a checkpoint cut off on disk is not gone on from
+    state.write_bytes(state.read_bytes()[:-100])
+    last = start_tune(study, aligned, tmp_path / "broken/tune")
+    said = last.communicate()[1]
+    assert last.returncode == 0, said
+    assert f"{newest} is damaged" in said
+    assert whole.wait() == 0
+    assert (tmp_path / "broken/tune" / WEIGHTS).read_bytes() == (
+        tmp_path / "whole/tune" / WEIGHTS
+    ).read_bytes()
+    assert [r["loss"] for r in log_of(tmp_path / "broken/tune")] == [
+        r["loss"] for r in log_of(tmp_path / "whole/tune")
+    ]
+    assert not list((tmp_path / "broken/.restart").iterdir())
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_and_names_step_and_batch(study, tmp_path):
+    broken = shutil.copytree(study.language_model, tmp_path / "language_model")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(broken / WEIGHTS)
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, broken / WEIGHTS, {"format": "pt"})
+    names = ("clip", "sam")
+    with pytest.raises(StudyError, match=r"loss is nan at step 0, batch: 8 pictures, pictures/"):
+        train_align(
+            settings=study.settings("align-nan", ALIGN),
+            subset="clip+sam",
+            seed=0,
+            encoders=tuple(study.encoders[name] for name in names),
+            language_model=broken,
+            features=study.features(*names),
+            data=study.data,
+            restart=tmp_path / ".restart",
+            output=tmp_path / "align",
+        )
+    assert not (tmp_path / "align").exists()
+
+
+def test_inputs_that_do_not_belong_together_are_errors(study, aligned, tmp_path):
+    with pytest.raises(StudyError, match="folders given are those of 'clip'"):
+        train_tune(
+            settings=study.settings("tune-x", TUNE),
+            subset="clip+sam",
+            seed=0,
+            encoders=(study.encoders["clip"],),
+            language_model=study.language_model,
+            align=aligned,
+            data=study.data,
+            restart=tmp_path,
+            output=tmp_path / "x",
+        )
+    with pytest.raises(StudyError, match="'clip' needs an align folder"):
+        tune(study, tmp_path / "x", subset="clip")
+    with pytest.raises(StudyError, match="'blind' needs no align folder"):
+        tune(study, tmp_path / "x", subset="blind", aligned=aligned)
+    with pytest.raises(StudyError, match="connector.safetensors"):
+        tune(study, tmp_path / "x", subset="clip", aligned=aligned)
+    with pytest.raises(StudyError, match="'blind' has no connector"):
+        train_align(
+            settings=study.settings("align-x", ALIGN),
+            subset="blind",
+            seed=0,
+            encoders=(),
+            language_model=study.language_model,
+            features=(),
+            data=study.data,
+            restart=tmp_path,
+            output=tmp_path / "x",
+        )
+    assert not (tmp_path / "x").exists()
