@@ -253,6 +253,7 @@ class FeatureStage(Settings):
 
 
 class RankStage(Settings):
+    study: str
     grid: Positive
     pictures: Positive
     resamples: Positive
@@ -309,6 +310,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
             calibration_pictures=study.masks.calibration_pictures,
         ),
         "rank": RankStage(
+            study=study.study,
             grid=study.connector.grid,
             pictures=study.rank.pictures,
             resamples=study.rank.resamples,

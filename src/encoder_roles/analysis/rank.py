@@ -1,12 +1,14 @@
 """Effective rank of features, from streamed Gram matrices, with a bootstrap over pictures.
 
 The matrix X has a row per grid token of N probe pictures and a column per channel. Its effective rank
-(Roy & Vetterli 2007) is exp(-sum p_k ln p_k), p_k = sigma_k / sum sigma, of the centred X. The rows are never held:
-the singular values are the square roots of the eigenvalues of X'X, which is a sum over pictures, in fp64.
+(Roy & Vetterli 2007) is exp(-sum p_k ln p_k), p_k = sigma_k / sum sigma, of the centred X. The rows are never
+held: the singular values are the square roots of the eigenvalues of X'X, which is a sum over pictures, in
+fp64.
 
-Tokens of one picture are correlated, so the bootstrap draws pictures. A resample's Gram matrix is a weighted sum of
-the pictures' own, so all resamples are one matrix product. A resample holds fewer distinct pictures than the sample,
-and effective rank grows with N, so resamples lie a little low: intervals use their spread around their own mean.
+Tokens of one picture are correlated, so the bootstrap draws pictures. A resample's Gram matrix is a weighted
+sum of the pictures' own, so all resamples are one matrix product. A resample holds fewer distinct pictures
+than the sample, and effective rank grows with N, so resamples lie a little low: intervals use their spread
+around their own mean.
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ class RankMeasures:
 
 
 class PictureGrams:
-    """Sums over the tokens of each picture (or group of pictures): count, sum (D,), Gram matrix (D, D), in fp64.
+    """Sums over the tokens of each picture (or group of pictures): count, sum (D,), Gram matrix (D, D), in
+    fp64.
 
     Args:
         width: channels D.
-        pictures: how many pictures will come; decides how many share a sum, so that memory stays below GRAM_BYTES.
+        pictures: how many pictures will come; decides how many share a sum, so that memory stays below
+            GRAM_BYTES.
     """
 
     def __init__(self, width: int, pictures: int) -> None:
@@ -62,11 +66,13 @@ class PictureGrams:
         self.grams = np.zeros((groups, len(self._rows)))  # upper triangles
 
     def add(self, features: NDArray[np.floating]) -> None:
-        """Add a batch of pictures, features (B, ..., D), in order. Raises StudyError if a feature is not finite."""
+        """Add a batch of pictures, features (B, ..., D), in order. Raises StudyError if one is not finite."""
         batch = features.reshape(len(features), -1, self.width).astype(np.float64)
         if not np.isfinite(batch).all():
             where = self.pictures + int(np.flatnonzero(~np.isfinite(batch).all(axis=(1, 2)))[0])
-            raise StudyError(f"effective rank: the features of picture {where} are not finite; the model has diverged")
+            raise StudyError(
+                f"effective rank: picture {where} has features that are not finite; training diverged"
+            )
         grams = np.matmul(batch.transpose(0, 2, 1), batch)
         group = np.arange(self.pictures, self.pictures + len(batch)) // self.pictures_per_group
         np.add.at(self.counts, group, batch.shape[1])
@@ -89,7 +95,7 @@ class PictureGrams:
         return self._singular_values(ones)[0], self._singular_values(ones, centred=False)[0]
 
     def curve(self, steps: int = 6) -> list[tuple[int, float]]:
-        """Effective rank of the first n pictures, n halved `steps` - 1 times from all of them: [(n, erank)]."""
+        """Effective rank of the first n pictures: [(n, erank)], n halved `steps` - 1 times from all."""
         whole, sizes = len(self.counts), []
         for step in reversed(range(steps)):
             if (groups := whole >> step) >= 1:
@@ -101,8 +107,8 @@ class PictureGrams:
     def bootstrap(self, resamples: int, seed: int) -> Array:
         """Effective rank of each bootstrap resample of the pictures (resamples,).
 
-        The draws depend on the seed and the number of pictures alone: equal seeds pair two encoders, or one encoder
-        before and after training, on the same pictures.
+        The draws depend on the seed and the number of pictures alone: equal seeds pair two encoders, or one
+        encoder before and after training, on the same pictures.
         """
         groups = len(self.counts)
         drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
@@ -127,7 +133,7 @@ class PictureGrams:
 
 
 def effective_rank(sigma: Array) -> Array:
-    """exp of the entropy of sigma / sum(sigma), over the last axis (Roy & Vetterli 2007); 0 of a zero spectrum."""
+    """exp of the entropy of sigma / sum(sigma) over the last axis (Roy & Vetterli 2007); 0 of zeros."""
     total = sigma.sum(axis=-1, keepdims=True)
     share = np.divide(sigma, total, out=np.zeros_like(sigma), where=total > 0)
     logarithm = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -139,7 +145,9 @@ def measure_spectra(centred: Array, uncentred: Array) -> RankMeasures:
     """All measures from the two spectra (D,). Raises StudyError if X has no variance at all."""
     energy = centred**2
     if not energy.any():
-        raise StudyError("effective rank: the features are the same at every token; the encoder has collapsed")
+        raise StudyError(
+            "effective rank: the features are the same at every token; the encoder has collapsed"
+        )
     return RankMeasures(
         erank=float(effective_rank(centred)),
         erank_uncentred=float(effective_rank(uncentred)),

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from encoder_roles.study import StudyError
 
@@ -29,26 +28,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of one safetensors file. Raises StudyError if it is missing or truncated."""
+def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of one file whose names begin with `prefix`. Raises StudyError if it is not whole."""
     if not path.is_file():
         raise StudyError(f"{path}: no such file of weights; stage or train it again")
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except SafetensorError as error:
-        raise StudyError(
-            f"{path}: truncated or damaged safetensors file ({error}); fetch or train it again"
-        ) from None
+        raise StudyError(f"{path}: truncated or damaged safetensors file ({error}); make it again") from None
 
 
-def read_weights(folder: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
-    """The weights of a folder: the file `name`, or all the files that `name`.index.json lists."""
+def read_weights(folder: Path, name: str = "model.safetensors", prefix: str = "") -> dict[str, torch.Tensor]:
+    """The weights of a folder: of the file `name`, or of all the files that `name`.index.json lists."""
     index = folder / f"{name}.index.json"
     if not index.is_file():
-        return read_tensors(folder / name)
+        return read_tensors(folder / name, prefix)
     tensors: dict[str, torch.Tensor] = {}
     for shard in sorted(set(read_json(index)["weight_map"].values())):
-        tensors |= read_tensors(folder / shard)
+        tensors |= read_tensors(folder / shard, prefix)
     return tensors
 
 

@@ -134,14 +134,10 @@ class MultiEncoderVLM(PreTrainedModel):
             StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
         """
         folder = Path(folder)
-        row = read_json(folder / "config.json")
-        if row.get("model_type") != cls.config_class.model_type:
-            raise StudyError(
-                f"{folder / 'config.json'}: model_type is {row.get('model_type')!r}, not a multi-encoder VLM"
-            )
+        config = _read_config(folder)
         weights = read_weights(folder)
         with no_init_weights():
-            model = cls(MultiEncoderConfig.from_dict(row))
+            model = cls(config)
         load_strictly(model, weights, folder)
         return model
 
@@ -201,6 +197,25 @@ def load_vlm(folder: Path) -> MultiEncoderVLM:
     return MultiEncoderVLM.from_pretrained(folder)
 
 
+def load_trained_encoders(folder: Path) -> tuple[dict[str, Encoder], int]:
+    """The encoders of a trained model, in pool order, and its connector's grid; nothing else of it is read.
+
+    Raises:
+        StudyError: as `MultiEncoderVLM.from_pretrained`.
+    """
+    config = _read_config(folder)
+    encoders = {}
+    with no_init_weights():
+        for row in config.encoders:
+            spec = EncoderSpec.model_validate(row["spec"])
+            encoders[row["name"]] = build_encoder(row["name"], spec, row["library_config"])
+    for name, encoder in encoders.items():
+        prefix = f"encoders.{name}."
+        weights = read_weights(folder, prefix=prefix)
+        load_strictly(encoder, {key.removeprefix(prefix): value for key, value in weights.items()}, folder)
+    return encoders, ConnectorSettings.model_validate(config.connector).grid
+
+
 def load_language_model(folder: Path) -> PreTrainedModel:
     """A causal language model, fp32, with every weight in the file. Raises StudyError otherwise."""
     row = read_json(folder / "config.json")
@@ -223,6 +238,15 @@ def load_language_model(folder: Path) -> PreTrainedModel:
     check_names(report["missing_keys"], report["unexpected_keys"], folder)
     language_model: PreTrainedModel = model.eval()
     return language_model
+
+
+def _read_config(folder: Path) -> MultiEncoderConfig:
+    path = folder / "config.json"
+    row = read_json(path)
+    if row.get("model_type") != MultiEncoderConfig.model_type:
+        raise StudyError(f"{path}: model_type is {row.get('model_type')!r}, not a multi-encoder VLM")
+    config: MultiEncoderConfig = MultiEncoderConfig.from_dict(row)
+    return config
 
 
 def _language_config(config: MultiEncoderConfig) -> PreTrainedConfig:

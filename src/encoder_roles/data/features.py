@@ -1,0 +1,78 @@
+"""Pre-projector features of pictures: computed once for frozen encoders, and streamed for ranks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from encoder_roles.data.llava import read_records
+from encoder_roles.data.pictures import read_picture
+from encoder_roles.encoders.encoder import Encoder, resize
+from encoder_roles.encoders.loading import load_encoder
+from encoder_roles.models.grid import resample_grid
+from encoder_roles.provenance import whole_file
+from encoder_roles.study import FeatureStage, StudyError, read_settings
+
+BATCH = 64  # pictures at a time; part of what makes the bytes repeat
+
+
+def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path) -> None:
+    """Features of the pretrained encoder on all training pictures, once, for every subset's align stage.
+
+    Args:
+        settings: settings/features.json.
+        encoder: encoders/<name>.
+        data: data/train/train.jsonl; pictures are taken in order of first appearance.
+        output: features/<name>/train.safetensors: `features` (pictures, grid, grid, width) fp32; the
+            pictures' paths, as train.jsonl has them, in the metadata as a JSON list `pictures`.
+
+    Raises:
+        StudyError: the data, a picture or the encoder is missing or damaged.
+    """
+    stage = read_settings(settings, FeatureStage)
+    torch.set_num_threads(stage.threads)
+    pictures = list(dict.fromkeys(record.image for record in read_records(data) if record.image is not None))
+    if not pictures:
+        raise StudyError(f"{data}: no record has a picture; nothing to extract")
+    network = load_encoder(encoder)
+    paths = [data.parent / picture for picture in pictures]
+    features = torch.empty(len(paths), stage.grid, stage.grid, network.width)
+    start = 0
+    for batch in stream_features(network, paths, stage.grid):
+        features[start : start + len(batch)] = batch
+        start += len(batch)
+    with whole_file(output) as temporary:
+        save_file({"features": features}, temporary, metadata={"pictures": json.dumps(pictures)})
+
+
+def stream_features(encoder: Encoder, paths: Sequence[Path], grid: int) -> Iterator[Tensor]:
+    """Features (B, grid, grid, D) of pictures of any size, batch after batch, in order."""
+    for start in range(0, len(paths), BATCH):
+        resized = [
+            resize(read_picture(path)[None], encoder.spec.pixels) for path in paths[start : start + BATCH]
+        ]
+        with torch.inference_mode():
+            yield resample_grid(encoder(encoder.preprocess(torch.cat(resized))), grid)
+
+
+def read_features(path: Path) -> tuple[list[str], Tensor]:
+    """A file of `extract_features`: the pictures' paths and their features (pictures, grid, grid, width).
+
+    Raises:
+        StudyError: the file is missing, truncated or not of this kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            features: Tensor = file.get_tensor("features")
+            pictures = json.loads((file.metadata() or {})["pictures"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise StudyError(f"{path}: not a whole file of features ({error}); extract them again") from None
+    if len(pictures) != len(features):
+        raise StudyError(f"{path}: {len(features)} rows for {len(pictures)} pictures; extract them again")
+    return pictures, features
