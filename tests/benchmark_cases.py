@@ -13,11 +13,33 @@ from encoder_roles.evaluation.rows import SCHEMAS, picture_cell, picture_columns
 from encoder_roles.evaluation.tasks import MME_PERCEPTION
 
 LETTERS = "ABCDEF"
-WORDS = ("red", "two dogs", "the Eiffel Tower", "No entry", "café", "ＦＵＬＬ", "left", "don't", "a", "it is", "北京")
+WORDS = (
+    "red",
+    "two dogs",
+    "the Eiffel Tower",
+    "No entry",
+    "café",
+    "ＦＵＬＬ",
+    "left",
+    "don't",
+    "it is",
+    "北京",
+)
 NUMBERS = ("1", "12", "0.5", "1,200", "12%", "3.14", "-4", "1e3", "2021", "0")
-MESSY = ("", " ", "hmm", "I do not know.", "yes", "No.", "(a)", "b.", "C", "D:", "the answer is", "A and B", "none")
-MESSY += ("Answer: B", "é́", "\u3000Ａ", "x" * 3000, "A\nB", "[1, 2]", "The answer is (C).", "option d", "None of these")
-MESSY += ("A red thing in the corner of the room", "i", "zero", "9" * 400, "[1,", "'", "B) two", "1.", "$5", "nan")
+MESSY = (
+    *("", " ", "hmm", "I do not know.", "yes", "No.", "(a)", "b.", "C", "D:", "the answer is", "A and B"),
+    *("Answer: B", "é́", "\u3000Ａ", "x" * 3000, "A\nB", "[1, 2]", "The answer is (C).", "option d", "[1,"),
+    *(
+        "None of these",
+        "A red thing in the corner of the room",
+        "i",
+        "zero",
+        "9" * 400,
+        "B) two",
+        "$5",
+        "nan",
+    ),
+)
 SUBJECTS = ("Art", "Math", "Physics", "Geography")
 OCR_TYPES = (
     "Regular Text Recognition",
@@ -55,8 +77,23 @@ def messy_answer(row: dict[str, Any], rng: random.Random) -> str:
     """An answer of a kind that models give: right or wrong, bare or wrapped in words, or nonsense."""
     gold = rng.choice(_golds(row))
     letter = rng.choice("ABCD")
-    wrapped = (gold, gold.lower(), gold.upper(), f" {gold}.", f"({gold})", f"The answer is {gold}", f"{gold} is it")
-    lettered = (letter, f"({letter})", f"{letter}.", letter.lower(), f"The answer is {letter}", f"{letter}. {gold}")
+    wrapped = (
+        gold,
+        gold.lower(),
+        gold.upper(),
+        f" {gold}.",
+        f"({gold})",
+        f"The answer is {gold}",
+        f"{gold} is it",
+    )
+    lettered = (
+        letter,
+        f"({letter})",
+        f"{letter}.",
+        letter.lower(),
+        f"The answer is {letter}",
+        f"{letter}. {gold}",
+    )
     near = (gold + "s", gold[:-1], gold.replace(" ", "  "), gold + "%", f"{gold}\n", f"'{gold}'", gold * 2)
     kind = rng.random()
     if kind < 0.5:
@@ -86,9 +123,7 @@ def _options(rng: random.Random, most: int = 4) -> list[str]:
 def _mme(i: int, rng: random.Random) -> list[dict[str, Any]]:
     category = rng.choice([*MME_PERCEPTION[: 4 + i % 3], "code_reasoning"])
     base = {"question_id": f"{i}.png", "category": category}
-    return [
-        {**base, "question": f"Is it {a}? Please answer yes or no.", "answer": a} for a in ("Yes", "No")
-    ]
+    return [{**base, "question": f"Is it {a}? Please answer yes or no.", "answer": a} for a in ("Yes", "No")]
 
 
 def _mmbench(i: int, rng: random.Random) -> list[dict[str, Any]]:
@@ -108,11 +143,15 @@ def _seed(i: int, rng: random.Random) -> list[dict[str, Any]]:
     choices = rng.sample(WORDS, 4)
     row = {f"choice_{k}": c for k, c in zip("abcd", choices, strict=True)}
     kind = "video" if i % 7 == 3 else "image"
-    return [{**row, "answer": rng.choice("ABCD"), "data_type": kind, "question": "Which?", "question_id": str(i)}]
+    return [
+        {**row, "answer": rng.choice("ABCD"), "data_type": kind, "question": "Which?", "question_id": str(i)}
+    ]
 
 
 def _gqa(i: int, rng: random.Random) -> list[dict[str, Any]]:
-    return [{"id": str(i), "imageId": str(i // 3), "question": "What?", "answer": rng.choice(WORDS + NUMBERS)}]
+    return [
+        {"id": str(i), "imageId": str(i // 3), "question": "What?", "answer": rng.choice(WORDS + NUMBERS)}
+    ]
 
 
 def _scienceqa(i: int, rng: random.Random) -> list[dict[str, Any]]:
@@ -132,9 +171,13 @@ def _mmmu(i: int, rng: random.Random) -> list[dict[str, Any]]:
 
 def _mathvista(i: int, rng: random.Random) -> list[dict[str, Any]]:
     kind = ("text", "integer", "float", "list")[i % 4]
-    texts = {"integer": str(rng.randint(-5, 2000)), "float": f"{rng.random() * 9:.{1 + i % 2}f}", "list": "[1, 2]"}
+    texts = {
+        "integer": str(rng.randint(-5, 2000)),
+        "float": f"{rng.random() * 9:.{1 + i % 2}f}",
+        "list": "[1, 2]",
+    }
     choices = _options(rng) if kind == "text" else None
-    metadata = {k: "x" for k in ("category", "context", "grade", "language", "source", "task")}
+    metadata = dict.fromkeys(("category", "context", "grade", "language", "source", "task"), "x")
     return [
         {
             "pid": str(i),
@@ -162,7 +205,11 @@ def _chartqa(i: int, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def _ocrbench(i: int, rng: random.Random) -> list[dict[str, Any]]:
-    row = {"dataset": rng.choice(["HME100k", "IIIT5K"]), "question": " Q? ", "question_type": rng.choice(OCR_TYPES)}
+    row = {
+        "dataset": rng.choice(["HME100k", "IIIT5K"]),
+        "question": " Q? ",
+        "question_type": rng.choice(OCR_TYPES),
+    }
     return [{**row, "answer": rng.sample(WORDS + NUMBERS, rng.randint(1, 3))}]
 
 
@@ -189,7 +236,14 @@ def _realworldqa(i: int, rng: random.Random) -> list[dict[str, Any]]:
 def _cv_bench(i: int, rng: random.Random) -> list[dict[str, Any]]:
     kind = "2D" if i % 3 else "3D"
     choices = rng.sample(WORDS, 4)
-    row = {"idx": i, "type": kind, "task": "Count", "question": "Q?", "choices": choices, "prompt": "Q? (A) ..."}
+    row = {
+        "idx": i,
+        "type": kind,
+        "task": "Count",
+        "question": "Q?",
+        "choices": choices,
+        "prompt": "Q? (A) ...",
+    }
     source = "Omni3D" if kind == "3D" else rng.choice(["ADE20K", "COCO", "COCO"])
     return [{**row, "answer": f"({rng.choice('ABCD')})", "source": source}]
 

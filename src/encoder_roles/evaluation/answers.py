@@ -233,7 +233,7 @@ def _units(
     names = [cluster_of(benchmark, row, ()) for row in rows]
     found, unit, size = np.unique(names, return_inverse=True, return_counts=True)
     if benchmark.name in ("mme", "mmvp") and (size != 2).any():
-        wrong = found[size != 2][0]
+        wrong = str(found[size != 2][0])
         raise StudyError(f"{parquet}: {benchmark.name} pair {wrong!r} has {size[size != 2][0]} rows, not 2")
     if benchmark.name == "mmbench" and (orphans := set(found) - {str(row["index"]) for row in rows}):
         raise StudyError(
