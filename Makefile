@@ -8,7 +8,12 @@ STUDY ?=
 
 unexport PYTHONDONTWRITEBYTECODE  # every job would compile the package again
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-snakemake = snakemake --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
+ifneq ($(STUDY),)
+ifeq ($(wildcard $(STUDY)),)
+$(error STUDY=$(STUDY): no such file)
+endif
+endif
+snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
 .PHONY: help paper report test check format sources relock environment dry-run
 .DEFAULT_GOAL := help
@@ -17,8 +22,8 @@ help:           ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
 
 paper: environment   ## the whole study, then its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small one)
-	@$(snakemake) paper
-	@$(snakemake) --quiet all --report "$$(encoder-roles locate-results --configs config.yaml $(STUDY) --what report)" paper
+	@$(snakemake) --logger study -- paper
+	@$(snakemake) --quiet all --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
 
 dry-run: environment ## what `make paper` would do
@@ -35,7 +40,7 @@ format: environment  ## format all code
 	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
 
 sources: environment ## pretrain the laptop study's encoders and language model again, into sources/laptop
-	@$(snakemake) --config sources=train gates=report -- pretrained_sources
+	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources
 	@cp -R results/laptop/pretrained/. sources/laptop/
 
 relock: environment  ## compile envs/laptop.in to envs/laptop.lock

@@ -1,0 +1,144 @@
+"""`snakemake --logger study`: a line for every finished job with the time left; a failed job's own words.
+
+Snakemake finds this package by its name. The time left is what the jobs to come will cost, divided by the
+cores: rules that have run count with their mean, the others with their usual seconds at this run's pace.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# Seconds a job of the laptop study takes on one core; only the proportions matter.
+USUAL_SECONDS = {
+    "make_world": 60.0,
+    "write_requests": 20.0,
+    "extract_features": 15.0,
+    "train_align": 15.0,
+    "train_tune": 40.0,
+    "predict_subset": 8.0,
+    "predict_masks": 60.0,
+    "score_predictions": 60.0,
+    "measure_pretrained_ranks": 10.0,
+    "measure_ranks": 8.0,
+    "assign_roles": 60.0,
+    "pretrain_encoder": 60.0,
+    "pretrain_language_model": 2400.0,
+    "write_settings": 0.1,
+}
+USUAL_OTHER = 3.0
+LOG_LINES = 12  # of a failed job
+
+
+@dataclass
+class TimeLeft:
+    """How long the jobs to come will take, from the jobs done; all times in seconds."""
+
+    todo: Counter[str] = field(default_factory=Counter)  # jobs not finished, by rule
+    done: Counter[str] = field(default_factory=Counter)
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cores: int = 1
+
+    def finish(self, rule: str, seconds: float) -> None:
+        """Count a finished job."""
+        self.todo[rule] -= 1
+        self.done[rule] += 1
+        self.spent[rule] += seconds
+
+    def estimate(self, running: list[float]) -> float:
+        """The time left when jobs that are not finished have been running for `running` seconds each."""
+        expected = sum(usual(rule) * count for rule, count in self.done.items())
+        pace = sum(self.spent.values()) / expected if expected else 1.0
+        ahead = sum(
+            count * (self.spent[rule] / self.done[rule] if self.done[rule] else pace * usual(rule))
+            for rule, count in self.todo.items()
+        )
+        return max(0.0, ahead - sum(running)) / self.cores
+
+
+def usual(rule: str) -> float:
+    """The seconds that a job of a rule takes on a laptop's core."""
+    return USUAL_SECONDS.get(rule, USUAL_OTHER)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class LogHandler(LogHandlerBase):
+    """Snakemake's events as lines on stderr."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.left = TimeLeft()
+        self.jobs: dict[int, Any] = {}  # what Snakemake said of each job
+        self.running: dict[int, float] = {}  # since when
+        self.begin = time.monotonic()
+        self.command = ""  # of the last job that failed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One event of Snakemake's; those that a reader has no use for stay in .snakemake/log."""
+        event, now = getattr(record, "event", None), time.monotonic()
+        facts: Any = record
+        if event == LogEvent.RUN_INFO:
+            self.left.todo = Counter({rule: n for rule, n in facts.stats.items() if rule != "total"})
+            self.say(f"{facts.stats['total']} jobs to do")
+        elif event == LogEvent.RESOURCES_INFO:
+            self.left.cores = getattr(record, "cores", self.left.cores)
+        elif event == LogEvent.JOB_INFO:
+            self.jobs[facts.jobid] = record
+            self.running.setdefault(facts.jobid, now)
+        elif event == LogEvent.JOB_FINISHED:
+            self.finished(facts.job_id, now)
+        elif event == LogEvent.JOB_ERROR:
+            self.failed(record)
+        elif event == LogEvent.ERROR and record.exception == "RuleException":  # type: ignore[attr-defined]
+            self.command = record.getMessage()  # the event of the job that failed follows
+        elif event in (None, LogEvent.ERROR) and record.levelno >= logging.WARNING:
+            self.say(record.getMessage())
+
+    def finished(self, job: int, now: float) -> None:
+        """The line of a finished job: how many are done, which it was, its seconds, the time left."""
+        rule, what = self.describe(self.jobs[job])
+        seconds = now - self.running.pop(job, now)
+        self.left.finish(rule, seconds)
+        done, total = self.left.done.total(), self.left.done.total() + self.left.todo.total()
+        left = self.left.estimate([now - since for since in self.running.values()])
+        close = f"{in_words(left)} left" if done < total else f"all done in {in_words(now - self.begin)}"
+        self.say(f"{done:>4}/{total}  {f'{rule} {what}':<60} {seconds:6.1f} s   {close}")
+
+    def failed(self, record: Any) -> None:
+        """What failed, the last lines of its log (its command if it left none), and the log."""
+        rule, what = self.describe(record)
+        paths = [Path(str(log).split(" ")[0]) for log in record.log]
+        logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
+        lines = "".join(logs).splitlines()[-LOG_LINES:] or self.command.splitlines()
+        where = ", ".join(map(str, paths))
+        self.say(f"failed: {rule} {what}", *(f"    {line}" for line in lines), f"    (log: {where})")
+
+    @staticmethod
+    def describe(record: Any) -> tuple[str, str]:
+        """A job's rule and its wildcards."""
+        wildcards = getattr(record, "wildcards", None) or {}
+        return record.rule_name, " ".join(map(str, dict(wildcards).values()))
+
+    @staticmethod
+    def say(*lines: str) -> None:
+        """Lines for the reader."""
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
