@@ -157,12 +157,11 @@ def rankings_differ(study: Study) -> Claim:
     """1a: encoder rankings from retraining and from masking differ: some pair is reversed beyond noise."""
     statement = "The ranking of encoders by Necessity differs between retraining and masking."
     masked = default_mask(study.lattices)
-    ranked = None if masked is None else next(comparisons(study.lattices.retrained, masked, 0), None)
-    if masked is None or ranked is None or ranked.measure != "necessity":
+    row = None if masked is None else _ranking_row(study, masked.operator)
+    if masked is None or row is None:
         return untested("1a", statement, "no complete leave-one-out results on both sides")
-    p, pairs = reversal_p(ranked)
+    p, pairs = reversal_p(next(comparisons(study.lattices.retrained, masked, 0)))
     reversed_ = [pair for pair, value in zip(pairs, p, strict=True) if value < study.alpha]
-    row = _ranking_row(study, masked.operator)
     same = row["kendall_tau"] == 1 and not row["not_separable_retrained"] and not row["not_separable_masked"]
     verdict = HOLDS if reversed_ else FAILS if same else OPEN
     listed = ", ".join(f"{a} and {b}" for a, b in reversed_)
@@ -181,10 +180,9 @@ def first_differs(study: Study) -> Claim:
     """1b: the first encoder of the two rankings differs."""
     statement = "The first encoder of the two rankings by Necessity differs."
     masked = default_mask(study.lattices)
-    rows = study.rankings
-    if masked is None or rows.empty or not (rows["measure"] == "necessity").any():
+    row = None if masked is None else _ranking_row(study, masked.operator)
+    if row is None or not len(study.draws):
         return untested("1b", statement, "no complete leave-one-out results on both sides")
-    row = _ranking_row(study, masked.operator)
     share = float(row["probability_first_differs"])
     verdict = HOLDS if share >= 1 - study.alpha else FAILS if share <= study.alpha else OPEN
     note = (
@@ -357,12 +355,13 @@ def gain_is_worth_it(study: Study) -> Claim:
     return claim_of("7", statement, estimate, bounds, by_interval(*bounds, 1.0), evidence, note)
 
 
-def _ranking_row(study: Study, operator: str) -> dict[str, Any]:
+def _ranking_row(study: Study, operator: str) -> dict[str, Any] | None:
+    """The overall row of encoders by Necessity, the first `comparisons` yields; None if one is not measured."""
     table = study.rankings
     chosen = (
         (table["level"] == "overall") & (table["measure"] == "necessity") & (table["operator"] == operator)
     )
-    return dict(table[chosen].iloc[0])
+    return next(iter(table[chosen].to_dict("records")), None)
 
 
 def _key(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, str]:

@@ -99,8 +99,8 @@ def check_pool(frame: pd.DataFrame, pool: Sequence[str], study: str, where: str)
     models = frame[MODEL].drop_duplicates()
     names = tuple(pool)
     for _, row in models.iterrows():
-        kept = () if row["mask"] == NONE_KEPT else parse_subset(row["mask"], names)
-        trained = parse_subset(row["subset"], names)
+        kept = () if row["mask"] == NONE_KEPT else _parse(row["mask"], names, where)
+        trained = _parse(row["subset"], names, where)
         if row["subset"] != name_subset(trained, names):
             raise StudyError(
                 f"{where}: subset {row['subset']!r} is not in pool order; write {'+'.join(trained)!r}"
@@ -137,7 +137,7 @@ def read_ranks(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
         )
     names = tuple(pool)
     for place, (subset, encoder) in enumerate(zip(frame["subset"], frame["encoder"], strict=True)):
-        inside = names if subset == PRETRAINED else parse_subset(subset, names)
+        inside = names if subset == PRETRAINED else _parse(subset, names, str(path))
         if encoder not in inside:
             raise StudyError(f"{path}: row {place}: encoder {encoder!r} is not in subset {subset!r}")
     return frame
@@ -150,7 +150,7 @@ def read_costs(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
     wrong = ~(frame["parameters"].to_numpy(float) > 0)
     _refuse_rows(frame, wrong, "parameters is not a positive number", str(path))
     for subset in frame["subset"]:
-        parse_subset(subset, tuple(pool))
+        _parse(subset, tuple(pool), str(path))
     return frame
 
 
@@ -184,6 +184,13 @@ def order_benchmarks(table: pd.DataFrame) -> pd.DataFrame:
         for b, g in zip(table["benchmark"], table["group"], strict=True)
     ]
     return table.iloc[sorted(range(len(table)), key=keys.__getitem__)].reset_index(drop=True)
+
+
+def _parse(subset: str, pool: tuple[str, ...], where: str) -> tuple[str, ...]:
+    try:
+        return parse_subset(str(subset), pool)
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}; correct the row or the pool") from None
 
 
 def _require_columns(frame: pd.DataFrame, columns: Sequence[str], where: str) -> None:
