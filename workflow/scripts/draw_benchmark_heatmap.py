@@ -14,16 +14,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import benchmark_name, encoder_name
 from encoder_roles.paper.readings import benchmarks_of, retrained_scores
-from encoder_roles.paper.style import (
-    TEXT,
-    benchmark_name,
-    encoder_name,
-    save_figure,
-    text_on,
-    use_style,
-    whole_number,
-)
+from encoder_roles.paper.style import TEXT, save_figure, text_on, use_style
+from encoder_roles.paper.wording import fixed
 from encoder_roles.study import BLIND, GROUPS
 
 job = open_figure("benchmark_heatmap", globals())
@@ -63,7 +57,7 @@ for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=Tr
         if not np.isnan(value):
             ink = text_on(image.cmap(image.norm(value)))
             weight = "bold" if low[i, j] > 0 or high[i, j] < 0 else "normal"
-            text = whole_number(value)
+            text = fixed(value, 0)
             panel.text(j, i, text, ha="center", va="center", color=ink, fontsize=6.5, weight=weight)
     panel.set_ylabel(title, labelpad=6)
     panel.set_yticks(range(n), [encoder_name(encoder) for encoder in pool])

@@ -14,13 +14,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.readings import mask_operators, masked_scores, retrained_scores
 from encoder_roles.paper.style import (
     MUTED,
     TEXT,
     encoder_colours,
     encoder_markers,
-    encoder_name,
     light_grid,
     save_figure,
     use_style,
@@ -43,9 +43,9 @@ def measure(name, operator):
 
 
 # %% [markdown]
-# On the broken line an encoder adds to the full pool what it adds to nothing (Necessity = Capacity −
-# On the broken line an encoder adds to the full pool what it adds to nothing (redundancy zero). Below it others
-# can stand in for the encoder; above it the encoders need one another.
+# On the broken line an encoder adds to the full pool what it adds to nothing (redundancy zero). Below it
+# others can stand in for the encoder; above it the encoders need one another.
+
 # %%
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)

@@ -12,14 +12,16 @@
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.style import (
     COLUMN,
+    INK,
     MUTED,
     encoder_colours,
-    encoder_name,
     interval_arms,
     light_grid,
     save_figure,
+    say_nothing_to_show,
     use_style,
 )
 
@@ -34,43 +36,27 @@ use_style()
 colours = encoder_colours(pool)
 figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
 axes.axhline(0, color=MUTED, linewidth=0.8)
-axes.errorbar(
-    mean["size"] + 0.13,
-    mean["gain"],
-    yerr=interval_arms(mean["low"], mean["gain"], mean["high"]),
-    fmt="D",
-    color=MUTED,
-    mfc="white",
-    markersize=4,
-    label="mean over all subsets",
-)
-axes.errorbar(
-    best["size"] - 0.13,
-    best["gain"],
-    yerr=interval_arms(best["low"], best["gain"], best["high"]),
-    fmt="none",
-    ecolor=[colours[encoder] for encoder in best["added"]],
-)
-for _, step in best.iterrows():
-    axes.plot(step["size"] - 0.13, step["gain"], "o", color=colours[step["added"]], markersize=5)
-    axes.annotate(
-        f"+ {encoder_name(step['added'])}",
-        (step["size"] - 0.13, step["high"]),
-        (0, 3),
-        textcoords="offset points",
-        ha="center",
-        color=colours[step["added"]],
-        fontsize=6.5,
-    )
-if len(best):
-    axes.plot([], [], "o", color=MUTED, label="best chain")
+for rows, shift, marker, face in ((mean, 0.12, "D", "white"), (best, -0.12, "o", None)):
+    inks = [colours.get(encoder, MUTED) for encoder in rows["added"]]
+    arms = interval_arms(rows["low"], rows["gain"], rows["high"])
+    axes.errorbar(rows["size"] + shift, rows["gain"], yerr=arms, fmt="none", ecolor=inks)
+    for size, gain, ink in zip(rows["size"], rows["gain"], inks, strict=True):
+        axes.plot(size + shift, gain, marker, color=ink, mfc=face or ink, markersize=5 if face is None else 4)
+axes.plot([], [], "o", color=MUTED, label="best chain")
+axes.plot([], [], "D", color=MUTED, mfc="white", markersize=4, label="mean over all subsets")
+added = dict(zip(best["size"], best["added"], strict=True))
 sizes = sorted(chains["size"].unique())
-axes.set_xticks(sizes)
-axes.set_xlim(min(sizes) - 0.5, max(sizes) + 0.5)
+axes.set_xticks(
+    sizes, [f"{size}\n+ {encoder_name(added[size])}" if size in added else f"{size}" for size in sizes]
+)
+for label, size in zip(axes.get_xticklabels(), sizes, strict=True):
+    label.set_color(colours.get(added.get(size), INK))
+axes.set_xlim(0.5, len(pool) + 0.5)
 axes.tick_params(axis="x", length=0)
 axes.set(xlabel="encoders after the step", ylabel="gain (points)")
-axes.margins(y=0.12)
 light_grid(axes, "y")
 axes.legend(loc="upper right", handletextpad=0.3)
+if chains.empty:
+    say_nothing_to_show(axes, "no chain of subsets was trained")
 
 save_figure(figure, job.outputs)

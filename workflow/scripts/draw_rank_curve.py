@@ -14,11 +14,11 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.style import (
     COLUMN,
     encoder_colours,
     encoder_markers,
-    encoder_name,
     light_grid,
     save_figure,
     spread_labels,

@@ -14,13 +14,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.readings import retrained_scores
 from encoder_roles.paper.style import (
     INK,
     MUTED,
     TEXT,
     encoder_colours,
-    encoder_name,
     light_grid,
     save_figure,
     size_colours,

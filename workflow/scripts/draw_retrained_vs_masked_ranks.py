@@ -14,13 +14,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name, group_order
 from encoder_roles.paper.style import (
     INK,
     TEXT,
     encoder_colours,
     encoder_markers,
-    encoder_name,
-    group_order,
     save_figure,
     spread_labels,
     use_style,

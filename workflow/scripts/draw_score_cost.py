@@ -6,22 +6,14 @@
 
 # %% [markdown]
 # # Score against size
-# Every model by its parameters and its score. A line joins the models that no smaller model beats.
+# Every model by its parameters and its score. Steps: the best score up to a size.
 
 # %%
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.readings import retrained_scores
-from encoder_roles.paper.style import (
-    COLUMN,
-    FAINT,
-    MUTED,
-    light_grid,
-    save_figure,
-    size_colours,
-    use_style,
-)
+from encoder_roles.paper.style import COLUMN, FAINT, MUTED, light_grid, save_figure, size_colours, use_style
 
 job = open_figure("score_cost", globals())
 pool = job.settings.pool
@@ -36,7 +28,7 @@ use_style()
 shades = size_colours(len(pool))
 unit, name = (1e9, "billion") if models["parameters"].max() >= 1e9 else (1e6, "million")
 figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
-axes.plot(front["parameters"] / unit, front["score"], color=MUTED, linewidth=0.9, zorder=1)
+axes.step(front["parameters"] / unit, front["score"], where="post", color=MUTED, linewidth=0.9, zorder=1)
 for x, low, high in zip(models["parameters"] / unit, models["low"], models["high"], strict=True):
     axes.plot([x, x], [low, high], color=FAINT, linewidth=0.9, zorder=0)
 for size, of_size in models.groupby("size"):

@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.readings import retrained_scores
 from encoder_roles.paper.style import (
     COLUMN,
@@ -23,7 +24,6 @@ from encoder_roles.paper.style import (
     MUTED,
     TEXT,
     encoder_colours,
-    encoder_name,
     interval_arms,
     light_grid,
     save_figure,

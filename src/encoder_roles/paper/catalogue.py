@@ -29,6 +29,16 @@ FILES: dict[str, str] = {
     "rank_settings": "settings/rank.json",
 }
 
+# Columns of the tables that a study with few subsets leaves without a row, and then without a head.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "pairs": ("first", "second", "score", "capacity_sum", "anchor", "complement"),
+    "rankings": ("level", "group", "comparison", "measure", "operator"),
+    "games": ("level", "group", "operator", "index", "coalition", "value", "low", "high"),
+    "chains": ("kind", "size", "subset", "added", "gain", "low", "high"),
+    "rank_regression": ("model", "term", "r2", "permutation_p"),
+    "gates": ("source", "gate", "value", "low", "high", "n", "threshold", "passed"),
+}
+
 # workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
 FIGURES: dict[str, tuple[str, ...]] = {
     "subset_bars": ("scores", "settings"),
@@ -50,9 +60,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "pairs": ("pairs", "settings"),
     "rankings": ("rankings", "settings"),
     "rank_regression": ("rank_regression", "settings"),
-    "claims": ("claims",),
+    "claims": ("claims", "settings"),
     "costs": ("costs", "scores", "settings"),
-    "gates": ("gates",),
+    "gates": ("gates", "settings"),
+    "language_gates": ("gates",),
     "benchmarks": ("scores", "manifest", "settings"),
     "benchmark_scores": ("scores", "settings"),
 }
@@ -60,14 +71,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 # workflow/scripts/collect_values.py -> values.json
 VALUES: tuple[str, ...] = (
     "scores",
-    "ranks",
-    "costs",
     "roles",
     "pairs",
-    "rankings",
-    "games",
     "chains",
-    "rank_regression",
+    "costs",
     "claims",
     "gates",
     "settings",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
-from encoder_roles.study import RoleStage, StudyError, read_settings
+from encoder_roles.paper.catalogue import COLUMNS, FIGURES, FILES, TABLES, VALUES
+from encoder_roles.study import RoleStage, Stage, StudyError, read_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,24 +27,21 @@ class Job:
     outputs: Mapping[str, Path]
 
     def table(self, name: str) -> pd.DataFrame:
-        """The rows of a CSV input; several files under one name are concatenated in their order.
+        """The rows of a CSV input, possibly none; several files under one name are concatenated in order.
 
-        Raises StudyError when a file is missing or holds no row.
+        Raises StudyError when a file is missing or is no table.
         """
         import pandas as pd
 
         frames = []
         for path in self.inputs[name]:
             try:
-                # "none" and "NA" are names of masks and groups here, so only an empty cell is a missing value
-                frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-            except (OSError, pd.errors.EmptyDataError) as error:
-                raise StudyError(
-                    f"{path}: cannot be read as a table: {error}; run the rule that writes it"
-                ) from None
-            if frame.empty:
-                raise StudyError(f"{path}: holds no row; {self.name} has nothing to show")
-            frames.append(frame)
+                # "none" is the name of a mask here, so only an empty cell is a missing value
+                frames.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+            except pd.errors.EmptyDataError:
+                frames.append(pd.DataFrame(columns=list(COLUMNS.get(name, ()))))
+            except (OSError, pd.errors.ParserError) as error:
+                raise StudyError(f"{path}: not a table ({error}); run the rule that writes it") from None
         return pd.concat(frames, ignore_index=True)
 
     def json(self, name: str) -> Any:
@@ -53,15 +50,17 @@ class Job:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
-            raise StudyError(
-                f"{path}: cannot be read as JSON: {error}; run the rule that writes it"
-            ) from None
+            raise StudyError(f"{path}: not JSON ({error}); run the rule that writes it") from None
 
     @property
     def settings(self) -> RoleStage:
         """The pool, the statistics settings and tau of the study."""
-        (path,) = self.inputs["settings"]
-        return read_settings(path, RoleStage)
+        return self.stage("settings", RoleStage)
+
+    def stage(self, name: str, kind: type[Stage]) -> Stage:
+        """The settings of one stage, from the input `name`."""
+        (path,) = self.inputs[name]
+        return read_settings(path, kind)
 
 
 def open_figure(name: str, scope: Mapping[str, Any]) -> Job:

@@ -7,7 +7,7 @@ colour blindness can tell apart; each encoder also has a marker of its own, so t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import BLIND, GROUPS, NONE_KEPT
 
 COLUMN = 3.3  # inches: one column of the page
 TEXT = 6.9  # inches: the whole text width
@@ -29,36 +28,6 @@ WARM = "#d55e00"
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000", "#b8a800")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_NAMES = {
-    "clip": "CLIP",
-    "siglip": "SigLIP",
-    "dinov2": "DINOv2",
-    "convnext": "ConvNeXt",
-    "sam": "SAM",
-    "eva02": "EVA-02",
-    "pix2struct": "Pix2Struct",
-    BLIND: "blind",
-    NONE_KEPT: "none",
-}
-_BENCHMARKS = {
-    "mme": "MME",
-    "mmbench": "MMBench",
-    "seed": "SEED-Image",
-    "gqa": "GQA",
-    "scienceqa": "ScienceQA",
-    "mmmu": "MMMU",
-    "mathvista": "MathVista",
-    "ai2d": "AI2D",
-    "chartqa": "ChartQA",
-    "ocrbench": "OCRBench",
-    "textvqa": "TextVQA",
-    "docvqa": "DocVQA",
-    "mmvp": "MMVP",
-    "realworldqa": "RealWorldQA",
-    "cvbench2d": "CV-Bench 2D",
-    "cvbench3d": "CV-Bench 3D",
-    "overall": "Overall",
-}
 _RC: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 7.0,
@@ -125,27 +94,6 @@ def size_colours(largest: int) -> list[Any]:
     return [ramp(0.3 + 0.7 * i / max(1, largest - 1)) for i in range(largest)]
 
 
-def encoder_name(encoder: str) -> str:
-    """An encoder, `blind` or `none` as the paper prints it."""
-    return _NAMES.get(encoder, encoder)
-
-
-def subset_name(subset: str) -> str:
-    """`clip+dinov2` as `CLIP + DINOv2`."""
-    return " + ".join(encoder_name(part) for part in subset.split("+"))
-
-
-def benchmark_name(benchmark: str) -> str:
-    """A benchmark, a group or `overall` as the paper prints it."""
-    return _BENCHMARKS.get(benchmark, benchmark)
-
-
-def group_order(groups: Iterable[str]) -> list[str]:
-    """The groups that occur, in the order of the study."""
-    present = set(groups)
-    return [group for group in GROUPS if group in present]
-
-
 def interval_arms(low: Any, middle: Any, high: Any) -> list[Any]:
     """The two arm lengths `errorbar` wants for an interval [low, high] around a point."""
     return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
@@ -156,17 +104,18 @@ def light_grid(axes: Axes, axis: str) -> None:
     axes.grid(True, axis=axis)  # type: ignore[arg-type]
 
 
+def say_nothing_to_show(axes: Axes, why: str) -> None:
+    """An empty panel that says why it is empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=MUTED)
+
+
 def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
     """Write the figure as PDF, SVG and PNG, each whole; the same data give the same bytes."""
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     for kind, path in outputs.items():
         with whole_file(path) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata[kind])
-
-
-def whole_number(value: float) -> str:
-    """A number without decimals, with a true minus sign and no minus zero."""
-    return f"{round(value)}".replace("-", "−")
 
 
 def text_on(colour: Sequence[float]) -> str:

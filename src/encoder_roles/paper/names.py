@@ -1,0 +1,65 @@
+"""Names as the paper prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from encoder_roles.study import BLIND, GROUPS, NONE_KEPT
+
+_ENCODERS = {
+    "clip": "CLIP",
+    "siglip": "SigLIP",
+    "dinov2": "DINOv2",
+    "convnext": "ConvNeXt",
+    "sam": "SAM",
+    "eva02": "EVA-02",
+    "pix2struct": "Pix2Struct",
+    BLIND: "blind",
+    NONE_KEPT: "none",
+}
+# benchmark -> its name, and a short one for the head of a narrow column
+_BENCHMARKS = {
+    "mme": ("MME", "MME"),
+    "mmbench": ("MMBench", "MMB"),
+    "seed": ("SEED-Image", "SEED"),
+    "gqa": ("GQA", "GQA"),
+    "scienceqa": ("ScienceQA", "SQA"),
+    "mmmu": ("MMMU", "MMMU"),
+    "mathvista": ("MathVista", "MathV"),
+    "ai2d": ("AI2D", "AI2D"),
+    "chartqa": ("ChartQA", "Chart"),
+    "ocrbench": ("OCRBench", "OCRB"),
+    "textvqa": ("TextVQA", "Text"),
+    "docvqa": ("DocVQA", "Doc"),
+    "mmvp": ("MMVP", "MMVP"),
+    "realworldqa": ("RealWorldQA", "RWQA"),
+    "cvbench2d": ("CV-Bench 2D", "CV-2D"),
+    "cvbench3d": ("CV-Bench 3D", "CV-3D"),
+    "overall": ("Overall", "All"),
+}
+
+
+def encoder_name(encoder: str) -> str:
+    """An encoder, `blind` or `none` as the paper prints it."""
+    return _ENCODERS.get(encoder, encoder)
+
+
+def subset_name(subset: str) -> str:
+    """`clip+dinov2` as `CLIP + DINOv2`."""
+    return " + ".join(encoder_name(part) for part in subset.split("+"))
+
+
+def benchmark_name(benchmark: str) -> str:
+    """A benchmark, a group or `overall` as the paper prints it."""
+    return _BENCHMARKS.get(benchmark, (benchmark, benchmark))[0]
+
+
+def short_benchmark_name(benchmark: str) -> str:
+    """A benchmark's name for the head of a narrow column."""
+    return _BENCHMARKS.get(benchmark, (benchmark, benchmark))[1]
+
+
+def group_order(groups: Iterable[str]) -> list[str]:
+    """The groups that occur, in the order of the study."""
+    present = set(groups)
+    return [group for group in GROUPS if group in present]

@@ -1,0 +1,249 @@
+"""Every number and chosen sentence of the manuscript, from the study's tables: the macros of values.json.
+
+A macro holds plain text. What depends on a result is a whole sentence that is made here from the result, so
+that the text cannot say one thing and the tables another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from encoder_roles.paper.names import benchmark_name, encoder_name, group_order, subset_name
+from encoder_roles.paper.readings import benchmarks_of, mask_operators, masked_scores, retrained_scores
+from encoder_roles.paper.verdicts import claim_texts, seed_texts
+from encoder_roles.paper.wording import (
+    count_word,
+    counted,
+    fixed,
+    grouped,
+    interval_text,
+    listed,
+    sentence,
+    signed,
+    with_interval,
+)
+from encoder_roles.study import (
+    BLIND,
+    NO_MASK,
+    AlignStage,
+    MaskStage,
+    RankStage,
+    RoleStage,
+    TuneStage,
+    WorldSettings,
+    all_subsets,
+    name_subset,
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The tables and settings that the text is made from, as the analysis wrote them."""
+
+    scores: pd.DataFrame
+    roles: pd.DataFrame
+    pairs: pd.DataFrame
+    chains: pd.DataFrame
+    costs: pd.DataFrame
+    gates: pd.DataFrame
+    claims: Sequence[Mapping[str, Any]]
+    settings: RoleStage
+    world: WorldSettings
+    align: AlignStage
+    tune: TuneStage
+    masks: MaskStage
+    rank: RankStage
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        return self.settings.pool
+
+    @property
+    def full(self) -> str:
+        return name_subset(self.pool, self.pool)
+
+    @property
+    def seeds(self) -> int:
+        return int(self.scores.loc[self.scores["operator"] == NO_MASK, "seed"].nunique())
+
+
+def collect(findings: Findings) -> dict[str, str]:
+    """All macros: name -> plain text."""
+    return (
+        _design(findings)
+        | _results(findings)
+        | claim_texts(findings.claims, findings.pool)
+        | seed_texts(findings.claims, findings.seeds)
+        | {
+            "MaskingSentence": _masking_sentence(findings),
+            "ChainSentence": _chain_sentence(findings),
+            "CostSentence": _cost_sentence(findings),
+            "GateSentence": _gate_sentence(findings),
+        }
+    )
+
+
+def _design(findings: Findings) -> dict[str, str]:
+    """What was decided before any result: sizes, recipe, statistics."""
+    settings, tune, world = findings.settings, findings.tune.tune, findings.world
+    trained = set(findings.scores.loc[findings.scores["operator"] == NO_MASK, "subset"]) - {BLIND}
+    possible = len(all_subsets(findings.pool))
+    all_of = "every one of the" if len(trained) == possible else f"{len(trained)} of the"
+    benchmarks = benchmarks_of(findings.scores)
+    questions = findings.scores.loc[findings.scores["level"] == "overall", "n"].max()
+    groups = group_order(findings.scores["group"].dropna())
+    means = {"benchmarks": "the plain mean of the benchmarks", "groups": "the mean of the group means"}
+    return {
+        "StudyName": settings.study.replace("_", " "),
+        "EncoderCount": count_word(len(findings.pool)),
+        "EncoderList": listed([encoder_name(encoder) for encoder in findings.pool]),
+        "SubsetPhrase": f"{all_of} {possible} subsets",
+        "BenchmarkCount": count_word(len(benchmarks)),
+        "GroupCount": count_word(len(groups)),
+        "GroupList": listed(groups),
+        "QuestionCount": grouped(questions),
+        "OperatorList": listed([_operator(operator) for operator in mask_operators(findings.scores)]),
+        "CalibrationPictures": grouped(findings.masks.calibration_pictures),
+        "GridSide": f"{findings.align.connector.grid}",
+        "TrainPictures": grouped(world.train_pictures),
+        "AlignSteps": grouped(findings.align.align.steps),
+        "AlignBatch": grouped(findings.align.align.batch_pictures),
+        "TuneEpochs": counted(tune.epochs, "epoch"),
+        "TuneBatch": grouped(tune.batch_pictures),
+        "RankPictures": grouped(findings.rank.pictures),
+        "RatioSurvives": fixed(1 - settings.tau, 2),
+        "RatioExpands": fixed(1 + settings.tau, 2),
+        "OverallDefinition": means[settings.statistics.overall],
+        "Level": f"{100 * settings.statistics.level:g}%",
+        "Resamples": grouped(settings.statistics.resamples),
+        "Margin": f"{settings.statistics.margin:g}",
+        "SeedCount": counted(findings.seeds, "seed"),
+    }
+
+
+def _operator(operator: str) -> str:
+    """What an operator puts in place of an encoder's features, in words."""
+    return {
+        "zero": "zero (a tensor of zeros)",
+        "mean": "mean (the mean of each channel over calibration pictures)",
+        "shuffle": "shuffle (the features of another picture)",
+        "noise": "noise (Gaussian noise of the same mean and spread)",
+    }[operator]
+
+
+def _results(findings: Findings) -> dict[str, str]:
+    """Scores of the models the text names."""
+    scores = retrained_scores(findings.scores)
+    score = {str(subset): float(value) for subset, value in scores["score"].items()}
+    models = {subset: value for subset, value in score.items() if subset != BLIND}
+    best, full = max(models, key=lambda subset: models[subset]), findings.full
+    gain = fixed(score[full] - score[BLIND])
+    if best == full:
+        text = f"The full pool scores highest, {_score(scores, full)},"
+    else:
+        text = f"The best model is {subset_name(best)} with {_score(scores, best)}; "
+        text += f"the full pool scores {_score(scores, full)},"
+    text += f" {gain} points above the blind model ({_score(scores, BLIND)})."
+    singles = {encoder: models[encoder] for encoder in findings.pool if encoder in models}
+    if len(singles) > 1:
+        top, low = (choose(singles, key=lambda encoder: singles[encoder]) for choose in (max, min))
+        text += (
+            f" Alone, {encoder_name(top)} is the best encoder ({_score(scores, top)}) and {encoder_name(low)}"
+        )
+        text += f" the worst ({_score(scores, low)}), {fixed(singles[top] - singles[low])} points apart."
+    return {
+        "BlindScore": _score(scores, BLIND),
+        "FullScore": _score(scores, full),
+        "FullGain": gain,
+        "SubsetsSentence": text,
+        "GroupsSentence": _groups_sentence(findings),
+    }
+
+
+def _score(scores: pd.DataFrame, subset: str) -> str:
+    return with_interval(*(scores[column].to_dict()[subset] for column in ("score", "low", "high")))
+
+
+def _groups_sentence(findings: Findings) -> str:
+    """What the full pool gains over blind in each group, and who is best alone there."""
+    gains, firsts = [], {}
+    for group in group_order(findings.scores["group"].dropna()):
+        of_group = retrained_scores(findings.scores, "group", group)["score"]
+        gains.append(f"{fixed(of_group[findings.full] - of_group[BLIND])} points in {group}")
+        singles = of_group.reindex([e for e in findings.pool if e in of_group.index])
+        if len(singles):
+            firsts[group] = str(singles.idxmax())
+    text = f"Over the blind model the full pool gains {listed(gains)}."
+    if len(set(firsts.values())) == 1 and len(firsts) > 1:
+        return (
+            f"{text} {encoder_name(next(iter(firsts.values())))} is the best single encoder in every group."
+        )
+    if firsts:
+        named = [f"{encoder_name(encoder)} in {group}" for group, encoder in firsts.items()]
+        text += f" The best single encoder is {listed(named)}."
+    return text
+
+
+def _masking_sentence(findings: Findings) -> str:
+    """How far the masked scores fall below the retrained ones, per operator."""
+    retrained = retrained_scores(findings.scores)["score"]
+    parts = []
+    for operator in mask_operators(findings.scores):
+        masked = masked_scores(findings.scores, findings.full, operator)["score"]
+        common = [s for s in masked.index if s in retrained.index and s not in (BLIND, findings.full)]
+        if common:
+            gap = (retrained[common] - masked[common]).mean()
+            below = sum(masked[s] < retrained[BLIND] for s in common)
+            parts.append(
+                f"under the {operator} mask the same encoders score {fixed(abs(gap))} points "
+                f"{'less' if gap > 0 else 'more'} than retrained, on average, and {below} of {len(common)} "
+                "masks fall below the blind model"
+            )
+    return sentence("; ".join(parts))
+
+
+def _chain_sentence(findings: Findings) -> str:
+    """What each step of the best chain adds."""
+    best = findings.chains[findings.chains["kind"] == "best_chain"].sort_values("size")
+    if best.empty:
+        return ""
+    steps = [
+        f"{encoder_name(added)} {signed(gain)}\u00a0{interval_text(low, high)}"
+        for added, gain, low, high in zip(*(best[c] for c in ("added", "gain", "low", "high")), strict=True)
+    ]
+    return f"Along the best chain the encoders add, in this order: {listed(steps)} points."
+
+
+def _cost_sentence(findings: Findings) -> str:
+    """Size and training time of the full pool against models with one encoder."""
+    costs = findings.costs[findings.costs["subset"] != BLIND]
+    costs = costs.assign(seconds=costs["align_seconds"] + costs["tune_seconds"])
+    full, single = (costs[costs["encoders"] == size] for size in (len(findings.pool), 1))
+    if full.empty or single.empty:
+        return ""
+    larger, longer = (float(full[c].mean() / single[c].mean()) for c in ("parameters", "seconds"))
+    seconds, of_single = (fixed(float(costs["seconds"].mean()), 0) for costs in (full, single))
+    return (
+        f"The full pool has {fixed(larger)} times the parameters of a model with one encoder and trains "
+        f"{fixed(longer)} times as long ({seconds} against {of_single} seconds)."
+    )
+
+
+def _gate_sentence(findings: Findings) -> str:
+    """How many gates the sources passed, and which they missed."""
+    gates = findings.gates[findings.gates["threshold"].notna()]
+    if gates.empty:
+        return ""
+    missed = gates[gates["passed"].astype(str).str.lower() != "true"]
+    if missed.empty:
+        return f"All {len(gates)} gates were passed."
+    named = [f"{_source(row['source'])}: {benchmark_name(row['gate'])}" for _, row in missed.iterrows()]
+    return f"{len(gates) - len(missed)} of {len(gates)} gates were passed; missed: {listed(named)}."
+
+
+def _source(source: str) -> str:
+    return "language model" if source == "language_model" else encoder_name(source)
