@@ -209,7 +209,7 @@ def test_guessing_the_commonest_answer_stays_near_chance(asked: Asked, benchmark
             core = re.sub(rf"\b{name}\b", "_", core)
         by_shape[(core, len(options_of(question.prompt)))].append(question.answer)
     right = sum(collections.Counter(answers).most_common(1)[0][1] for answers in by_shape.values())
-    # what a guesser reaches who knows each kind of question's commonest answer; yes/no and two options give 50
+    # what a guesser reaches who knows each kind of question's commonest answer; two options give 50
     limit = {"mme": 0.62, "mmvp": 0.5, "cvbench3d": 0.6, "cvbench2d": 0.55, "gqa": 0.5, "realworldqa": 0.55}
     assert right / len(questions) <= limit.get(benchmark, 0.45)
 
