@@ -116,10 +116,8 @@ def test_banzhaf_moebius_and_pair_interactions_are_their_definitions(n: int) -> 
         i, j = (1 << e for e in range(n) if pair >> e & 1)
         expected = 0.0
         for s in (s for s in range(2**n) if not s & pair):
-            share = (
-                math.factorial(s.bit_count()) * math.factorial(n - s.bit_count() - 2) / math.factorial(n - 1)
-            )
-            expected += share * (v[s | pair] - v[s | i] - v[s | j] + v[s])
+            orders = math.factorial(s.bit_count()) * math.factorial(n - s.bit_count() - 2)
+            expected += orders / math.factorial(n - 1) * (v[s | pair] - v[s | i] - v[s | j] + v[s])
         assert value == pytest.approx(expected)
 
 
@@ -211,11 +209,8 @@ def test_the_shapley_values_of_a_lattice_share_out_what_the_pool_gains_over_blin
     games = results[0]["games"].query("index == 'shapley' and level == 'overall'")
     scores = results[0]["pareto"].set_index("subset")["score"]
     roles = results[0]["roles"].query("level == 'overall' and operator == 'retrained'")
-    capacity_, redundancy_, necessity_ = (
-        roles[roles["measure"] == m].set_index("encoder")["value"]
-        for m in ("capacity", "redundancy", "necessity")
-    )
-    blind = (capacity_ - redundancy_ - necessity_)["clip"]
+    clip = roles[roles["encoder"] == "clip"].set_index("measure")["value"]
+    blind = clip["capacity"] - clip["redundancy"] - clip["necessity"]
     total = games[games["operator"] == "retrained"]["value"].sum()
     assert total == pytest.approx(scores["clip+dinov2+sam"] - blind)
 
@@ -234,34 +229,23 @@ def test_pairs_take_their_roles_from_capacity_and_rank_ratio(plan: Plan) -> None
 
 
 def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_different(plan: Plan) -> None:
-    main = np.array([[2.0], [1.0], [0.0]]) * np.ones((1, 3))
+    flat = replace(
+        plan, main=np.array([[2.0], [1.0], [0.0]]) + np.zeros(3), pairs=plan.pairs * 0, base=plan.base * 0 - 1
+    )
     verdicts = {}
     for name, loss in (("reversed", [0.1, 1.0, 2.0]), ("alike", [2.0, 1.0, 0.1])):
-        shaped = replace(
-            plan,
-            main=main,
-            pairs=plan.pairs * 0,
-            masked_loss=np.array(loss)[:, None] * np.ones((1, 3)),
-            base=plan.base * 0 - 1,
-        )
+        shaped = replace(flat, masked_loss=np.array(loss)[:, None] + np.zeros(3))
         tables, claims, _ = run(simulate(shaped, np.random.default_rng(1), questions=400))
-        row = (
-            tables["rankings"]
-            .query("level == 'overall' and measure == 'necessity' and operator == 'zero'")
-            .iloc[0]
-        )
-        verdicts[name] = (
-            claims["1a"]["verdict"],
-            claims["1b"]["verdict"],
-            row["kendall_tau"],
-            row["biggest_reversal"],
-        )
+        rows = tables["rankings"].query("level == 'overall' and measure == 'necessity'")
+        row = rows.set_index("operator").loc["zero"]
+        said = (claims["1a"]["verdict"], claims["1b"]["verdict"])
+        verdicts[name] = (*said, row["kendall_tau"], row["biggest_reversal"])
     assert verdicts["reversed"] == (HOLDS, HOLDS, -1, "clip 1->3")
     assert verdicts["alike"] == (FAILS, FAILS, 1, "")
 
 
 def test_a_dominant_complementary_pair_makes_the_pair_claims_hold(plan: Plan) -> None:
-    # clip and dinov2 are best alone but do the same; sam is weak alone and adds most to clip; dinov2 adds nothing
+    # clip and dinov2 are best alone but do the same; sam is weak alone and adds most to clip
     pairs = np.array([[0.0, -1.6, 0.6], [-1.6, 0.0, -1.6], [0.6, -1.6, 0.0]])
     main = np.array([[2.2], [1.6], [1.2]]) * np.ones((1, 3))
     ratio = dict.fromkeys(plan.ratio, 1.0) | {("clip+sam", "sam"): 1.5}
@@ -294,12 +278,9 @@ def test_every_tested_claim_points_at_rows_that_exist(results) -> None:
 
 
 def test_an_incomplete_lattice_gives_what_it_can_and_says_what_it_cannot(study: Simulation) -> None:
-    scores = study.scores[
-        ~(
-            (study.scores["subset"] == "sam")
-            | (study.scores["mask"] == "clip+dinov2") & (study.scores["operator"] == "zero")
-        )
-    ]
+    rows = study.scores
+    lost = (rows["subset"] == "sam") | (rows["mask"] == "clip+dinov2") & (rows["operator"] == "zero")
+    scores = rows[~lost]
     tables, claims, notes = run(replace(study, scores=scores))
     roles = tables["roles"].query("level == 'overall'").set_index(["operator", "measure", "encoder"])
     assert ("retrained", "capacity", "sam") not in roles.index

@@ -356,12 +356,9 @@ def gain_is_worth_it(study: Study) -> Claim:
 
 
 def _ranking_row(study: Study, operator: str) -> dict[str, Any] | None:
-    """The overall row of encoders by Necessity, the first `comparisons` yields; None if one is not measured."""
-    table = study.rankings
-    chosen = (
-        (table["level"] == "overall") & (table["measure"] == "necessity") & (table["operator"] == operator)
-    )
-    return next(iter(table[chosen].to_dict("records")), None)
+    """The overall row of encoders by Necessity, which `comparisons` yields first; None if not measured."""
+    rows = study.rankings.query("level == 'overall' and measure == 'necessity' and operator == @operator")
+    return None if rows.empty else {str(column): value for column, value in rows.iloc[0].items()}
 
 
 def _key(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, str]:
