@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 import transformers
 
 from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state

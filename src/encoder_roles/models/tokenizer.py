@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 
 from encoder_roles.study import StudyError
 
