@@ -21,6 +21,7 @@ from encoder_roles.study import BLIND, GROUPS, NO_MASK, NONE_KEPT, StatisticsSet
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 CHANCE = 0.25
 DIFFICULTY = 1.0  # standard deviation of a cluster's difficulty, in logits
+FIVE_BENCHMARKS = {"General": ("mme", "gqa"), "Knowledge": ("ai2d",), "OCR & Chart": ("chartqa", "docvqa")}
 SETTINGS = StatisticsSettings(resamples=200, level=0.95, seed=0, overall="benchmarks")
 WIDTHS = {"clip": 64, "siglip": 64, "dinov2": 64, "convnext": 96, "sam": 48}
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)

@@ -40,7 +40,7 @@ Claim = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Study:
+class Findings:
     """All that the claims are read from."""
 
     settings: RoleStage
@@ -80,12 +80,12 @@ class Study:
         return float(low), float(high)
 
 
-def judge_claims(study: Study) -> list[Claim]:
+def judge_claims(study: Findings) -> list[Claim]:
     """Every claim in the order of the study's text; what has no data is there with its verdict and the
     reason.
     """
     note = seed_note(study)
-    tests: list[Callable[[Study], Claim]] = [
+    tests: list[Callable[[Findings], Claim]] = [
         *(rankings_differ, first_differs, capacity_pair_suboptimal, anchored_pair_matches, more_add_little),
         *(ranks_explain, best_pair_roles, pair_beats_either),
     ]
@@ -103,7 +103,7 @@ def judge_claims(study: Study) -> list[Claim]:
     return [c if c["verdict"] == UNTESTED else c | {"note": f"{c['note']} {note}".strip()} for c in claims]
 
 
-def seed_note(study: Study) -> str:
+def seed_note(study: Findings) -> str:
     """What the intervals say about the noise of training seeds, in words."""
     stated = study.settings.statistics.seed_deviation
     if stated is not None:
@@ -153,7 +153,7 @@ def default_mask(lattices: Lattices) -> Lattice | None:
     return lattices.masked[0] if lattices.masked else None
 
 
-def rankings_differ(study: Study) -> Claim:
+def rankings_differ(study: Findings) -> Claim:
     """1a: encoder rankings from retraining and from masking differ: some pair is reversed beyond noise."""
     statement = "The ranking of encoders by Necessity differs between retraining and masking."
     masked = default_mask(study.lattices)
@@ -176,7 +176,7 @@ def rankings_differ(study: Study) -> Claim:
     )
 
 
-def first_differs(study: Study) -> Claim:
+def first_differs(study: Findings) -> Claim:
     """1b: the first encoder of the two rankings differs."""
     statement = "The first encoder of the two rankings by Necessity differs."
     masked = default_mask(study.lattices)
@@ -196,7 +196,7 @@ def first_differs(study: Study) -> Claim:
     return claim_of("1b", statement, share, (None, None), verdict, evidence, note)
 
 
-def capacity_pair_suboptimal(study: Study) -> Claim:
+def capacity_pair_suboptimal(study: Findings) -> Claim:
     """2a: some pair beats the pair of the two highest-Capacity encoders."""
     statement = "The pair of the two encoders with the highest Capacity is not the best pair."
     n, point, draws = len(study.lattices.pool), study.point, study.draws
@@ -221,7 +221,7 @@ def capacity_pair_suboptimal(study: Study) -> Claim:
     return claim_of("2a", statement, float(point[best] - point[top]), bounds, verdict, evidence, note)
 
 
-def anchored_pair_matches(study: Study) -> Claim:
+def anchored_pair_matches(study: Findings) -> Claim:
     """2b: a pair with an anchor and a complement matches the full pool, within the margin."""
     statement = "A pair of an anchor and a complement matches the full pool."
     pairs, n = study.pairs, len(study.lattices.pool)
@@ -238,7 +238,7 @@ def anchored_pair_matches(study: Study) -> Claim:
     return claim_of("2b", statement, estimate, bounds, verdict, _pair_evidence(study, best), note)
 
 
-def more_add_little(study: Study) -> Claim:
+def more_add_little(study: Findings) -> Claim:
     """2c: beyond the pair of the best chain, an encoder adds less than the margin on average."""
     statement = "Encoders beyond the best pair add little."
     n = len(study.lattices.pool)
@@ -256,7 +256,7 @@ def more_add_little(study: Study) -> Claim:
     return claim_of("2c", statement, estimate, bounds, verdict, evidence, note)
 
 
-def ranks_explain(study: Study) -> Claim:
+def ranks_explain(study: Findings) -> Claim:
     """3a: rank terms explain the score's residual at a fixed parameter count, within and across sizes."""
     statement = "At a fixed parameter count, effective rank explains the residual of the score."
     table = study.regression.drop_duplicates("model").set_index("model").to_dict("index")
@@ -282,7 +282,7 @@ def ranks_explain(study: Study) -> Claim:
     return claim_of("3a", statement, row["r2_leave_one_out"], bounds, verdict, evidence, note)
 
 
-def best_pair_roles(study: Study) -> Claim:
+def best_pair_roles(study: Findings) -> Claim:
     """3b: the best pair joins an anchor whose rank survives with a complement whose rank expands."""
     statement = "The best pair joins an anchor whose rank survives with a complement whose rank expands."
     n, pairs = len(study.lattices.pool), study.pairs
@@ -301,7 +301,7 @@ def best_pair_roles(study: Study) -> Claim:
     return claim_of("3b", statement, share, (None, None), verdict, evidence, note)
 
 
-def pair_beats_either(study: Study) -> Claim:
+def pair_beats_either(study: Findings) -> Claim:
     """4a: CLIP with DINOv2 (or, where the pool lacks them, the best pair) beats either of the two alone."""
     pool, point, draws = study.lattices.pool, study.point, study.draws
     n = len(pool)
@@ -325,7 +325,7 @@ def pair_beats_either(study: Study) -> Claim:
     return claim_of("4a", statement, estimate, bounds, by_interval(*bounds, 0.0), evidence, note)
 
 
-def gain_is_worth_it(study: Study) -> Claim:
+def gain_is_worth_it(study: Findings) -> Claim:
     """7: what all encoders together gain over the best one, per doubling of the parameters."""
     statement = (
         "All encoders together gain at least a point per doubling of the model over the best single encoder."
@@ -355,9 +355,10 @@ def gain_is_worth_it(study: Study) -> Claim:
     return claim_of("7", statement, estimate, bounds, by_interval(*bounds, 1.0), evidence, note)
 
 
-def _ranking_row(study: Study, operator: str) -> dict[str, Any] | None:
+def _ranking_row(study: Findings, operator: str) -> dict[str, Any] | None:
     """The overall row of encoders by Necessity, which `comparisons` yields first; None if not measured."""
-    rows = study.rankings.query("level == 'overall' and measure == 'necessity' and operator == @operator")
+    rows = study.rankings[study.rankings["operator"] == operator]
+    rows = rows[(rows["level"] == "overall") & (rows["measure"] == "necessity")]
     return None if rows.empty else {str(column): value for column, value in rows.iloc[0].items()}
 
 
@@ -365,6 +366,6 @@ def _key(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, str]:
     return {column: str(row[column]) for column in columns}
 
 
-def _pair_evidence(study: Study, pair: int) -> dict[str, Any]:
+def _pair_evidence(study: Findings, pair: int) -> dict[str, Any]:
     first, second = study.name(pair).split("+")
     return {"file": "pairs.csv", "row": {"first": first, "second": second}}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.chains import chain_table
-from encoder_roles.analysis.claims import Study, judge_claims, seed_note
+from encoder_roles.analysis.claims import Findings, judge_claims, seed_note
 from encoder_roles.analysis.costs import mean_costs, pareto_table
 from encoder_roles.analysis.games import game_table
 from encoder_roles.analysis.lattice import Lattices, build_lattices, subset_name
@@ -40,11 +40,11 @@ def analyse(
         "rank_regression": regression_table(lattices, found, prices, settings.statistics),
         "pareto": pareto_table(lattices, prices),
     }
-    study = Study(settings, lattices, pairs, prices, tables["rankings"], tables["rank_regression"])
+    study = Findings(settings, lattices, pairs, prices, tables["rankings"], tables["rank_regression"])
     return tables, judge_claims(study), missing_notes(study, tables)
 
 
-def missing_notes(study: Study, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+def missing_notes(study: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
     """What the tables do not say, and why: `table` is the file, `note` one sentence."""
     lattices: Lattices = study.lattices
     notes = [{"table": "all", "note": seed_note(study)}]

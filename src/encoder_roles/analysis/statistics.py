@@ -194,7 +194,8 @@ def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
     Seeds are too few to be resampled one by one (three seeds have ten distinct resamples), so their noise
     is a Gaussian with a covariance between benchmarks that is pooled over the models of an operator. With
     one seed and no `seed_deviation` nothing is added: the interval then holds for the trained checkpoints,
-    not for the recipe.
+    not for the recipe. Masks of one checkpoint are given independent noise, which can only widen the
+    differences between masks whose scores rise and fall together.
     """
     unit, units = number(board.models, ["subset", "mask", "operator"])
     members = [np.flatnonzero(unit == u) for u in range(len(units))]
