@@ -29,16 +29,18 @@ RGB: dict[str, tuple[int, int, int]] = {
     "purple": (132, 48, 168),
     "orange": (246, 134, 24),
 }
-RADII = {1: 9.0, 2: 14.0, 3: 20.0}  # pixels; chosen so that two sizes never meet under the jitter
-RADIUS_JITTER = 0.7
+RADII = {1: 8.5, 2: 13.0, 3: 18.5}  # pixels; chosen so that two sizes never meet under the jitter
+RADIUS_JITTER = 0.8
+SHIFT = 4.0  # how far a thing may be from the middle of its cell; neighbours still never touch
 # extents in radii that give the four shapes about the same area, so that size is not read off the shape
 SQUARE, TRIANGLE, STAR, STAR_INNER = 0.88, 1.2, 1.2, 0.62
 STRIPE_PERIOD = 8  # pixels: four dark, four in the thing's colour
 
 FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
-FONT_SIZES = (36, 42)  # smallest and largest type; a word too wide for the picture takes a smaller one
+FONT_SIZES = (34, 42)  # smallest and largest type; a word too wide for the picture takes a smaller one
 WORD_WIDTH = 92
-DIGIT_PIXELS = 76
+PLATE_MARGIN = 6  # least rows of plate above and below the word
+DIGIT_PIXELS = (52, 80)
 
 BASELINE = 88  # pixel row on which the bars stand
 UNIT = 16  # pixels of height per unit of value
@@ -126,17 +128,16 @@ def _darker(colour: Colour) -> Colour:
 def _draw_objects(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
     stripes = _pick_stripes(rng)
     for thing in scene.things:
-        slack = min(4.0, CELL / 2 - RADII[thing.size] * STAR)
-        x = CELL * (thing.col + 0.5) + rng.uniform(-slack, slack)
-        y = CELL * (thing.row + 0.5) + rng.uniform(-slack, slack)
+        x = CELL * (thing.col + 0.5) + rng.uniform(-SHIFT, SHIFT)
+        y = CELL * (thing.row + 0.5) + rng.uniform(-SHIFT, SHIFT)
         _draw_thing(canvas, thing, x, y, stripes, rng)
 
 
 def _draw_pair(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
     stripes = _pick_stripes(rng)
     for thing in scene.things:
-        x = CELL * (thing.col + 0.5) + rng.uniform(-0.5, 0.5)
-        y = CELL + rng.uniform(-4, 4)
+        x = CELL * (thing.col + 0.5) + rng.uniform(-1.5, 1.5)
+        y = CELL + rng.uniform(-16, 16)
         _draw_thing(canvas, thing, x, y, stripes, rng)
 
 
@@ -243,15 +244,16 @@ def _draw_sign(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
     if scene.word is None or scene.plate not in COLOURS:
         raise StudyError(f"scene {scene.id}: a sign needs a word and a plate of a known colour")
     plate = _shaded(scene.plate, rng)
-    top, bottom = 16 + int(rng.integers(-3, 4)), 80 + int(rng.integers(-3, 4))
-    outline = Image.new("L", (PIXELS, bottom - top), 0)
-    ImageDraw.Draw(outline).rounded_rectangle((0, 0, PIXELS - 1, bottom - top - 1), radius=6, fill=255)
-    canvas.paste(plate, (0, top), outline)
     ink = (20, 20, 20) if scene.plate in ("yellow", "orange") else (250, 250, 250)
     size = int(rng.integers(FONT_SIZES[0], FONT_SIZES[1] + 1))
     lettering = _lettering(scene.word, FONTS[int(rng.integers(len(FONTS)))], size)
-    x = (PIXELS - lettering.width) // 2 + int(rng.integers(-1, 2))
-    y = (PIXELS - lettering.height) // 2 + int(rng.integers(-2, 3))
+    height = lettering.height + 2 * PLATE_MARGIN + int(rng.integers(0, 13))
+    top = int(rng.integers(4, PIXELS - 4 - height + 1))
+    outline = Image.new("L", (PIXELS, height), 0)
+    ImageDraw.Draw(outline).rounded_rectangle((0, 0, PIXELS - 1, height - 1), radius=6, fill=255)
+    canvas.paste(plate, (0, top), outline)
+    x = int(rng.integers(2, PIXELS - 2 - lettering.width + 1))
+    y = top + int(rng.integers(PLATE_MARGIN, height - PLATE_MARGIN - lettering.height + 1))
     canvas.picture.paste(ink, (x, y), lettering)
 
 
@@ -269,8 +271,9 @@ def _draw_digit(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None
     if scene.handwriting is None:
         raise StudyError(f"scene {scene.id}: a digit needs the row of its handwriting")
     digit = Image.fromarray(_handwriting()[scene.handwriting])
-    mask = digit.resize((DIGIT_PIXELS, DIGIT_PIXELS), Image.Resampling.BICUBIC)
-    x, y = (int(side) for side in (PIXELS - DIGIT_PIXELS) // 2 + rng.integers(-3, 4, 2))
+    side = int(rng.integers(DIGIT_PIXELS[0], DIGIT_PIXELS[1] + 1))
+    mask = digit.resize((side, side), Image.Resampling.BICUBIC)
+    x, y = (int(place) for place in rng.integers(2, PIXELS - 2 - side + 1, 2))
     red, green, blue = (int(channel) for channel in rng.integers(10, 80, 3))
     canvas.paste(_background(rng), (x, y), Image.new("L", mask.size, 255))
     canvas.picture.paste((red, green, blue), (x, y), mask)

@@ -1,0 +1,134 @@
+"""Commands: pretrain one encoder, and probe a pool of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from encoder_roles.encoders.loading import load_source
+from encoder_roles.provenance import sha256_of, whole_folder, write_text
+from encoder_roles.study import StudyError
+from encoder_roles.world.pretraining.cards import model_card
+from encoder_roles.world.pretraining.loop import Objective, train
+from encoder_roles.world.pretraining.pictures import draw_album
+from encoder_roles.world.pretraining.probes import SKILLS, Reading, probe
+from encoder_roles.world.pretraining.recipes import Pretraining, pretraining_of
+from encoder_roles.world.sampling import sample_scenes
+
+GATE_COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
+PROBE_COLUMNS = ("encoder", "skill", "value", "low", "high", "n")
+UNTRAINED = "untrained"
+Row = dict[str, object]
+
+
+def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | None = None) -> None:
+    """Pretrain one of the laptop study's encoders; write it, its gates and its model card into `output`.
+
+    Args:
+        encoder: clip, siglip, dinov2, convnext or sam.
+        output: the folder to make: the library's own format, SHA256SUMS, gates.csv, README.md.
+        seed: of the weights, the training pictures and the batches.
+        steps: training steps; the recipe's own number by default.
+
+    Raises:
+        StudyError: no pretraining is known for the encoder, or steps is not positive.
+    """
+    plan = pretraining_of(encoder)
+    steps = plan.recipe.steps if steps is None else steps
+    if steps < 1:
+        raise StudyError(f"pretrain-encoder: steps is {steps}; it must be positive")
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    objective, losses = pretrain(plan, seed, steps)
+    seconds = time.perf_counter() - begin
+    with whole_folder(output) as folder:
+        objective.save(folder)
+        sums = "".join(f"{sha256_of(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
+        readings = probe(load_source(encoder, plan.spec, folder), list(SKILLS))
+        rows = gate_rows(encoder, plan, readings, probe_untrained(encoder, plan, seed))
+        write_text(folder / "SHA256SUMS", sums)
+        write_text(folder / "gates.csv", _csv(GATE_COLUMNS, rows))
+        card = model_card(encoder, plan, objective, steps, seed, seconds, float(np.mean(losses[-20:])), rows)
+        write_text(folder / "README.md", card)
+
+
+def probe_encoders(*, encoders: list[Path], output: Path) -> None:
+    """Probe folders of encoders (each named as its encoder) on every skill; write a table of them all.
+
+    Beside each encoder stands a row of its untrained network.
+    """
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for folder in encoders:
+        plan = pretraining_of(folder.name)
+        readings = probe(load_source(folder.name, plan.spec, folder), list(SKILLS))
+        untrained = probe_untrained(folder.name, plan, 0)
+        for name, found in ((folder.name, readings), (f"{folder.name} {UNTRAINED}", untrained)):
+            rows += [{"encoder": name, "skill": skill, **_numbers(found[skill])} for skill in found]
+    write_text(output, _csv(PROBE_COLUMNS, rows))
+
+
+def pretrain(plan: Pretraining, seed: int, steps: int) -> tuple[Objective, list[float]]:
+    """The trained objective and the loss of every step. The same arguments give the same bits."""
+    recipe = plan.recipe
+    album = draw_album(sample_scenes(seed, "train", recipe.mix, recipe.pictures), recipe.pixels)
+    objective = build(plan, seed)
+    losses = train(objective, album, recipe, steps, torch.Generator().manual_seed(seed))
+    print(f"loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} in {steps} steps", file=sys.stderr)
+    return objective, losses
+
+
+def build(plan: Pretraining, seed: int) -> Objective:
+    """An untrained objective. Libraries draw weights from the global generator, which is put back after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return plan.build()
+
+
+def probe_untrained(encoder: str, plan: Pretraining, seed: int) -> dict[str, Reading]:
+    """The probes on the same network with the weights it started from."""
+    with tempfile.TemporaryDirectory() as temporary:
+        build(plan, seed).save(Path(temporary))
+        return probe(load_source(encoder, plan.spec, Path(temporary)), list(SKILLS))
+
+
+def gate_rows(
+    encoder: str, plan: Pretraining, readings: dict[str, Reading], untrained: dict[str, Reading]
+) -> list[Row]:
+    """Rows of gates.csv: every skill, with a threshold where the encoder is meant to have it; untrained."""
+    rows: list[Row] = []
+    for skill, reading in readings.items():
+        threshold = plan.skills.get(skill, "")
+        passed = str(reading.value >= threshold).lower() if isinstance(threshold, float) else ""
+        row = {
+            "source": encoder,
+            "gate": skill,
+            **_numbers(reading),
+            "threshold": threshold,
+            "passed": passed,
+        }
+        rows.append(row)
+    for skill, reading in untrained.items():
+        row = {"source": encoder, "gate": f"{skill} {UNTRAINED}", **_numbers(reading)}
+        rows.append(row | {"threshold": "", "passed": ""})
+    return rows
+
+
+def _numbers(reading: Reading) -> Row:
+    value, low, high = (f"{number:.2f}" for number in (reading.value, reading.low, reading.high))
+    return {"value": value, "low": low, "high": high, "n": reading.n}
+
+
+def _csv(columns: tuple[str, ...], rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

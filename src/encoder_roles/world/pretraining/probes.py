@@ -1,0 +1,220 @@
+"""What frozen features hold: a linear readout per skill, fitted on train scenes, measured on development.
+
+The readout sees what the connector sees: the encoder's tokens on the common grid, each normalised. It is linear
+(ridge regression to one-hot answers, in closed form), because a probe that learns features by itself solves
+this world from those of an untrained network; what is asked is how openly the features show a skill.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, one_hot
+
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.models.grid import resample_grid
+from encoder_roles.world.drawing import draw_many
+from encoder_roles.world.sampling import sample_scenes
+from encoder_roles.world.scenes import (
+    BAR_HEIGHTS,
+    COLOURS,
+    DIGITS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    WORDS,
+    Kind,
+    Scene,
+    Split,
+)
+
+GRID = 4
+ATTRIBUTES = ("shape", "colour", "texture")
+SEEDS: dict[Split, int] = {"train": 9001, "development": 9002}
+PICTURES: dict[Split, int] = {"train": 1000, "development": 500}
+RIDGE = 0.01  # of the mean squared length of a row
+RESAMPLES = 500
+
+View = Literal["cell", "whole", "mean", "halves"]
+Question = tuple[
+    int, int, int
+]  # which readout, which cell of the layout (for the view "cell"), the answer's class
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One thing to read off features: its kind of scene, what the readout sees, the answers, the questions.
+
+    Views: the tokens of one cell of the 2 x 2 layout; all tokens; their mean; the means of the left and the
+    right half with their absolute difference.
+    """
+
+    kind: Kind
+    view: View
+    answers: int
+    ask: Callable[[Scene], Iterator[Question]]
+
+
+def _ask_attribute(attribute: str, values: Sequence[object]) -> Callable[[Scene], Iterator[Question]]:
+    def ask(scene: Scene) -> Iterator[Question]:
+        for thing in scene.things:
+            yield 0, 2 * thing.row + thing.col, values.index(getattr(thing, attribute))
+
+    return ask
+
+
+def _ask_count(scene: Scene) -> Iterator[Question]:
+    yield 0, 0, len(scene.things) - 1
+
+
+def _ask_biggest(scene: Scene) -> Iterator[Question]:
+    if len(scene.things) > 1:
+        yield 0, 0, COLOURS.index(max(scene.things, key=lambda thing: thing.size).colour)
+
+
+def _ask_left_right(scene: Scene) -> Iterator[Question]:
+    for thing in scene.things:
+        yield COLOURS.index(thing.colour), 0, thing.col
+
+
+def _ask_pair(scene: Scene) -> Iterator[Question]:
+    left, right = scene.things
+    for place, attribute in enumerate(ATTRIBUTES):
+        yield place, 0, int(getattr(left, attribute) == getattr(right, attribute))
+
+
+def _ask_word(scene: Scene) -> Iterator[Question]:
+    yield 0, 0, WORDS.index(str(scene.word))
+
+
+def _ask_digit(scene: Scene) -> Iterator[Question]:
+    yield 0, 0, DIGITS.index(int(str(scene.digit)))
+
+
+def _ask_highest(scene: Scene) -> Iterator[Question]:
+    yield 0, 0, COLOURS.index(max(scene.bars, key=lambda bar: bar.height).colour)
+
+
+def _ask_value(scene: Scene) -> Iterator[Question]:
+    for bar in scene.bars:
+        yield COLOURS.index(bar.colour), 0, BAR_HEIGHTS.index(bar.height)
+
+
+SKILLS: dict[str, Skill] = {
+    "colour": Skill("objects", "cell", len(COLOURS), _ask_attribute("colour", COLOURS)),
+    "shape": Skill("objects", "cell", len(SHAPES), _ask_attribute("shape", SHAPES)),
+    "texture": Skill("objects", "cell", len(TEXTURES), _ask_attribute("texture", TEXTURES)),
+    "size": Skill("objects", "cell", len(SIZES), _ask_attribute("size", SIZES)),
+    "count": Skill("objects", "mean", 4, _ask_count),
+    "biggest": Skill("objects", "mean", len(COLOURS), _ask_biggest),
+    "left_right": Skill("objects", "whole", 2, _ask_left_right),
+    "pair": Skill("pair", "halves", 2, _ask_pair),
+    "word": Skill("sign", "whole", len(WORDS), _ask_word),
+    "digit": Skill("digit", "whole", len(DIGITS), _ask_digit),
+    "highest_bar": Skill("chart", "whole", len(COLOURS), _ask_highest),
+    "bar_value": Skill("chart", "whole", len(BAR_HEIGHTS), _ask_value),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A readout's accuracy on development questions, in percent, with its interval over pictures."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def probe(encoder: Encoder, skills: Sequence[str]) -> dict[str, Reading]:
+    """Fit a readout for each skill on the frozen encoder's features; measure it on the development split."""
+    readings = {}
+    for kind in dict.fromkeys(SKILLS[skill].kind for skill in skills):
+        scenes = {split: _pictures(kind, split)[0] for split in PICTURES}
+        tokens = {split: _tokens(encoder, _pictures(kind, split)[1]) for split in PICTURES}
+        for skill in skills:
+            if SKILLS[skill].kind == kind:
+                readings[skill] = _read(SKILLS[skill], scenes, tokens)
+    return {skill: readings[skill] for skill in skills}
+
+
+@functools.cache
+def _pictures(kind: Kind, split: Split) -> tuple[list[Scene], Tensor]:
+    """The scenes of a probe and their pictures, uint8 (n, 3, 96, 96)."""
+    scenes = sample_scenes(SEEDS[split], split, kind, PICTURES[split])
+    return scenes, torch.from_numpy(draw_many(scenes)).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
+def _tokens(encoder: Encoder, pictures: Tensor) -> Tensor:
+    """(n, GRID, GRID, D), each token normalised."""
+    chunks = []
+    for some in pictures.split(250):
+        features = resample_grid(encoder(encoder.preprocess(some)), GRID)
+        chunks.append(layer_norm(features, features.shape[-1:]))
+    return torch.cat(chunks)
+
+
+def _read(skill: Skill, scenes: dict[Split, list[Scene]], tokens: dict[Split, Tensor]) -> Reading:
+    asked = {
+        split: [(n, *q) for n, scene in enumerate(scenes[split]) for q in skill.ask(scene)]
+        for split in scenes
+    }
+    right, cluster = [], []
+    for readout in sorted({question[1] for question in asked["train"]}):
+        rows = {split: [q for q in asked[split] if q[1] == readout] for split in asked}
+        seen = {split: _view(skill.view, tokens[split], rows[split]) for split in rows}
+        answers = {split: torch.tensor([q[3] for q in rows[split]]) for split in rows}
+        scores = _ridge(seen["train"], one_hot(answers["train"], skill.answers).double(), seen["development"])
+        right.append((scores.argmax(1) == answers["development"]).numpy() * 100.0)
+        for number, *_ in rows["development"]:
+            scene = scenes["development"][number]  # a handwriting drawn twice is not two independent pictures
+            cluster.append(number if scene.handwriting is None else scene.handwriting)
+    scored = np.concatenate(right)
+    low, high = _interval(scored, np.array(cluster))
+    return Reading(float(scored.mean()), low, high, len(scored))
+
+
+def _view(view: View, tokens: Tensor, rows: list[tuple[int, int, int, int]]) -> Tensor:
+    """What the readout sees of each row's picture: double (rows, inputs)."""
+    chosen = tokens[torch.tensor([row[0] for row in rows])]
+    if view == "whole":
+        return chosen.flatten(1).double()
+    if view == "mean":
+        return chosen.mean((1, 2)).double()
+    half = GRID // 2
+    if view == "halves":
+        left, right = chosen[:, :, :half].mean((1, 2)), chosen[:, :, half:].mean((1, 2))
+        return torch.cat([left, right, (left - right).abs()], 1).double()
+    cells = chosen.reshape(-1, 2, half, 2, half, chosen.shape[-1]).transpose(2, 3).flatten(3).flatten(1, 2)
+    return cells[torch.arange(len(rows)), torch.tensor([row[2] for row in rows])].double()
+
+
+def _ridge(seen: Tensor, target: Tensor, asked: Tensor) -> Tensor:
+    """Scores of `asked` by ridge regression of `target` on `seen`, in the smaller of its two forms."""
+    mean, middle = seen.mean(0), target.mean(0)
+    x, y = seen - mean, target - middle
+    penalty = RIDGE * float((x**2).sum(1).mean()) * len(x) / min(x.shape)
+    if x.shape[0] < x.shape[1]:
+        gram = x @ x.T + penalty * torch.eye(len(x), dtype=x.dtype)
+        weights = x.T @ torch.linalg.solve(gram, y)
+    else:
+        gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype)
+        weights = torch.linalg.solve(gram, x.T @ y)
+    return (asked - mean) @ weights + middle
+
+
+def _interval(scores: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+    """95% bootstrap interval of the mean over clusters."""
+    _, inverse = np.unique(cluster, return_inverse=True)
+    sums, counts = np.bincount(inverse, scores), np.bincount(inverse)
+    rows = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[rows].sum(1) / counts[rows].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
