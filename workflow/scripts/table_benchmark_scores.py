@@ -28,7 +28,11 @@ for subset in in_lattice_order(list(found["overall"].index), pool):
     if len(members) > size:
         rows.append(RULE)
         size = len(members)
-    cells = ["•" if encoder in members else "" for encoder in pool]
+    cells = (
+        ["•" if encoder in members else "" for encoder in pool]
+        if members
+        else ["blind", *[""] * (len(pool) - 1)]
+    )
     for of_name in found.values():
         text = fixed(of_name[subset])
         cells.append(bold(text) if of_name[subset] == of_name.max() else text)

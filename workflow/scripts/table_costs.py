@@ -26,7 +26,7 @@ unit, prefix = (1e9, "B") if costs["parameters"].max() >= 1e9 else (1e6, "M")
 exponent = 12 if costs["flops"].max() < 1e16 else 15
 rows = [
     [
-        f"{size}",
+        fixed(size, 0),
         f"{len(of_size)}",
         fixed(of_size["score"].mean()),
         fixed(of_size["parameters"].mean() / unit, 2),

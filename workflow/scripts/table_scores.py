@@ -31,7 +31,11 @@ for subset in in_lattice_order(list(found["Overall"].index), pool):
     if len(members) > size:
         rows.append(RULE)
         size = len(members)
-    cells = ["•" if encoder in members else "" for encoder in pool]
+    cells = (
+        ["•" if encoder in members else "" for encoder in pool]
+        if members
+        else ["blind", *[""] * (len(pool) - 1)]
+    )
     for name, of_name in found.items():
         score, low, high = of_name.loc[subset, ["score", "low", "high"]]
         text = f"{fixed(score)} ± {fixed((high - low) / 2)}"

@@ -48,6 +48,7 @@ def typst_source(manuscript: str, folder: Path) -> str:
     text = re.sub(r"\\input\{([^}]*)\}", lambda found: _include(folder / f"{found[1]}.tex"), manuscript)
     text = re.sub(r"\\begin\{(figure|table)(\*?)\}(.*?)\\end\{\1\2\}", _float, text, flags=re.DOTALL)
     text = text.replace(r"\appendix", "\\begin{appendices}\n\\end{appendices}")
+    text = re.sub(r"\\bibliography\{[^}]*\}", r"\\begin{references}\n\\end{references}", text)
     written = pypandoc.convert_text(
         text,
         "typst",

@@ -13,7 +13,8 @@ from pathlib import Path
 from encoder_roles.study import StudyError
 
 # Names and notation with a digit in them; a number that was measured or chosen is never among these.
-ALLOWED_TEXT = ("DINOv2", "Cambrian-1", "EVA-02", "2^n", "- 1", "SVA-1")
+ALLOWED_TEXT = ("DINOv2", "Cambrian-1", "EVA-02", "Qwen2")
+LATEX_OWN = ("Bigl", "Bigr")  # LaTeX's commands with a capital letter, as far as the manuscript uses them
 # Commands whose arguments hold keys, file names or lengths. (pattern of the whole command)
 _TECHNICAL = re.compile(
     r"\\(?:documentclass|usepackage|includegraphics)(?:\[[^]]*\])?\{[^}]*\}"
@@ -46,6 +47,7 @@ _LATEX = {
     "τ": r"$\tau$",
     "ρ": r"$\rho$",
     "²": "$^2$",
+    "R²": "$R^2$",  # as one formula it does not break between its letters
     "•": r"\textbullet{}",
     "’": "'",
     "“": "``",
@@ -58,7 +60,7 @@ _LATEX = {
 
 def latex_text(text: str) -> str:
     """Plain text as LaTeX source. Raises StudyError on a character LaTeX would not print."""
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(part, part) for part in re.findall("R²|.", text, re.DOTALL))
     if foreign := sorted(set(re.findall(r"[^\x20-\x7e]", escaped))):
         raise StudyError(f"values.json: {text!r} holds {foreign}: no LaTeX form is known, add it to _LATEX")
     return escaped
@@ -91,18 +93,20 @@ def _lines(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _typed_numbers(source: str) -> Iterator[str]:
-    for number, line in _lines(source):
-        bare = _TECHNICAL.sub("", line)
-        for allowed in ALLOWED_TEXT:
-            bare = bare.replace(allowed, "")
-        if digits := re.findall(r"\S*\d\S*", bare):
+    text = "\n".join(line for _, line in _lines(source))
+    # keys, names and lengths go; their line breaks stay, so that lines keep their numbers
+    text = _TECHNICAL.sub(lambda found: "\n" * found[0].count("\n"), text)
+    for allowed in ALLOWED_TEXT:
+        text = text.replace(allowed, "")
+    for number, line in _lines(text):
+        if digits := re.findall(r"\S*\d\S*", line):
             yield f"line {number}: {digits[0]!r} is a number typed by hand; state it by a macro"
 
 
 def _undefined(source: str, values: Mapping[str, str]) -> Iterator[str]:
     for number, line in _lines(source):
         for name in _VALUE.findall(line):
-            if name not in values:
+            if name not in values and name not in LATEX_OWN:
                 yield f"line {number}: \\{name} is not in values.json; add it to collect_values or correct it"
 
 

@@ -11,7 +11,6 @@ from encoder_roles.paper.wording import (
     counted,
     fixed,
     interval_text,
-    listed,
     print_names,
     sentence,
 )
@@ -64,21 +63,33 @@ _SHORT: dict[str, dict[str, str]] = {
         OPEN: "whether the best pair joins a surviving with an expanding rank stays open",
     },
 }
-_NUMBERS = (("1", "One"), ("2", "Two"), ("3", "Three"))
+_NUMBERS = (
+    ("1", "One"),
+    ("2", "Two"),
+    ("3", "Three"),
+    ("4", "Four"),
+    ("5", "Five"),
+    ("6", "Six"),
+    ("7", "Seven"),
+)
 
 
 def claim_texts(claims: Sequence[Claim], pool: Sequence[str]) -> dict[str, str]:
-    """Claims one to three: a sentence for the abstract, a text for the results; all others: one text."""
+    """Macros of the claims: a sentence per number for the abstract, and of each claim three parts.
+
+    Claim 2b becomes StatementTwoB, VerdictTwoB and EvidenceTwoB.
+    """
     found = {}
     for number, word in _NUMBERS:
         chosen = [claim for claim in claims if claim["claim"].startswith(number)]
-        found[f"Claim{word}Sentence"] = short_sentence(chosen)
-        found[f"Claim{word}Text"] = " ".join(claim_text(claim, pool) for claim in chosen)
-    others = [claim for claim in claims if claim["claim"][0] not in "123"]
-    parts = [claim_text(claim, pool) for claim in others if claim["verdict"] != UNTESTED]
-    if left := [f"statement {claim['claim']}" for claim in others if claim["verdict"] == UNTESTED]:
-        parts.append(f"Not tested in this study: {listed(left)}.")
-    return found | {"OtherClaimsText": " ".join(parts)}
+        if number in "123":
+            found[f"Claim{word}Sentence"] = short_sentence(chosen)
+        for claim in chosen:
+            name = word + claim["claim"].removeprefix(number).upper()
+            found[f"Statement{name}"] = print_names(claim["statement"], pool)
+            found[f"Verdict{name}"] = claim["verdict"]
+            found[f"Evidence{name}"] = print_names(evidence_text(claim), pool)
+    return found
 
 
 def short_sentence(claims: Sequence[Claim]) -> str:
@@ -86,17 +97,18 @@ def short_sentence(claims: Sequence[Claim]) -> str:
     return sentence("; ".join(_SHORT[c["claim"]][c["verdict"]] for c in claims if c["verdict"] != UNTESTED))
 
 
-def claim_text(claim: Claim, pool: Sequence[str]) -> str:
-    """Statement, verdict, estimate and what it is, then the rest of the analysis's note."""
+def evidence_text(claim: Claim) -> str:
+    """The estimate and what it is, then the rest of the analysis's note: it follows on a colon."""
     note = _SEED_NOTE.sub("", claim["note"])
-    text = f"“{claim['statement'].rstrip('.')}”: {claim['verdict']}"
-    if claim["estimate"] is not None:
-        bounds = interval_text(claim["low"], claim["high"], 2)
-        text += f", {fixed(claim['estimate'], 2)}" + (f"\u00a0{bounds}" if bounds else "")
-    if what := _ESTIMATE_NOTE.match(note):
-        text += f" ({what[1]})"
-        note = note[what.end() :]
-    return print_names(f"{text}. {sentence(note)}".strip(), pool)
+    if claim["estimate"] is None:
+        return note.removeprefix("Not tested: ")
+    estimate = fixed(claim["estimate"], 2)
+    if bounds := interval_text(claim["low"], claim["high"], 2):
+        estimate += f"\u00a0{bounds}"
+    what = _ESTIMATE_NOTE.match(note)
+    if not what:
+        return f"{estimate}. {sentence(note)}".strip()
+    return f"{estimate}, {what[1]}. {sentence(note[what.end() :])}".strip()
 
 
 def seed_texts(claims: Sequence[Claim], seeds: int) -> dict[str, str]:
