@@ -1,0 +1,159 @@
+"""The config: what is accepted, and the one line that a fault is told in."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoder_roles.study import (
+    BENCHMARKS,
+    GROUPS,
+    StudyError,
+    all_subsets,
+    load_study,
+    name_subset,
+    parse_subset,
+    stage_table,
+    validate_study,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """config.yaml with one key (`a.b.c`) set to a value."""
+    config = copy.deepcopy(CONFIG)
+    section = config
+    *above, key = path.split(".")
+    for part in above:
+        section = section[part]
+    section[key] = value
+    return config
+
+
+FAULTS = {
+    "an unknown key": ("trainings", {}, "trainings: unknown key"),
+    "an unknown key in a section": ("training.tune.step", 3, "training.tune.step: unknown key"),
+    "an unknown encoder": ("pool", ["clip", "eva"], "['eva'] has no row under encoders"),
+    "an unknown encoder in a subset": ("subsets", ["clip+eva"], "subset 'clip+eva': encoder 'eva' is not in"),
+    "an empty pool": ("pool", [], "pool: has 0 entries"),
+    "an encoder twice": ("pool", ["clip", "clip"], "pool: an encoder is named twice"),
+    "a reserved name": ("pool", ["clip", "blind"], "'blind'] is a reserved word"),
+    "seeds that are words": ("seeds", ["first"], "seeds.0: must be a valid integer, not 'first'"),
+    "seeds that are fractions": ("seeds", [0.5], "seeds.0: must be a valid integer, not 0.5"),
+    "seeds that are no list": ("seeds", 3, "seeds: must be a valid list, not 3"),
+    "a seed twice": ("seeds", [1, 1], "seeds: a seed is named twice"),
+    "a benchmark without a group": ("evaluation.benchmarks", ["mme", "vqa"], "'vqa' belongs to no group"),
+    "an unknown operator": ("masks.operators", ["zeros"], "masks.operators.0: must be 'zero'"),
+    "a learning rate of zero": ("training.align.learning_rate", 0, "training.align.learning_rate: must be"),
+    "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_that_names_file_and_key(fault: str) -> None:
+    key, value, said = FAULTS[fault]
+    with pytest.raises(StudyError) as error:
+        validate_study(changed(key, value), "config.yaml, studies/mine.yaml")
+    message = str(error.value)
+    assert message.startswith("config.yaml, studies/mine.yaml: ")
+    assert said in message
+    assert "\n" not in message
+    assert ";" not in message, "one fault is told once"
+
+
+def test_every_fault_of_a_config_is_told_at_once() -> None:
+    config = changed("seeds", ["a"]) | {"polo": 1}
+    del config["world"]
+    with pytest.raises(StudyError) as error:
+        validate_study(config)
+    assert all(part in str(error.value) for part in ("seeds.0", "polo: unknown key", "world: missing"))
+
+
+@pytest.mark.parametrize("study", sorted(path.name for path in (ROOT / "studies").glob("*.yaml")))
+def test_every_study_of_the_repository_is_valid_and_has_results_of_its_own(study: str) -> None:
+    loaded = load_study(ROOT / "config.yaml", ROOT / "studies" / study)
+    assert loaded.study == study.removesuffix(".yaml")
+
+
+def test_an_override_changes_its_keys_and_no_other(tmp_path: Path) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text("study: mine\npool: [sam, clip]\ntraining: {tune: {epochs: 3}}\n")
+    base, mine = load_study(ROOT / "config.yaml"), load_study(ROOT / "config.yaml", override)
+    assert (mine.study, mine.pool, mine.training.tune.epochs) == ("mine", ("sam", "clip"), 3)
+    tune = mine.training.tune.model_copy(update={"epochs": base.training.tune.epochs})
+    training = mine.training.model_copy(update={"tune": tune})
+    assert base == mine.model_copy(update={"study": base.study, "pool": base.pool, "training": training})
+
+
+@pytest.mark.parametrize("text", ["pool: [clip", "- clip\n", ""])
+def test_a_config_that_is_no_mapping_is_told_with_its_file(tmp_path: Path, text: str) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    with pytest.raises(StudyError, match=r"broken\.yaml: ") as error:
+        load_study(ROOT / "config.yaml", broken)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_config_is_told_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"absent\.yaml: cannot be read"):
+        load_study(tmp_path / "absent.yaml")
+
+
+@given(st.sets(st.sampled_from(POOL)))
+def test_a_subset_has_one_name_and_the_name_gives_it_back(encoders: set[str]) -> None:
+    name = name_subset(frozenset(encoders), POOL)
+    assert set(parse_subset(name, POOL)) == encoders
+    assert name_subset(parse_subset("+".join(reversed(name.split("+"))), POOL), POOL) == name
+
+
+@given(st.integers(1, 7))
+def test_a_pool_of_n_has_two_to_the_n_less_one_subsets_smallest_first(n: int) -> None:
+    subsets = all_subsets(tuple("abcdefg"[:n]))
+    sizes = [subset.count("+") + 1 for subset in subsets]
+    assert len(set(subsets)) == len(subsets) == 2**n - 1
+    assert sizes == sorted(sizes)
+
+
+def test_the_full_pool_is_trained_whatever_subsets_are_asked_for() -> None:
+    study = validate_study(changed("subsets", ["sam+clip"]))
+    assert study.trained_subsets == ("clip+sam", "+".join(POOL))
+
+
+def test_the_masks_are_all_proper_subsets_and_none() -> None:
+    study = validate_study(CONFIG)
+    assert len(study.masks_of_full) == 31
+    assert study.full not in study.masks_of_full
+    assert "none" in study.masks_of_full
+
+
+def test_sixteen_benchmarks_stand_in_four_groups_of_four() -> None:
+    assert len(set(BENCHMARKS)) == 16
+    assert {len(benchmarks) for benchmarks in GROUPS.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("training.tune.epochs", 2, {"tune"}),
+        ("training.align.steps", 7, {"align"}),
+        ("encoders.sam.pixels", 96, {"encoder_sam"}),
+        ("connector.layers", 3, {"align", "tune"}),
+        ("masks.calibration_pictures", 9, {"masks"}),
+        ("world.seed", 9, {"world"}),
+        ("rank.tau", 0.2, {"roles"}),
+    ],
+)
+def test_an_edit_changes_the_settings_of_the_stages_that_read_it(
+    key: str, value: Any, stages: set[str]
+) -> None:
+    before, after = stage_table(validate_study(CONFIG)), stage_table(validate_study(changed(key, value)))
+    assert {stage for stage in before if before[stage] != after[stage]} == stages
