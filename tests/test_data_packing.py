@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_language_model import WORDS, tiny_tokenizer, write_tiny_language_model
 
-from encoder_roles.data.packing import Sample, assign_rows, pack
+from encoder_roles.data.packing import ROUNDING, Sample, pack
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.step import answer_losses
 
 RENDERER = PromptRenderer(tiny_tokenizer())
@@ -22,14 +23,19 @@ def language_model(tmp_path_factory):
     from transformers import AutoModelForCausalLM
 
     folder = write_tiny_language_model(tmp_path_factory.mktemp("lm"))
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    use_packed_attention(model)
+    return model
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
-def test_every_sample_is_in_one_row_and_no_row_is_longer_than_the_longest_sample(lengths):
-    rows = assign_rows(lengths)
-    assert sorted(sample for row in rows for sample in row) == list(range(len(lengths)))
-    assert all(sum(lengths[s] for s in row) <= max(lengths) for row in rows)
+@given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6))
+def test_little_is_padded_and_no_token_is_computed_twice(questions):
+    samples = [Sample(("a",), tuple(RENDERER.render(q, "red", 1) for q in asked)) for asked in questions]
+    batch = pack(samples, 4)
+    needed = sum(5 + sum(len(prompt.body) for prompt in sample.questions) for sample in samples)
+    assert batch.tokens == needed
+    assert len(batch.ids) - needed <= (ROUNDING - 1) * sum(len(asked) for asked in questions)
+    assert sum(rows * length for rows, length in batch.blocks.shapes) == len(batch.ids)
 
 
 def draw_samples(draw_from, visual_tokens):
@@ -69,7 +75,9 @@ def test_a_question_alone_has_the_loss_the_language_model_itself_computes(langua
     prompt = RENDERER.render("what colour is the circle ?", "red and blue", images=0)
     ids, labels = torch.tensor([prompt.body]), torch.tensor([prompt.labels])
     with torch.no_grad():
+        language_model.set_attn_implementation("eager")
         expected = language_model(input_ids=ids, labels=labels).loss
+        use_packed_attention(language_model)
         losses = answer_losses(language_model, pack([Sample((), (prompt,))], 4), torch.zeros(0, 4, 32))
     torch.testing.assert_close(losses.mean(), expected, atol=1e-6, rtol=0)
     assert len(losses) == prompt.learnt == 4

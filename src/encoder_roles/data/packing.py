@@ -1,47 +1,79 @@
-"""Several questions of a picture behind one visual prefix, several pictures in a row.
+"""Several questions of a picture behind one visual prefix, and no padding to speak of.
 
-A picture's prefix (template text and visual tokens) is computed once and its questions follow one after
-another. Each question sees the prefix and itself, causally, and its positions go on where the prefix ends:
-its loss is that of the question asked alone (a test holds it to 1e-5). Short pictures share a row, so that
-little is padded.
+A picture's prefix (template text and visual tokens) is computed once, however many questions are asked about
+it. Each question sees the prefix and itself, causally, and its positions go on where the prefix ends: its
+loss is that of the question asked alone (a test holds it to 1e-5).
 
-    row of two pictures, T tokens:   [prefix A][question A1][question A2][prefix B][question B1][padding]
-    positions:                        0 .. p-1  p ..          p ..        0 .. q-1  q ..
+All tokens of a batch lie in one row; blocks of it are what attention works on:
+
+    [prefixes of all pictures][questions of 9 to 12 tokens][questions of 13 to 16 tokens] ...
+
+Attention thus never looks at the keys of another picture or question, and only the few tokens that round a
+question up to its block's length are wasted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.study import StudyError
 
+ROUNDING = 4  # question lengths are rounded up to a multiple: fewer blocks against less padding
+Indices = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture (or none) and the questions asked about it; all share ``prefix``."""
+    """One picture (or several, or none) and the questions asked about it; all share their first's ``prefix``."""
 
     pictures: tuple[str, ...]
     questions: tuple[Prompt, ...]
 
-    def length(self, visual_tokens: int) -> int:
-        """Tokens of the sample in a row."""
-        prefix = sum(len(ids) + visual_tokens for ids in self.questions[0].prefix)
-        return prefix + sum(len(question.body) for question in self.questions)
+    def prefix_length(self, visual_tokens: int) -> int:
+        """Tokens of the prefix, each picture standing for ``visual_tokens`` tokens."""
+        return sum(len(ids) + visual_tokens for ids in self.questions[0].prefix)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of N tokens: ``shapes`` lists (sequences, tokens of each) in the tokens' order.
+
+    ``before`` says how many prefix tokens each block's sequences have before them, and ``prefix`` where these
+    stand, sequence after sequence and block after block. Prefixes are the first ``prefixes`` tokens.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    before: tuple[int, ...]
+    prefix: Tensor
+    prefixes: int
+
+    def split(self, states: Tensor) -> list[Tensor]:
+        """(N, ...) -> (sequences, tokens, ...) of every block."""
+        parts = states.split([rows * length for rows, length in self.shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def split_prefixes(self, states: Tensor) -> list[Tensor]:
+        """(N, ...) -> (sequences, prefix tokens, ...) of what stands before every block's sequences."""
+        first, _ = states.split([self.prefixes, len(states) - self.prefixes])
+        shapes = [(rows, before) for (rows, _), before in zip(self.shapes, self.before, strict=True)]
+        parts = first.index_select(0, self.prefix).split([rows * before for rows, before in shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Samples in R rows of T tokens. Indices count tokens of the flattened rows (R*T)."""
+    """Samples in one row of N tokens. All indices count these tokens."""
 
-    ids: Tensor  # (R, T) token ids; 0 where a visual token or padding stands
-    positions: Tensor  # (R, T), restarted for every question
-    mask: Tensor  # (R, 1, T, T) fp32, added to attention scores: 0 or -inf
+    ids: Tensor  # (N,) token ids; 0 where a visual token or padding stands
+    positions: Tensor  # (N,), every question's go on where its prefix ends
+    blocks: Blocks
     visual: Tensor  # (pictures * visual tokens,) where the visual tokens go, picture after picture
     predicting: Tensor  # (learnt,) the tokens whose next token is learnt
     learnt: Tensor  # (learnt,) ids of those next tokens
@@ -54,95 +86,106 @@ class PackedBatch:
         return torch.nn.functional.cross_entropy(logits.float(), self.learnt, reduction="none")
 
 
-def assign_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """First-fit decreasing: samples to rows no longer than the longest sample. Rows list sample numbers."""
-    capacity = max(lengths)
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for sample in sorted(range(len(lengths)), key=lambda s: (-lengths[s], s)):
-        row = next((r for r, left in enumerate(room) if left >= lengths[sample]), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room.append(capacity)
-        rows[row].append(sample)
-        room[row] -= lengths[sample]
-    return rows
+class _Row:
+    """The one row of a batch while it is filled."""
+
+    def __init__(self) -> None:
+        self.ids: list[Indices] = []
+        self.positions: list[Indices] = []
+        self.shapes: list[tuple[int, int]] = []
+        self.prefixes: list[Indices] = []
+        self.length = 0
+
+    def add(self, ids: Indices, prefixes: Indices) -> int:
+        """Append sequences (rows, length) behind prefixes (rows, length) as a block; returns its first token."""
+        start, (rows, length) = self.length, ids.shape
+        before = prefixes.shape[1]
+        self.ids.append(ids.reshape(-1))
+        self.positions.append(np.tile(np.arange(before, before + length), rows))
+        self.shapes.append((rows, length))
+        self.prefixes.append(prefixes)
+        self.length += rows * length
+        return start
+
+    def blocks(self, prefixes: int) -> Blocks:
+        """The blocks added so far."""
+        before = tuple(prefix.shape[1] for prefix in self.prefixes)
+        places = np.concatenate([prefix.reshape(-1) for prefix in self.prefixes])
+        return Blocks(tuple(self.shapes), before, torch.from_numpy(places), prefixes)
 
 
-class _Rows:
-    """The arrays of a batch while it is filled."""
+def _by(keys: Sequence[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    """Places of each distinct key, smallest key first."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    yield from sorted(places.items())
 
-    def __init__(self, rows: int, length: int) -> None:
-        self.length = length
-        self.ids = np.zeros((rows, length), dtype=np.int64)
-        self.positions = np.zeros((rows, length), dtype=np.int64)
-        self.owner = np.full(
-            (rows, length), -1, dtype=np.int64
-        )  # sample of a token; padding sees padding only
-        self.part = np.zeros(
-            (rows, length), dtype=np.int64
-        )  # 0 in a prefix, then 1, 2, ... for its questions
-        self.visual: dict[int, list[np.ndarray]] = {}
-        self.predicting: dict[int, np.ndarray] = {}
 
-    def add(
-        self, row: int, start: int, number: int, sample: Sample, visual_tokens: int, question: int
-    ) -> int:
-        """Write one sample at ``start``; returns where it ends. ``question`` numbers its first question."""
-        at = start
-        places: list[np.ndarray] = []
-        for piece in sample.questions[0].prefix:
-            self.ids[row, at : at + len(piece)] = piece
-            at += len(piece)
-            places.append(row * self.length + np.arange(at, at + visual_tokens))
-            at += visual_tokens
-        self.visual[number] = places
-        self.positions[row, start:at] = np.arange(at - start)
-        prefix = at - start
-        for part, prompt in enumerate(sample.questions, start=1):
-            end = at + len(prompt.body)
-            self.ids[row, at:end] = prompt.body
-            self.positions[row, at:end] = np.arange(prefix, prefix + end - at)
-            self.part[row, at:end] = part
-            learnt = np.flatnonzero(np.asarray(prompt.labels) != IGNORED)
-            self.predicting[question + part - 1] = row * self.length + at + learnt - 1
-            at = end
-        self.owner[row, start:at] = number
-        return at
+def _prefix(sample: Sample, visual_tokens: int) -> tuple[Indices, Indices]:
+    """A sample's prefix: its ids, 0 for visual tokens, and where in it these stand."""
+    pieces: list[npt.NDArray[np.bool_]] = []
+    ids: list[int] = []
+    for piece in sample.questions[0].prefix:
+        ids += [*piece, *[0] * visual_tokens]
+        pieces += [np.zeros(len(piece), dtype=bool), np.ones(visual_tokens, dtype=bool)]
+    is_visual = np.concatenate(pieces) if pieces else np.zeros(0, dtype=bool)
+    return np.array(ids, dtype=np.int64), np.flatnonzero(is_visual)
 
-    def mask(self) -> Tensor:
-        """(R, 1, T, T) fp32, 0 where a token (second to last axis) sees another (last axis), else -inf."""
-        owner, part = torch.from_numpy(self.owner), torch.from_numpy(self.part)
-        seen = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
-        seen &= owner[:, None, :] == owner[:, :, None]
-        seen &= torch.ones(self.length, self.length, dtype=torch.bool).tril()
-        return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)[:, None]
+
+def _add_prefixes(
+    row: _Row, samples: Sequence[Sample], visual_tokens: int
+) -> tuple[list[Indices], list[Indices]]:
+    """Blocks of the prefixes; returns where each sample's prefix tokens and visual tokens stand."""
+    prefixes = [_prefix(sample, visual_tokens) for sample in samples]
+    tokens: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(samples)
+    for (length,), places in _by([(len(ids),) for ids, _ in prefixes]):
+        if length:
+            ids = np.stack([prefixes[place][0] for place in places])
+            start = row.add(ids, np.zeros((len(places), 0), dtype=np.int64))
+            for number, place in enumerate(places):
+                tokens[place] = np.arange(start + number * length, start + (number + 1) * length)
+    return tokens, [own[is_visual] for own, (_, is_visual) in zip(tokens, prefixes, strict=True)]
+
+
+def _add_questions(
+    row: _Row, prompts: Sequence[Prompt], prefixes: Sequence[Indices]
+) -> tuple[list[Indices], list[Indices]]:
+    """Blocks of the questions behind their prefixes; returns each one's predicting tokens and learnt ids."""
+    predicting: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(prompts)
+    learnt = list(predicting)
+    rounded = [-(-len(prompt.body) // ROUNDING) * ROUNDING for prompt in prompts]
+    for (_, length), places in _by([(len(p), size) for p, size in zip(prefixes, rounded, strict=True)]):
+        ids = np.zeros((len(places), length), dtype=np.int64)
+        for number, place in enumerate(places):
+            body, labels = np.array(prompts[place].body), np.array(prompts[place].labels)
+            ids[number, : len(body)] = body
+            at = np.flatnonzero(labels != IGNORED)
+            if len(at) == 0 or at[0] == 0:
+                raise StudyError(
+                    "a question must have tokens that are learnt, and start with one that is not"
+                )
+            predicting[place] = row.length + number * length + at - 1
+            learnt[place] = body[at]
+        row.add(ids, np.stack([prefixes[place] for place in places]))
+    return predicting, learnt
 
 
 def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
     """A batch of samples, each picture standing for ``visual_tokens`` tokens (0 for the blind model)."""
-    lengths = [sample.length(visual_tokens) for sample in samples]
-    first_question = np.cumsum([0, *(len(sample.questions) for sample in samples)])
-    assigned = assign_rows(lengths)
-    rows = _Rows(len(assigned), max(lengths))
-    for row, numbers in enumerate(assigned):
-        at = 0
-        for number in numbers:
-            question = int(first_question[number])
-            at = rows.add(row, at, number, samples[number], visual_tokens, question)
-    if any(prompt.labels[0] != IGNORED for sample in samples for prompt in sample.questions):
-        raise StudyError("a prompt must start with a token that is not learnt")
-    predicting = [rows.predicting[question] for question in range(len(rows.predicting))]
-    visual = [place for number in range(len(samples)) for place in rows.visual[number]]
-    tokens = np.concatenate(predicting)
+    row = _Row()
+    prefixes, visual = _add_prefixes(row, samples, visual_tokens)
+    prompts = [prompt for sample in samples for prompt in sample.questions]
+    owners = [prefix for sample, prefix in zip(samples, prefixes, strict=True) for _ in sample.questions]
+    predicting, learnt = _add_questions(row, prompts, owners)
     return PackedBatch(
-        ids=torch.from_numpy(rows.ids),
-        positions=torch.from_numpy(rows.positions),
-        mask=rows.mask(),
-        visual=torch.from_numpy(np.concatenate(visual) if visual else np.zeros(0, dtype=np.int64)),
-        predicting=torch.from_numpy(tokens),
-        learnt=torch.from_numpy(rows.ids.reshape(-1)[tokens + 1]),
-        question=torch.from_numpy(np.repeat(np.arange(len(predicting)), [len(p) for p in predicting])),
+        ids=torch.from_numpy(np.concatenate(row.ids)),
+        positions=torch.from_numpy(np.concatenate(row.positions)),
+        blocks=row.blocks(sum(len(prefix) for prefix in prefixes)),
+        visual=torch.from_numpy(np.concatenate(visual)),
+        predicting=torch.from_numpy(np.concatenate(predicting)),
+        learnt=torch.from_numpy(np.concatenate(learnt)),
+        question=torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(ids) for ids in learnt])),
         pictures=tuple(picture for sample in samples for picture in sample.pictures),
-        tokens=sum(lengths),
+        tokens=sum(len(prefix) for prefix in prefixes) + sum(len(prompt.body) for prompt in prompts),
     )

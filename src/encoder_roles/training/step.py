@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encoder_roles.data.packing import PackedBatch, pack
 from encoder_roles.data.pictures import read_by_size
+from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches
 
 if TYPE_CHECKING:
@@ -35,17 +36,20 @@ def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: T
     """Cross-entropy of every learnt token of a packed batch.
 
     ``visual`` are the visual tokens (pictures, visual tokens, hidden), pictures in the order of
-    ``batch.pictures``. Logits are computed for the learnt tokens only. Returns (learnt,).
+    ``batch.pictures``. The model must use packed attention. Logits are computed for the learnt tokens only.
+    Returns (learnt,).
     """
     model: Any = language_model
     embeddings = model.get_input_embeddings()(batch.ids)
     if len(batch.visual):
-        flat = embeddings.flatten(0, 1).index_copy(0, batch.visual, visual.flatten(0, 1))
-        embeddings = flat.view_as(embeddings)
+        embeddings = embeddings.index_copy(0, batch.visual, visual.flatten(0, 1))
     hidden = model.base_model(
-        inputs_embeds=embeddings, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
-    return batch.losses(model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, batch.predicting)))
+        inputs_embeds=embeddings[None],
+        position_ids=batch.positions[None],
+        blocks=batch.blocks,
+        use_cache=False,
+    ).last_hidden_state[0]
+    return batch.losses(model.get_output_embeddings()(hidden.index_select(0, batch.predicting)))
 
 
 class AnswerTask:
@@ -65,6 +69,7 @@ class AnswerTask:
     ) -> None:
         self.title, self.steps, self.batches = title, len(batches), batches
         self.language_model, self.visual_tokens, self.visual = language_model, visual_tokens, visual
+        use_packed_attention(language_model)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of the step's learnt tokens, a scalar."""

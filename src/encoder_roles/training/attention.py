@@ -1,0 +1,69 @@
+"""Attention over a packed batch, as an attention implementation of transformers: any of its models can use
+it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from encoder_roles.data.packing import Blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "encoder_roles_packed"
+
+
+def use_packed_attention(language_model: PreTrainedModel) -> None:
+    """Have the model attend block by block; its forward pass then needs the argument ``blocks``."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+    language_model.set_attn_implementation(NAME)
+
+
+@lru_cache(maxsize=256)
+def _mask(length: int, before: int) -> Tensor:
+    """(length, before + length) fp32: each token sees all of the prefix, and of its own block no later token."""
+    seen = torch.ones(length, before + length, dtype=torch.bool).tril(before)
+    return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
+
+
+def packed_attention(
+    _module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _attention_mask: Tensor | None,
+    *,
+    blocks: Blocks,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Each block's queries (1, heads, N, size) on its prefix's and its own keys. Returns (1, N, heads, size).
+
+    Tokens are split and gathered once for all blocks: the gradient of a slice is as large as what it was cut
+    from.
+    """
+    queries, keys, values = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
+    own = zip(*(blocks.split(states) for states in (queries, keys, values)), strict=True)
+    before = zip(*(blocks.split_prefixes(states) for states in (keys, values)), strict=True)
+    outputs = []
+    for (q, k, v), (k_before, v_before) in zip(own, before, strict=True):  # (rows, tokens, heads, size)
+        attended = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            torch.cat([k_before, k], dim=1).transpose(1, 2),
+            torch.cat([v_before, v], dim=1).transpose(1, 2),
+            attn_mask=_mask(q.shape[1], k_before.shape[1]).to(query),
+            dropout_p=dropout,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None], None
