@@ -1,8 +1,8 @@
 """Coverage of the intervals over simulated studies with known truth, and the time of the whole analysis.
 
 Run from the repository root: `python benchmarks/analysis_coverage.py --studies 1000`. Prints, for one and for
-three training seeds, the share of 95% intervals of scores, Capacity, Necessity, Shapley values and differences
-that hold the truth.
+three training seeds, the share of 95% intervals of scores, Capacity, Necessity, Shapley values and of
+differences that hold the truth.
 """
 
 from __future__ import annotations
