@@ -19,7 +19,7 @@ from encoder_roles.evaluation.requests import read_requests, write_requests
 from encoder_roles.evaluation.rows import write_rows
 from encoder_roles.evaluation.score import score_predictions
 from encoder_roles.evaluation.tasks import TASKS
-from encoder_roles.provenance import write_jsonl
+from encoder_roles.provenance import read_jsonl, write_jsonl
 from encoder_roles.study import BENCHMARKS, StudyError
 
 ROWS = 520  # at least 500 questions are left of every benchmark but those of which a part is dropped
@@ -192,6 +192,19 @@ def test_scores_repeat_byte_for_byte_whatever_the_order_of_the_lines(study: Path
 
 
 CELL = "predictions/clip/seed0/clip.unmasked"
+
+
+def test_an_answer_with_any_unicode_line_break_is_one_answer(study: Path) -> None:
+    path = study / "predictions/clip/seed0/clip.unmasked/gqa.jsonl"
+    rows = [row | {"text": "left\u2028\x85\x0b right"} for row in read_jsonl(path)]
+    write_jsonl(path, rows)
+    assert len(score(study)) == 3 * 3 * 20 - 3 * sum(c == "code_reasoning" for c in categories(study))
+
+
+def categories(study: Path) -> list[str]:
+    return pd.read_parquet(study / "data/benchmarks/mme/test.parquet")["category"].tolist()
+
+
 GQA = f"{CELL}/gqa.jsonl"
 
 

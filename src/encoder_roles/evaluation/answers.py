@@ -10,7 +10,7 @@ own aggregates.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
 import random
 import string
@@ -79,13 +79,14 @@ class Judge:
         if name == "mathvista":
             correct, unread = mathvista_by_rules(row, text)
             return float(correct if self._overlays else _mathvista_value(self._process(row, text))), unread
-        with mmmu_guesses(no_guess):
+        with mmmu_guesses(no_guess) if name == "mmmu" else contextlib.nullcontext():
             result = self._process(row, text)
         return float(VALUES.get(name, _exact_match)(result)), UNREAD.get(name, _is_empty)(row, text, result)
 
     def _process(self, row: Row, text: str) -> dict[str, Any]:
         """lmms-eval's filters and process_results, as its evaluator calls them."""
-        row = copy.deepcopy(row)  # TextVQA's code rewrites the answers of the row it is given
+        # TextVQA's code rewrites the list of answers in the row it is given
+        row = {column: list(v) if isinstance(v, list) else v for column, v in row.items()}
         answers: Any = [[text]]
         for step in self._task._filters[0].filters:
             answers = list(step.apply(answers, [row]))
