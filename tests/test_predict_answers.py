@@ -1,0 +1,244 @@
+"""Predictions: shared prefixes, batches and masks change the time, never an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny_study import TUNE, write_tiny_study
+
+import encoder_roles.evaluation.predict_answers as predict_answers
+from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.evaluation.predict import (
+    Candidate,
+    parse_mask,
+    predict_masks,
+    predict_subset,
+    project,
+    read_calibrations,
+    read_inputs,
+)
+from encoder_roles.evaluation.predict_answers import answer
+from encoder_roles.evaluation.requests import read_requests
+from encoder_roles.models.masking import mask_features
+from encoder_roles.models.tokenizer import load_tokenizer
+from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
+from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.study import ConnectorSettings, StudyError
+
+PREDICT = {"batch_questions": 32, "threads": 1}
+MASKS = PREDICT | {"calibration_pictures": 16}
+BENCHMARKS = ("mme", "mmmu")
+
+
+def write_model(study, subset, folder):
+    """An untrained model, saved as train-tune saves it: it babbles, which no batching may change."""
+    names = [] if subset == "blind" else subset.split("+")
+    connector = ConnectorSettings.model_validate(TUNE["connector"])
+    encoders = {name: study.encoders[name] for name in names}
+    model = MultiEncoderVLM.from_sources(encoders, study.language_model, connector, 0)
+    with torch.no_grad():
+        for parameter in model.language_model.parameters():
+            parameter.mul_(3)  # answers that depend on the picture and do not all run to the limit
+    model.save_pretrained(folder)
+    load_tokenizer(study.language_model).save_pretrained(folder)
+    write_json(folder / "training.json", {"subset": subset, "seed": 0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def model(study):
+    return write_model(study, "clip+sam", study.root / "full")
+
+
+@pytest.fixture(scope="module")
+def candidate(study, model):
+    return Candidate(model, study.requests, batch=32, threads=1)
+
+
+@pytest.fixture(scope="module")
+def visual(candidate):
+    return project(
+        candidate.model, read_inputs(candidate.model, candidate.exam.pictures), len(candidate.exam.pictures)
+    )
+
+
+def one_by_one(candidate, visual):
+    """Greedy answers the naive way: every question alone, the whole sequence again for every token."""
+    language_model, answers = candidate.model.language_model, []
+    embed = language_model.get_input_embeddings()
+    end = candidate.tokenizer.eos_token_id
+    for question in candidate.exam.questions:
+        answers.append([])
+        while len(answers[-1]) < question.max_new_tokens:
+            parts = []
+            for ids, picture in zip(question.prompt.prefix, question.pictures, strict=True):
+                parts += [embed(torch.tensor(ids, dtype=torch.long)), visual[picture]]
+            parts.append(embed(torch.tensor([*question.prompt.body, *answers[-1]])))
+            with torch.no_grad():
+                logits = language_model(inputs_embeds=torch.cat(parts)[None]).logits
+            token = int(logits[0, -1].argmax())
+            if token == end:
+                break
+            answers[-1].append(token)
+    return answers
+
+
+def answers_of(candidate, visual, batch):
+    end = candidate.tokenizer.eos_token_id
+    return answer(candidate.model.language_model, candidate.exam.questions, visual, end, batch)
+
+
+def test_shared_prefixes_give_the_answers_of_each_question_alone(candidate, visual):
+    expected = one_by_one(candidate, visual)
+    assert answers_of(candidate, visual, batch=32) == expected
+    assert len({tuple(ids) for ids in expected}) > 5
+    assert len({len(ids) for ids in expected}) > 1
+    shown = {len(question.pictures) for question in candidate.exam.questions}
+    assert shown == {0, 1, 2}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_answers_do_not_depend_on_the_batch_size(candidate, visual, batch):
+    assert answers_of(candidate, visual, batch) == answers_of(candidate, visual, 32)
+
+
+def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, monkeypatch):
+    expected = answers_of(candidate, visual, 32)
+    monkeypatch.setattr(predict_answers, "CACHE_BYTES", 1)
+    assert answers_of(candidate, visual, 32) == expected
+
+
+def predictions(folder):
+    return {benchmark: list(read_jsonl(folder / f"{benchmark}.jsonl")) for benchmark in BENCHMARKS}
+
+
+def test_predictions_answer_every_request_in_order(study, model, tmp_path):
+    settings = study.settings("predict", PREDICT)
+    predict_subset(
+        settings=settings, requests=study.requests, model=model, subset="clip+sam", output=tmp_path / "p"
+    )
+    for benchmark, rows in predictions(tmp_path / "p").items():
+        requests = read_requests(study.requests, benchmark)
+        assert [(row["id"], row["cluster"]) for row in rows] == [(r.id, r.cluster) for r in requests]
+        assert all(set(row) == {"id", "cluster", "text"} and isinstance(row["text"], str) for row in rows)
+    record = json.loads((tmp_path / "p/prediction.json").read_text())
+    assert (record["mask"], record["operator"], record["questions"]) == ("clip+sam", "unmasked", 27)
+
+
+def test_the_blind_model_answers_without_reading_a_picture(study, tmp_path):
+    model = write_model(study, "blind", tmp_path / "blind")
+    settings = study.settings("predict", PREDICT)
+    predict_subset(
+        settings=settings, requests=study.requests, model=model, subset="blind", output=tmp_path / "p"
+    )
+    asked = {}
+    for request, row in zip(
+        read_requests(study.requests, "mme"), predictions(tmp_path / "p")["mme"], strict=True
+    ):
+        assert asked.setdefault(request.prompt, row["text"]) == row["text"]
+    assert json.loads((tmp_path / "p/prediction.json").read_text())["mask"] == "none"
+
+
+@pytest.mark.parametrize("operator", ["zero", "mean", "shuffle", "noise"])
+def test_masks_in_one_process_equal_each_mask_by_itself(study, model, tmp_path, operator):
+    def run(root, *masks):
+        predict_masks(
+            settings=study.settings("masks", MASKS),
+            operator=operator,
+            requests=study.requests,
+            model=model,
+            masks=masks,
+            data=study.data,
+            output_root=root,
+        )
+
+    run(tmp_path / "all", "none", "clip", "sam")
+    run(tmp_path / "one", "sam")
+    found = {mask: predictions(tmp_path / f"all/{mask}.{operator}") for mask in ("none", "clip", "sam")}
+    assert found["sam"] == predictions(tmp_path / f"one/sam.{operator}")
+    assert found["clip"] != found["sam"]
+
+
+def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(study, model, tmp_path):
+    predict_masks(
+        settings=study.settings("masks", MASKS),
+        operator="zero",
+        requests=study.requests,
+        model=model,
+        masks=("none",),
+        data=study.data,
+        output_root=tmp_path,
+    )
+    texts = {}
+    for request, row in zip(
+        read_requests(study.requests, "mme"), predictions(tmp_path / "none.zero")["mme"], strict=True
+    ):
+        texts.setdefault(request.prompt, set()).add(row["text"])
+    assert all(len(found) == 1 for found in texts.values())
+
+
+def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):
+    calibrations = read_calibrations(candidate.model, study.data, 16, donors=False)
+    inputs = read_inputs(candidate.model, candidate.exam.pictures)
+    assert torch.equal(project(candidate.model, inputs, len(candidate.exam.pictures)), visual)
+    masked = mask_features(inputs, frozenset({"clip"}), "mean", calibrations)
+    training = [study.data.parent / f"pictures/{number}.png" for number in range(16)]
+    expected = read_inputs(candidate.model, training)["sam"].mean((0, 1, 2))
+    torch.testing.assert_close(masked["sam"][3, 1, 0], expected)
+    assert masked["clip"] is inputs["clip"]
+
+
+def test_masks_are_named_in_pool_order_and_remove_something():
+    assert parse_mask("none", ["clip", "sam"]) == frozenset()
+    assert parse_mask("sam", ["clip", "sam"]) == {"sam"}
+    for wrong in ("clip+sam", "sam+clip", "dinov2", "", "clip+clip"):
+        with pytest.raises(StudyError, match="mask"):
+            parse_mask(wrong, ["clip", "sam"])
+
+
+def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tmp_path):
+    settings = study.settings("predict", PREDICT)
+
+    def predict(requests, subset):
+        predict_subset(
+            settings=settings, requests=requests, model=model, subset=subset, output=tmp_path / "p"
+        )
+
+    with pytest.raises(StudyError, match=r"trained on 'clip\+sam', asked for as 'clip'"):
+        predict(study.requests, "clip")
+    import shutil
+
+    broken = shutil.copytree(study.requests, tmp_path / "requests")
+    (broken / "images/3.png").unlink()
+    with pytest.raises(StudyError, match=r"3\.png: no such picture"):
+        predict(broken, "clip+sam")
+    (broken / "mme.jsonl").write_text("")
+    with pytest.raises(StudyError, match=r"mme\.jsonl"):
+        predict(broken, "clip+sam")
+    assert not (tmp_path / "p").exists()
+
+
+def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
+    import encoder_roles.evaluation.predict as predict
+
+    whole = read_inputs(candidate.model, candidate.exam.pictures)
+    monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
+    parts = read_inputs(candidate.model, candidate.exam.pictures)
+    for name, block in whole.items():
+        torch.testing.assert_close(parts[name], block, atol=1e-5, rtol=0)
+
+
+def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate, visual):
+    again = load_vlm(model)
+    pictures = candidate.exam.pictures
+    assert torch.equal(project(again, read_inputs(again, pictures), len(pictures)), visual)
+    assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
+        candidate.tokenizer
+    ).render("what colour ?")
