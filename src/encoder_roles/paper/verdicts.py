@@ -88,7 +88,7 @@ def claim_texts(claims: Sequence[Claim], pool: Sequence[str]) -> dict[str, str]:
             name = word + claim["claim"].removeprefix(number).upper()
             found[f"Statement{name}"] = print_names(claim["statement"], pool)
             found[f"Verdict{name}"] = claim["verdict"]
-            found[f"Evidence{name}"] = print_names(evidence_text(claim), pool)
+            found[f"Evidence{name}"] = evidence_text(claim, pool)
     return found
 
 
@@ -97,9 +97,9 @@ def short_sentence(claims: Sequence[Claim]) -> str:
     return sentence("; ".join(_SHORT[c["claim"]][c["verdict"]] for c in claims if c["verdict"] != UNTESTED))
 
 
-def evidence_text(claim: Claim) -> str:
+def evidence_text(claim: Claim, pool: Sequence[str]) -> str:
     """The estimate and what it is, then the rest of the analysis's note: it follows on a colon."""
-    note = _SEED_NOTE.sub("", claim["note"])
+    note = print_names(_SEED_NOTE.sub("", claim["note"]), pool)
     if claim["estimate"] is None:
         return note.removeprefix("Not tested: ")
     estimate = fixed(claim["estimate"], 2)

@@ -1,0 +1,122 @@
+"""A complete simulated study as the paper's scripts read it, and a way to run those scripts here."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+from lattice_simulation import make_plan, simulate
+
+from encoder_roles.analysis.commands import assign_roles
+from encoder_roles.analysis.statistics import score_intervals
+from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.study import GROUPS, StatisticsSettings, stage_table, validate_study
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "workflow" / "scripts"
+SKILLS = ("colour", "shape", "word")
+
+
+@dataclass(frozen=True)
+class PaperStudy:
+    """A study's folder and the scripts that read it."""
+
+    folder: Path
+
+    def draw(self, figure: str, into: Path) -> dict[str, Path]:
+        outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
+        return self._run(f"draw_{figure}", FIGURES[figure], outputs)
+
+    def table(self, table: str, into: Path) -> Path:
+        return self._run(f"table_{table}", TABLES[table], {"tex": into / f"{table}.tex"})["tex"]
+
+    def values(self, path: Path) -> dict[str, str]:
+        return json.loads(self._run("collect_values", VALUES, {"json": path})["json"].read_text())
+
+    def _run(self, script: str, inputs: Sequence[str], outputs: dict[str, Path]) -> dict[str, Path]:
+        """Run a script as Snakemake would: with an object `snakemake` that names its files."""
+        files = SimpleNamespace(**{name: str(self.folder / FILES[name]) for name in inputs})
+        given = SimpleNamespace(
+            input=files, output=SimpleNamespace(**{k: str(p) for k, p in outputs.items()})
+        )
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": given})
+        return outputs
+
+
+def make_paper_study(
+    folder: Path,
+    pool: tuple[str, ...] = ("clip", "siglip", "sam"),
+    subsets: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+) -> PaperStudy:
+    """Simulate a study with a known truth and write every file that the paper reads."""
+    import numpy as np
+    import yaml
+
+    statistics = {"resamples": 60, "level": 0.95, "seed": 0, "overall": "benchmarks"}
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config |= {"study": "simulated", "pool": list(pool), "statistics": statistics}
+    study = validate_study(config)
+    random = np.random.default_rng(1)
+    found = simulate(make_plan(random, pool), random, seeds, questions=24, subsets=subsets)
+    folder.mkdir(parents=True)
+    scores = score_intervals(found.scores, StatisticsSettings(**statistics))
+    scores.insert(scores.columns.get_loc("score"), "metric", "accuracy")
+    tables = {"scores": scores, "ranks": found.ranks, "costs": found.costs, "rank_curve": _curve(found.ranks)}
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    found.scores.to_parquet(folder / "scores.parquet")
+    (folder / "settings").mkdir()
+    for stage, settings in stage_table(study).items():
+        (folder / "settings" / f"{stage}.json").write_text(settings.model_dump_json())
+    assign_roles(
+        settings=folder / "settings" / "roles.json",
+        **{name: folder / f"{name}.csv" for name in ("ranks", "costs")},
+        scores=folder / "scores.parquet",
+        output=folder,
+    )
+    (folder / "gates.csv").write_text(_gates(pool))
+    (folder / "requests").mkdir()
+    (folder / "requests" / "manifest.json").write_text(json.dumps(_manifest()))
+    return PaperStudy(folder)
+
+
+def _curve(ranks: pd.DataFrame) -> pd.DataFrame:
+    pretrained = ranks[ranks["subset"] == "pretrained"]
+    rows = [
+        (e, n, r * (1 - 4 / n))
+        for e, r in zip(pretrained["encoder"], pretrained["erank"], strict=True)
+        for n in (16, 32, 64)
+    ]
+    return pd.DataFrame(rows, columns=["encoder", "pictures", "erank"])
+
+
+def _gates(pool: Sequence[str]) -> str:
+    rows = ["source,gate,value,low,high,n,threshold,passed"]
+    for i, encoder in enumerate(pool):
+        for j, skill in enumerate(SKILLS):
+            gate = ("60", "true") if i == j else ("", "")
+            rows.append(f"{encoder},{skill},{70 + i + j},60,80,500,{gate[0]},{gate[1]}")
+    rows.append("language_model,text accuracy mme,97.5,96,99,500,95,true")
+    rows.append("language_model,text accuracy ai2d,94.0,92,96,500,95,false")
+    return "\n".join(rows) + "\n"
+
+
+def _manifest() -> dict[str, dict[str, object]]:
+    return {
+        benchmark: {
+            "task": benchmark,
+            "group": group,
+            "metric": "accuracy",
+            "n": 24,
+            "clusters": 12,
+            "sha256": "",
+        }
+        for group, names in GROUPS.items()
+        for benchmark in names
+    }

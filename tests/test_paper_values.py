@@ -1,0 +1,127 @@
+"""What the text says follows from the tables: values, sentences, verdicts, tabulars."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paper_study import PaperStudy, make_paper_study
+
+from encoder_roles.paper.catalogue import TABLES
+from encoder_roles.paper.readings import masked_scores, retrained_scores
+from encoder_roles.paper.tables import RULE, bold, write_table
+from encoder_roles.paper.verdicts import FAILS, HOLDS, OPEN, UNTESTED, claim_texts
+from encoder_roles.paper.wording import fixed, listed, print_names, signed
+from encoder_roles.study import StudyError
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> PaperStudy:
+    return make_paper_study(tmp_path_factory.mktemp("values") / "study")
+
+
+def test_the_values_are_the_scores_of_the_table(study: PaperStudy, tmp_path: Path) -> None:
+    values = study.values(tmp_path / "values.json")
+    scores = pd.read_csv(study.folder / "scores.csv", keep_default_na=False)
+    overall = scores[(scores["level"] == "overall") & (scores["operator"] == "unmasked")].set_index("subset")
+    full, blind = overall.loc["clip+siglip+sam"], overall.loc["blind"]
+    assert values["FullScore"].startswith(f"{full['score']:.1f}\u00a0[{full['low']:.1f}")
+    assert values["FullGain"] == f"{full['score'] - blind['score']:.1f}"
+    assert values["SubsetPhrase"] == "every one of the 7 subsets"
+    best = overall.drop(index="blind")["score"].idxmax()
+    assert (
+        best == "clip+siglip+sam" or print_names(best, ("clip", "siglip", "sam")) in values["SubsetsSentence"]
+    )
+
+
+def test_a_study_without_pairs_or_chains_still_has_every_value(study: PaperStudy, tmp_path: Path) -> None:
+    whole = study.values(tmp_path / "values.json")
+    few = make_paper_study(tmp_path / "few", subsets=["clip", "sam", "clip+siglip+sam"])
+    assert few.values(tmp_path / "few.json").keys() == whole.keys()
+    for table in TABLES:
+        assert r"\bottomrule" in few.table(table, tmp_path / "tables").read_text()
+
+
+def test_every_table_has_as_many_cells_in_each_row_as_its_head(study: PaperStudy, tmp_path: Path) -> None:
+    for table in TABLES:
+        text = study.table(table, tmp_path).read_text()
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1, table
+        letters = re.search(r"\{([lcr]+)\}", text)
+        assert letters and len(letters[1]) == len(re.findall(r"(?<!\\)&", rows[0])) + 1, table
+
+
+def test_each_verdict_has_words_of_its_own() -> None:
+    for number in ("1a", "1b", "2a", "2b", "2c", "3a", "3b"):
+        said = {claim_texts([_claim(number, v)], ())[_sentence(number)] for v in (HOLDS, FAILS, OPEN)}
+        assert len(said) == 3 and "" not in said
+        assert claim_texts([_claim(number, UNTESTED)], ())[_sentence(number)] == ""
+
+
+def test_a_claims_parts_hold_its_statement_verdict_estimate_and_note() -> None:
+    texts = claim_texts([_claim("2b", HOLDS)], ("clip", "sam"))
+    assert texts["StatementTwoB"] == "A pair CLIP + SAM wins."
+    assert texts["VerdictTwoB"] == "holds"
+    assert texts["EvidenceTwoB"] == "1.50\u00a0[−0.25, 3.00], points ahead. CLIP is first."
+
+
+def test_seeds_widen_an_interval_and_never_narrow_it_below_that_of_the_questions() -> None:
+    rows = [("clip", "clip", seed, score) for seed, score in enumerate((48.0, 50.0, 52.0))]
+    scores = pd.DataFrame(rows, columns=["subset", "mask", "seed", "score"]).assign(
+        operator="unmasked", level="overall", benchmark="overall"
+    )
+    scores["low"], scores["high"] = scores["score"] - 1, scores["score"] + 1
+    found = retrained_scores(scores).loc["clip"]
+    assert found["score"] == 50
+    assert found["high"] - found["score"] == pytest.approx((1 + 1.96**2 * 4 / 3) ** 0.5)
+    with pytest.raises(StudyError, match="operator 'zero'"):
+        masked_scores(scores, "clip", "zero")
+
+
+@given(st.floats(-1e4, 1e4), st.integers(0, 3))
+def test_a_printed_number_reads_back_and_zero_has_no_sign(value: float, decimals: int) -> None:
+    text = fixed(value, decimals)
+    assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.51 * 10**-decimals)
+    assert not re.fullmatch("−0(\\.0*)?", text)
+    assert ("+" in signed(value, decimals)) == (float(text.replace("−", "-")) > 0)
+
+
+def test_lists_and_names_read_as_a_person_would_write_them() -> None:
+    assert [listed(["a", "b", "c"][:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    pool = ("clip", "siglip", "sam")
+    assert (
+        print_names("siglip+sam beats clip, says the sample", pool)
+        == "SigLIP + SAM beats CLIP, says the sample"
+    )
+
+
+def test_a_table_escapes_its_cells_and_refuses_ragged_rows(tmp_path: Path) -> None:
+    path = tmp_path / "table.tex"
+    write_table(path, "lr", ["A & B", "%"], [["x_1", bold("−1")], RULE, ["y", "2"]])
+    assert r"A \& B & \% \\" in path.read_text()
+    assert r"x\_1 & \textbf{$-$1} \\" in path.read_text()
+    assert path.read_text().count(r"\midrule") == 2
+    with pytest.raises(StudyError, match="1 cells under a head of 2"):
+        write_table(path, "lr", ["a", "b"], [["c"]])
+    with pytest.raises(StudyError, match="no row"):
+        write_table(path, "lr", ["a", "b"], [])
+
+
+def _sentence(number: str) -> str:
+    return f"Claim{ {'1': 'One', '2': 'Two', '3': 'Three'}[number[0]] }Sentence".replace(" ", "")
+
+
+def _claim(number: str, verdict: str) -> dict[str, object]:
+    return {
+        "claim": number,
+        "statement": "A pair clip+sam wins.",
+        "estimate": None if verdict == UNTESTED else 1.5,
+        "low": -0.25,
+        "high": 3.0,
+        "verdict": verdict,
+        "note": "Estimate: points ahead. clip is first. One training seed: noise.",
+    }
