@@ -48,7 +48,7 @@ def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 def some_rows(tokenizer: PreTrainedTokenizerFast, n: int) -> list[Row]:
     rng, encode = np.random.default_rng(0), encoder_of(tokenizer)
     words = [word for word in tokenizer.get_vocab() if word.isalpha() and word.islower()]
-    return [draw_row(scene, rng, True, words, encode) for scene in sample_scenes(2, "train", None, n)]
+    return [draw_row(scene, rng, words, encode) for scene in sample_scenes(2, "train", None, n)]
 
 
 def test_no_prompt_caption_or_answer_has_an_unknown_token(tokenizer: PreTrainedTokenizerFast) -> None:

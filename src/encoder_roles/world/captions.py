@@ -7,40 +7,43 @@ captions copies by position and never learns which colour belongs to which shape
 
 from __future__ import annotations
 
-from encoder_roles.world.sampling import Rng, pick
+from encoder_roles.world.sampling import Rng
 from encoder_roles.world.scenes import Scene, Thing
 
 CAPTION_PROMPT = "Describe the picture."
 SIZE_WORDS = {1: "small", 2: "medium", 3: "large"}
 PICTURE_WORDS = {"objects": "objects", "pair": "pair", "chart": "chart", "sign": "sign", "digit": "number"}
 SEPARATOR = " , "
+SWAPPED = 0.25
 
 
-def caption(scene: Scene, rng: Rng) -> str:
-    """All facts of the scene in random order; facts that follow from the others are told half of the time."""
-    phrases = facts(scene, rng)
+def caption(scene: Scene, rng: Rng, swapped: float = SWAPPED) -> str:
+    """All facts of the scene in random order; facts that follow from the others are told half of the time.
+
+    `swapped` is the share of captions whose attributes stand in another order than the usual one.
+    """
+    phrases = facts(scene, rng, rng.random() < swapped)
     phrases += [phrase for phrase in consequences(scene) if rng.random() < 0.5]
     return SEPARATOR.join(phrases[int(i)] for i in rng.permutation(len(phrases)))
 
 
-def facts(scene: Scene, rng: Rng) -> list[str]:
-    """Phrases that hold everything a scene shows. One order of attributes per call, drawn from `rng`."""
+def facts(scene: Scene, rng: Rng, swapped: bool) -> list[str]:
+    """Phrases that hold everything a scene shows, attributes in the usual or in another order."""
     phrases = [f"picture {PICTURE_WORDS[scene.kind]}"]
     if scene.kind in ("objects", "pair"):
-        order = [int(i) for i in rng.permutation(5)] if rng.random() < 0.5 else list(range(5))
+        order = [int(i) for i in rng.permutation(5)] if swapped else list(range(5))
         for thing in scene.things:
             words = _words_of(thing, scene)
             phrases.append(" ".join(words[i] for i in order if words[i]))
     elif scene.kind == "chart":
-        turned = rng.random() < 0.5
         phrases += [
-            f"{b.height} {b.colour} bar" if turned else f"{b.colour} bar {b.height}" for b in scene.bars
+            f"{b.height} {b.colour} bar" if swapped else f"{b.colour} bar {b.height}" for b in scene.bars
         ]
     elif scene.kind == "sign":
-        phrases += [pick(rng, (f"word {scene.word}", f"{scene.word} word"))]
-        phrases += [pick(rng, (f"{scene.plate} plate", f"plate {scene.plate}"))]
+        phrases.append(f"{scene.word} word" if swapped else f"word {scene.word}")
+        phrases.append(f"{scene.plate} plate" if swapped else f"plate {scene.plate}")
     else:
-        phrases.append(pick(rng, (f"digit {scene.digit}", f"{scene.digit} digit")))
+        phrases.append(f"{scene.digit} digit" if swapped else f"digit {scene.digit}")
     return phrases
 
 
@@ -67,6 +70,7 @@ def place_of(thing: Thing) -> str:
 
 
 def _words_of(thing: Thing, scene: Scene) -> list[str]:
+    """The attributes in their usual order."""
     if scene.kind == "pair":  # both are large and in the top row: not worth a word
         return ["", thing.texture, thing.colour, thing.shape, ("left", "right")[thing.col]]
     return [SIZE_WORDS[thing.size], thing.texture, thing.colour, thing.shape, place_of(thing)]

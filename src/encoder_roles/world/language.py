@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from encoder_roles.study import BENCHMARKS
 from encoder_roles.world import questions as q
-from encoder_roles.world.captions import CAPTION_PROMPT, caption
+from encoder_roles.world.captions import CAPTION_PROMPT, SWAPPED, caption
 from encoder_roles.world.sampling import Rng, pick, sample_scenes
 from encoder_roles.world.scenes import Kind, Scene
 from encoder_roles.world.skills import NUMBERS
@@ -61,6 +61,8 @@ POOL_MIX: dict[Kind, float] = {"objects": 0.5, "pair": 0.15, "chart": 0.25, "sig
 SCENES_PER_STEP = 16
 QUESTIONS_PER_SCENE = 6
 OPEN_FRACTION = 0.3  # the share of the steps that ask only questions without options
+# the share of the steps with every caption in the usual order: swapped from the start, nothing is ever bound
+ORDERED_FRACTION = 0.5
 PEAK_RATE, WEIGHT_DECAY, BETAS, CLIP_NORM = 2.5e-3, 0.02, (0.9, 0.95), 1.0
 WARMUP_STEPS, DECAY_FRACTION, LAST_RATE = 50, 0.6, 0.02  # the last rate is a share of the peak
 LOG_EVERY = 250
@@ -166,16 +168,21 @@ def _bind_letter(words: list[str], place: int) -> tuple[str, str]:
 
 
 def draw_row(
-    scene: Scene, rng: Rng, lettered: bool, words: list[str], encode: Callable[[str], tuple[int, ...]]
+    scene: Scene,
+    rng: Rng,
+    words: list[str],
+    encode: Callable[[str], tuple[int, ...]],
+    lettered: bool = True,
+    swapped: float = SWAPPED,
 ) -> Row:
     """One training row about a scene; `words` are what the letter-binding question binds."""
     asked = q.training_questions(scene, rng, QUESTIONS_PER_SCENE, lettered)
-    asked.append((CAPTION_PROMPT, caption(scene, rng)))
+    asked.append((CAPTION_PROMPT, caption(scene, rng, swapped)))
     options = [words[int(i)] for i in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
     asked.append(_bind_letter(options, int(rng.integers(len(options)))))
     answer, end = encode(ANSWER), encode(EOS)
     return Row(
-        encode(BOS) + encode(caption(scene, rng)),
+        encode(BOS) + encode(caption(scene, rng, swapped)),
         tuple((encode(prompt) + answer, encode(text) + end) for prompt, text in asked),
     )
 
@@ -200,7 +207,9 @@ class Batch:
 def pack(rows: list[Row]) -> Batch:
     """Rows as one batch; every segment's positions go on where the prefix ended."""
     length = max(len(r.prefix) + sum(len(p) + len(a) for p, a in r.segments) for r in rows)
-    ids, targets, positions, cells = [], [], [], []
+    ids: list[int] = []
+    targets: list[int] = []
+    positions, cells = [], []
     owner = np.full((len(rows), length), -1)  # 0 the prefix, k the k-th segment, -1 padding
     for i, row in enumerate(rows):
         place = start = len(row.prefix)
@@ -281,7 +290,8 @@ def pretrain(
 ) -> Qwen2ForCausalLM:
     """Pretrain a fresh model for a number of steps; `each(step, loss, model)` is called after every step."""
     encode = encoder_of(tokenizer)
-    model = build_model(tokenizer, seed).train()
+    model = build_model(tokenizer, seed)
+    model.train()
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=PEAK_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -290,7 +300,10 @@ def pretrain(
     words = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word.islower())
     for step in range(steps):
         lettered = step >= OPEN_FRACTION * steps
-        rows = [draw_row(pick(rng, pool), rng, lettered, words, encode) for _ in range(SCENES_PER_STEP)]
+        swapped = SWAPPED if step >= ORDERED_FRACTION * steps else 0.0
+        rows = [
+            draw_row(pick(rng, pool), rng, words, encode, lettered, swapped) for _ in range(SCENES_PER_STEP)
+        ]
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps)
         logits, targets = answer_logits(model, pack(rows))
@@ -300,4 +313,5 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimiser.step()
         each(step, float(loss.detach()), model)
-    return model.eval()
+    model.eval()
+    return model

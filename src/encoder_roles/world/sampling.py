@@ -93,7 +93,7 @@ def split_of(scene: Scene) -> Split:
 @functools.cache
 def handwriting_rows(split: Split) -> dict[int, tuple[int, ...]]:
     """Digit -> rows of scikit-learn's digits that the split owns."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     labels = load_digits().target
     rows: dict[int, list[int]] = {digit: [] for digit in DIGITS}
@@ -144,4 +144,5 @@ def _draw_pair(rng: Rng) -> tuple[Thing, Thing]:
     for attribute in changed:
         values = (SHAPES, COLOURS, TEXTURES)[attribute]
         right[attribute] = pick(rng, [v for v in values if v != left[attribute]])
-    return Thing(*left, PAIR_SIZE, 0, 0), Thing(*right, PAIR_SIZE, 0, 1)
+    shape, colour, texture = right
+    return Thing(*left, size=PAIR_SIZE, row=0, col=0), Thing(shape, colour, texture, PAIR_SIZE, row=0, col=1)
