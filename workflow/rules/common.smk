@@ -53,6 +53,12 @@ def source_files(source):
     return [file for file in files if not file.endswith(("README.md", "gates.csv"))]
 
 
+def gates_of(source):
+    """What checking a source's gates depends on: the pinned table, or the folder that the DAG makes with it."""
+    folder = source_folder(source)
+    return folder if STUDY.sources == "train" else f"{folder}/gates.csv"
+
+
 def encoders_of(subset):
     """The staged folders of a subset's encoders, in pool order."""
     return [f"{RESULTS}/encoders/{encoder}" for encoder in parse_subset(subset, STUDY.pool)]

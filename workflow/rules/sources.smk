@@ -57,7 +57,7 @@ rule pretrained_sources:
 rule check_gates:
     input:
         settings=f"{RESULTS}/settings/gates.json",
-        gates=[f"{source_folder(source)}/gates.csv" for source in SOURCES],
+        sources=[gates_of(source) for source in SOURCES],
     output:
         f"{RESULTS}/gates.csv",
     log:
@@ -70,8 +70,10 @@ rule check_gates:
     resources:
         mem_mb=500,
         runtime=5,
+    params:
+        gates=[f"{source_folder(source)}/gates.csv" for source in SOURCES],
     shell:
-        "encoder-roles check-gates --settings {input.settings} --gates {input.gates} --output {output} 2> {log}"
+        "encoder-roles check-gates --settings {input.settings} --gates {params.gates} --output {output} 2> {log}"
 
 
 rule stage_encoder:

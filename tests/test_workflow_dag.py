@@ -1,0 +1,177 @@
+"""The DAG as Snakemake plans it: which jobs there are, and which an edit brings back."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
+SUFFIXES = {".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".pdf", ".svg", ".png", ".tex"}
+PAST = 1_700_000_000  # when everything that is there was made
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake on a copy of the workflow."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def planned(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
+    """The jobs of a dry run: rule and wildcards."""
+    done = snakemake(folder, "--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = []
+    for block in re.split(r"\n\[", done.stdout.split("Job stats", 2)[1]):
+        if rule := re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE):
+            found = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
+            wildcards = dict(pair.split("=", 1) for pair in found[1].split(", ")) if found else {}
+            jobs.append((rule[1], wildcards))
+    return jobs
+
+
+def copy_workflow(folder: Path) -> Path:
+    """The workflow with stand-ins for the pinned sources: planning reads their names and dates alone."""
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("workflow", "studies", "paper", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    for source in (*(f"encoders/{name}" for name in POOL), "language_model"):
+        (folder / "sources/laptop" / source).mkdir(parents=True)
+        for file in ("model.safetensors", "gates.csv"):
+            (folder / "sources/laptop" / source / file).write_text(source)
+    return folder
+
+
+def make_everything(folder: Path) -> None:
+    """Stand-ins for all outputs of the laptop study, made in order, by hand but for the settings."""
+    for path in sorted(folder.rglob("*")):
+        os.utime(path, (PAST, PAST))
+    made = snakemake(folder, "--quiet", "all", "--until", "write_settings", "--", "paper")
+    assert made.returncode == 0, made.stderr
+    rows = snakemake(folder, "--summary", "--", "paper").stdout.splitlines()[1:]
+    for output in sorted(row.split("\t")[0] for row in rows if row.startswith("results/")):
+        path = folder / output
+        if path.suffix in SUFFIXES:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / ".snakemake_timestamp").touch()
+    for path in (folder / "results").rglob("*"):
+        os.utime(path, (PAST + 10, PAST + 10))
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Path:
+    """A copy of the workflow in which nothing has been made."""
+    return copy_workflow(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, str]]]:
+    """The jobs of the laptop study."""
+    return planned(copy_workflow(tmp_path_factory.mktemp("laptop")))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workflow in which everything has been made."""
+    folder = copy_workflow(tmp_path_factory.mktemp("finished"))
+    make_everything(folder)
+    return folder
+
+
+def test_the_laptop_study_trains_every_subset(laptop: list[tuple[str, dict[str, str]]]) -> None:
+    jobs = Counter(rule for rule, _ in laptop)
+    assert jobs["train_align"] == jobs["measure_ranks"] == 31
+    assert jobs["train_tune"] == jobs["predict_subset"] == 32, "31 subsets and the blind model"
+    assert jobs["extract_features"] == jobs["stage_encoder"] == 5
+    assert jobs["predict_masks"] == 2, "an operator's masks are one job"
+
+
+def test_a_small_study_runs_every_rule_of_the_laptop_study(
+    workflow: Path, laptop: list[tuple[str, dict[str, str]]]
+) -> None:
+    jobs = planned(workflow, "--configfile", "studies/ci.yaml")
+    assert Counter(rule for rule, _ in jobs)["train_tune"] == 2**3
+    assert {rule for rule, _ in jobs} == {rule for rule, _ in laptop}
+
+
+def test_sources_to_train_are_pretrained_in_the_dag_before_they_are_staged(workflow: Path) -> None:
+    shutil.rmtree(workflow / "sources")
+    jobs = Counter(rule for rule, _ in planned(workflow, "--config", "sources=train"))
+    assert (jobs["pretrain_encoder"], jobs["pretrain_language_model"], jobs["train_tune"]) == (5, 1, 32)
+
+
+def test_missing_sources_are_told_in_one_line(workflow: Path) -> None:
+    shutil.rmtree(workflow / "sources/laptop/encoders/sam")
+    failed = snakemake(workflow, "--dry-run")
+    assert failed.returncode != 0
+    assert "encoders/sam: no files in sources/laptop/encoders/sam" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(("key", "value"), [("polo", 1), ("pool", [])])
+def test_a_faulty_config_ends_in_one_line_and_not_in_a_traceback(
+    workflow: Path, key: str, value: object
+) -> None:
+    (workflow / "studies/faulty.yaml").write_text(yaml.safe_dump({key: value}))
+    failed = snakemake(workflow, "--dry-run", "--configfile", "studies/faulty.yaml")
+    told = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert failed.returncode != 0
+    assert len(told) == 1
+    assert "config.yaml" in told[0] and "studies/faulty.yaml" in told[0] and f": {key}: " in told[0]
+    assert "Traceback" not in failed.stderr
+    assert not (workflow / "results").exists()
+
+
+def test_a_finished_study_has_nothing_to_do_and_says_so_within_ten_seconds(finished: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = snakemake(finished, "--dry-run")
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10, "of processor time"
+
+
+def test_a_new_encoder_source_brings_back_the_sixteen_subsets_with_it(finished: Path) -> None:
+    weights = finished / "sources/laptop/encoders/sam/model.safetensors"
+    os.utime(weights, (PAST + 20, PAST + 20))
+    try:
+        jobs = planned(finished)
+    finally:
+        os.utime(weights, (PAST, PAST))
+    subsets = {rule: {w["subset"] for r, w in jobs if r == rule} for rule in ("train_tune", "measure_ranks")}
+    assert subsets["train_tune"] == subsets["measure_ranks"]
+    assert len(subsets["train_tune"]) == 16
+    assert all("sam" in subset.split("+") for subset in subsets["train_tune"])
+    assert [w["encoder"] for rule, w in jobs if rule == "extract_features"] == ["sam"]
+    assert not {"make_world", "write_requests"} & {rule for rule, _ in jobs}
+
+
+def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: Path) -> None:
+    jobs = planned(finished, "--config", "training={tune: {epochs: 2}}")
+    rules = {rule for rule, _ in jobs}
+    assert [wildcards["stage"] for rule, wildcards in jobs if rule == "write_settings"] == ["tune"]
+    assert Counter(rule for rule, _ in jobs)["train_tune"] == 32
+    assert {"predict_subset", "predict_masks", "score_predictions", "assign_roles", "build_paper"} <= rules
+    assert not {"make_world", "write_requests", "extract_features", "train_align", "stage_encoder"} & rules
+
+
+def test_a_touched_figure_script_brings_back_that_figure_and_the_paper(finished: Path) -> None:
+    script = finished / "workflow/scripts/draw_subset_bars.py"
+    os.utime(script, (PAST + 20, PAST + 20))
+    try:
+        jobs = planned(finished)
+    finally:
+        os.utime(script, (PAST, PAST))
+    assert sorted(rule for rule, _ in jobs) == ["build_paper", "draw_figure", "paper"]
+    assert ("draw_figure", {"figure": "subset_bars"}) in jobs
