@@ -16,8 +16,6 @@ rule write_settings:
 
 
 rule pretrain_encoder:
-    input:
-        settings=f"{RESULTS}/settings/world.json",
     output:
         directory(f"{PRETRAINED}/encoders/{{encoder}}"),
     log:
@@ -30,7 +28,7 @@ rule pretrain_encoder:
         mem_mb=2000,
         runtime=30,
     shell:
-        "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --settings {input.settings} --output {output} 2> {log}"
+        "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --output {output} 2> {log}"
 
 
 rule pretrain_language_model:

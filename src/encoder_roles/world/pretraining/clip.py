@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases, same_caption
@@ -26,7 +26,8 @@ RECIPE = Recipe(
     steps=1600,
     batch=64,
     mix={"objects": 0.6, "pair": 0.3, "chart": 0.04, "sign": 0.03, "digit": 0.03},
-    alone=0.5,
+    pictures=10_000,
+    singles=5_000,
 )
 WIDTH = 64
 PATCH = 12

@@ -78,7 +78,9 @@ def probe_encoders(*, encoders: list[Path], output: Path) -> None:
 def pretrain(plan: Pretraining, seed: int, steps: int) -> tuple[Objective, list[float]]:
     """The trained objective and the loss of every step. The same arguments give the same bits."""
     recipe = plan.recipe
-    album = draw_album(sample_scenes(seed, "train", recipe.mix, recipe.pictures), recipe.pixels)
+    scenes = sample_scenes(seed, "train", recipe.mix, recipe.pictures)
+    scenes += sample_scenes(seed, "train", "objects", recipe.singles, things=1)
+    album = draw_album(scenes, recipe.pixels)
     objective = build(plan, seed)
     losses = train(objective, album, recipe, steps, torch.Generator().manual_seed(seed))
     print(f"loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} in {steps} steps", file=sys.stderr)

@@ -75,7 +75,7 @@ class ConvNext(nn.Module):
         """Nothing."""
 
     def save(self, folder: Path) -> None:
-        """open_clip_config.json and open_clip_model.safetensors: both towers, as open_clip's folders hold them."""
+        """open_clip_config.json and open_clip_model.safetensors: both towers, as open_clip has them."""
         preprocess = {
             "mean": [MEAN] * 3,
             "std": [STD] * 3,

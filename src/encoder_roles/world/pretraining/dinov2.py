@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize, smooth_l1_loss, softmax
+from torch.nn.functional import log_softmax, normalize, pad, smooth_l1_loss, softmax
 
-from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import Dinov2Config, Dinov2Model
 
 from encoder_roles.world.pretraining.loop import Recipe
@@ -22,16 +22,17 @@ from encoder_roles.world.pretraining.pictures import Album
 
 RECIPE = Recipe(
     pixels=64,
-    steps=700,
+    steps=1200,
     batch=64,
     mix={"objects": 0.35, "pair": 0.45, "chart": 0.1, "sign": 0.05, "digit": 0.05},
 )
 WIDTH = 64
 PATCH = 16
+SHIFT = 3
 TOKENS = (RECIPE.pixels // PATCH) ** 2
 PROTOTYPES = 256
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
-SLOWEST, FASTEST = 0.998, 0.98  # the teacher's memory at the end and at the start
+SLOWEST, FASTEST = 0.995, 0.95  # the teacher's memory at the end and at the start
 
 
 class Head(nn.Module):
@@ -44,7 +45,8 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., WIDTH) -> (..., PROTOTYPES)."""
-        return normalize(self.mlp(features), dim=-1) @ normalize(self.prototypes.weight, dim=-1).T
+        directions: Tensor = normalize(self.mlp(features), dim=-1)
+        return directions @ normalize(self.prototypes.weight, dim=-1).T
 
 
 class Dinov2(nn.Module):
@@ -74,11 +76,13 @@ class Dinov2(nn.Module):
     def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """iBOT and DINO cross-entropies, masked-feature L1 and the variance term."""
         pixels = album.pixels(chosen)
+        other = jitter(pixels, generator)
+        pixels = jitter(pixels, generator)
         hidden = torch.rand(len(chosen), TOKENS, generator=generator).argsort(1) < TOKENS // 2
         seen = self.vision(pixel_values=pixels, bool_masked_pos=hidden).last_hidden_state
         with torch.no_grad():
-            vision, picture_head, patch_head = self.teacher
-            whole = vision(pixel_values=pixels).last_hidden_state
+            vision, picture_head, patch_head = self.teacher.children()
+            whole = vision(pixel_values=other).last_hidden_state
             picture_target = sinkhorn(picture_head(whole[:, 0]))
             patch_target = sinkhorn(patch_head(whole[:, 1:][hidden]))
         patches = seen[:, 1:][hidden]
@@ -101,9 +105,23 @@ class Dinov2(nn.Module):
         self.teacher[0].save_pretrained(folder)
 
 
+def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Another view: shifted by up to SHIFT pixels, contrast and channel gains changed by up to a fifth."""
+    count, _, height, width = pixels.shape
+    padded = pad(pixels, (SHIFT,) * 4, mode="replicate")
+    shift = torch.randint(0, 2 * SHIFT + 1, (2, count, 1), generator=generator)
+    rows, columns = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
+    view = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
+    gain = 1 + 0.4 * (torch.rand(count, 3, 1, 1, generator=generator) - 0.5)
+    offset = 0.4 * (torch.rand(count, 1, 1, 1, generator=generator) - 0.5)
+    return view * gain + offset
+
+
 def sinkhorn(scores: Tensor, rounds: int = 3) -> Tensor:
     """Assignments (rows, PROTOTYPES), rows sum to 1, prototypes used evenly (SwAV; DINOv2 uses the same)."""
-    shares = softmax(scores.flatten() / TEACHER_TEMPERATURE, 0).reshape(scores.shape)
+    shares: Tensor = softmax(scores.flatten() / TEACHER_TEMPERATURE, 0).reshape(scores.shape)
     for _ in range(rounds):
         shares = shares / shares.sum(0, keepdim=True).clamp(min=1e-12)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12)

@@ -17,15 +17,15 @@ from encoder_roles.world.scenes import Kind
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one encoder is pretrained. The mix holds weights of the kinds of scene; `alone` is the share of
-    objects scenes with a single thing."""
+    """How one encoder is pretrained: on `pictures` scenes of the mix (weights of their kinds) and `singles`
+    more that show one thing."""
 
     pixels: int
     steps: int
     batch: int
     mix: dict[Kind, float]
-    alone: float = 0.0
     pictures: int = 16_000
+    singles: int = 0
     learning_rate: float = 3e-3
     betas: tuple[float, float] = field(default=(0.9, 0.95))
     weight_decay: float = 0.05
@@ -69,11 +69,11 @@ def train(
             group["lr"] = recipe.learning_rate * rate(step, steps, recipe.warmup)
         loss = objective.loss(album, next(batches), generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
         optimizer.step()
         objective.after_step((step + 1) / steps)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 

@@ -1,8 +1,8 @@
 """What frozen features hold: a linear readout per skill, fitted on train scenes, measured on development.
 
-The readout sees what the connector sees: the encoder's tokens on the common grid, each normalised. It is linear
-(ridge regression to one-hot answers, in closed form), because a probe that learns features by itself solves
-this world from those of an untrained network; what is asked is how openly the features show a skill.
+The readout sees what the connector sees: the encoder's tokens on the common grid, each normalised. It is
+linear (ridge regression, in closed form), because a probe that learns features by itself solves this world
+from those of an untrained network; what is asked is how openly the features show a skill.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ class Skill:
     """One thing to read off features: its kind of scene, what the readout sees, the answers, the questions.
 
     Views: the tokens of one cell of the 2 x 2 layout; all tokens; their mean; the means of the left and the
-    right half with their absolute difference.
+    right half with their absolute difference. Ordered answers are read as one number and rounded.
     """
 
     kind: Kind
     view: View
     answers: int
     ask: Callable[[Scene], Iterator[Question]]
+    ordered: bool = False
 
 
 def _ask_attribute(attribute: str, values: Sequence[object]) -> Callable[[Scene], Iterator[Question]]:
@@ -75,7 +76,8 @@ def _ask_count(scene: Scene) -> Iterator[Question]:
 
 def _ask_biggest(scene: Scene) -> Iterator[Question]:
     if len(scene.things) > 1:
-        yield 0, 0, COLOURS.index(max(scene.things, key=lambda thing: thing.size).colour)
+        biggest = max(scene.things, key=lambda thing: thing.size)
+        yield 0, 0, 2 * biggest.row + biggest.col
 
 
 def _ask_left_right(scene: Scene) -> Iterator[Question]:
@@ -111,14 +113,14 @@ SKILLS: dict[str, Skill] = {
     "shape": Skill("objects", "cell", len(SHAPES), _ask_attribute("shape", SHAPES)),
     "texture": Skill("objects", "cell", len(TEXTURES), _ask_attribute("texture", TEXTURES)),
     "size": Skill("objects", "cell", len(SIZES), _ask_attribute("size", SIZES)),
-    "count": Skill("objects", "mean", 4, _ask_count),
-    "biggest": Skill("objects", "mean", len(COLOURS), _ask_biggest),
+    "count": Skill("objects", "mean", 4, _ask_count, ordered=True),
+    "biggest": Skill("objects", "whole", 4, _ask_biggest),
     "left_right": Skill("objects", "whole", 2, _ask_left_right),
     "pair": Skill("pair", "halves", 2, _ask_pair),
     "word": Skill("sign", "whole", len(WORDS), _ask_word),
     "digit": Skill("digit", "whole", len(DIGITS), _ask_digit),
     "highest_bar": Skill("chart", "whole", len(COLOURS), _ask_highest),
-    "bar_value": Skill("chart", "whole", len(BAR_HEIGHTS), _ask_value),
+    "bar_value": Skill("chart", "whole", len(BAR_HEIGHTS), _ask_value, ordered=True),
 }
 
 
@@ -171,8 +173,8 @@ def _read(skill: Skill, scenes: dict[Split, list[Scene]], tokens: dict[Split, Te
         rows = {split: [q for q in asked[split] if q[1] == readout] for split in asked}
         seen = {split: _view(skill.view, tokens[split], rows[split]) for split in rows}
         answers = {split: torch.tensor([q[3] for q in rows[split]]) for split in rows}
-        scores = _ridge(seen["train"], one_hot(answers["train"], skill.answers).double(), seen["development"])
-        right.append((scores.argmax(1) == answers["development"]).numpy() * 100.0)
+        found = _answer(skill, seen["train"], answers["train"], seen["development"])
+        right.append((found == answers["development"]).numpy() * 100.0)
         for number, *_ in rows["development"]:
             scene = scenes["development"][number]  # a handwriting drawn twice is not two independent pictures
             cluster.append(number if scene.handwriting is None else scene.handwriting)
@@ -194,6 +196,13 @@ def _view(view: View, tokens: Tensor, rows: list[tuple[int, int, int, int]]) -> 
         return torch.cat([left, right, (left - right).abs()], 1).double()
     cells = chosen.reshape(-1, 2, half, 2, half, chosen.shape[-1]).transpose(2, 3).flatten(3).flatten(1, 2)
     return cells[torch.arange(len(rows)), torch.tensor([row[2] for row in rows])].double()
+
+
+def _answer(skill: Skill, seen: Tensor, answers: Tensor, asked: Tensor) -> Tensor:
+    """The readout's answers (rows of `asked`)."""
+    if skill.ordered:
+        return _ridge(seen, answers[:, None].double(), asked)[:, 0].round().clamp(0, skill.answers - 1).long()
+    return _ridge(seen, one_hot(answers, skill.answers).double(), asked).argmax(1)
 
 
 def _ridge(seen: Tensor, target: Tensor, asked: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from encoder_roles.world.pretraining.pictures import MEAN, STD
 
 @dataclass(frozen=True)
 class Pretraining:
-    """One encoder's pretraining. `skills` maps each intended skill to its gate: the least accuracy, percent."""
+    """One encoder's pretraining. `skills`: each intended skill and its gate, the least accuracy, percent."""
 
     module: str
     objective: str

@@ -1,8 +1,8 @@
 """SAM: dense masks without classes (Kirillov et al. 2023), in transformers' SamVisionModel.
 
-The encoder learns where one thing ends and the next begins: for every cell of a fine grid whether it is inside
-a thing, on its edge or outside, and for cells of a thing where its centre is and how large it is. Colour
-channels are shuffled and inverted in every step, so that no colour has a meaning.
+The encoder learns where one thing ends and the next begins: for every cell of a fine grid whether it is
+inside a thing, on its edge or outside, and for cells of a thing where its centre is and how large it is. The
+colour channels of every picture are shuffled in every step, so that no colour has a meaning.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import SamVisionConfig, SamVisionModel
 
-import encoder_roles.encoders._torchvision  # noqa: F401  before transformers' models
 from encoder_roles.world.drawing import PIXELS, segment
 from encoder_roles.world.pretraining.loop import Recipe
 from encoder_roles.world.pretraining.pictures import Album
@@ -55,9 +56,7 @@ class Sam(nn.Module):
                 num_pos_feats=WIDTH // 2,
             )
         )
-        self.head = nn.Sequential(
-            nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, FINE * FINE * 6)
-        )
+        self.head = nn.Linear(WIDTH, FINE * FINE * 6)
 
     def prepare(self, album: Album) -> None:
         """Targets of every picture: classes (n, CELLS, CELLS) and geometry (n, CELLS, CELLS, 3)."""
@@ -67,9 +66,9 @@ class Sam(nn.Module):
 
     def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the classes plus the distance of the geometry on cells of things."""
-        order = torch.randperm(3, generator=generator)
-        signs = torch.randint(0, 2, (1, 3, 1, 1), generator=generator) * 2.0 - 1
-        features = self.features(album.pixels(chosen)[:, order] * signs)
+        orders = torch.rand(len(chosen), 3, generator=generator).argsort(1)
+        pixels = album.pixels(chosen)[torch.arange(len(chosen))[:, None], orders]
+        features = self.features(pixels)
         drawn = self.head(features).reshape(-1, *features.shape[1:3], FINE, FINE, 6)
         drawn = drawn.transpose(2, 3).reshape(-1, CELLS, CELLS, 6)
         classes = self._classes[chosen].long()
@@ -91,8 +90,11 @@ class Sam(nn.Module):
 
 
 def cell_targets(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Targets from the map of items (96, 96): classes uint8 (CELLS, CELLS), and for cells of an item the vector
-    to its centre (in half pictures) and the logarithm of its area in layout cells, float16 (CELLS, CELLS, 3)."""
+    """Targets from the map of items (96, 96).
+
+    Classes are uint8 (CELLS, CELLS); the geometry of an item's cells, float16 (CELLS, CELLS, 3), is the
+    vector to its centre in half pictures and the logarithm of its area in layout cells.
+    """
     blocks = segments.reshape(CELLS, CELL, CELLS, CELL).transpose(0, 2, 1, 3).reshape(CELLS, CELLS, -1)
     low, high = blocks.min(-1), blocks.max(-1)
     classes = np.where(high == 0, BACKGROUND, np.where(low == high, INSIDE, EDGE)).astype(np.uint8)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before transformers' models
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases, same_caption
@@ -63,7 +63,7 @@ class Siglip(nn.Module):
     def prepare(self, album: Album) -> None:
         """Nothing."""
 
-    def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """Sigmoid contrast over all pairs plus the spelling loss."""
         scenes = [album.scenes[int(row)] for row in chosen]
         tokens = self.vision(pixel_values=album.pixels(chosen)).last_hidden_state
