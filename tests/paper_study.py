@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from lattice_simulation import make_plan, simulate
 
@@ -45,6 +46,7 @@ class PaperStudy:
             input=files, output=SimpleNamespace(**{k: str(p) for k, p in outputs.items()})
         )
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": given})
+        plt.close("all")
         return outputs
 
 

@@ -58,7 +58,8 @@ figure, (top, bottom) = plt.subplots(
 )
 top.bar(x, models["score"] - blind["score"], 0.72, blind["score"], color=[shades[size - 1] for size in sizes])
 arms = interval_arms(models["low"], models["score"], models["high"])
-top.errorbar(x, models["score"], yerr=arms, fmt="none", ecolor=INK, elinewidth=0.9)
+for colour, width in (("white", 2.2), (INK, 0.9)):  # an edge of white, to be seen on dark bars
+    top.errorbar(x, models["score"], yerr=arms, fmt="none", ecolor=colour, elinewidth=width)
 top.axhspan(blind["low"], blind["high"], color=FAINT, linewidth=0, zorder=0)
 top.axhline(blind["score"], color=MUTED, linewidth=0.8)
 top.annotate(
