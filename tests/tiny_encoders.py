@@ -109,19 +109,18 @@ def write_convnext(folder: Path, seed: int = 0) -> EncoderSpec:
     return _spec("open_clip", folder, 64)
 
 
-def write_timm(
-    folder: Path, seed: int = 0, architecture: str = "test_vit3", pixels: int = 160
-) -> EncoderSpec:
-    """A timm network in timm's own format."""
+def write_timm(folder: Path, seed: int = 0) -> EncoderSpec:
+    """A timm ViT in timm's own format, its position table for 64 px; patches of 16, register tokens."""
     import timm
 
     torch.manual_seed(seed)
-    network = timm.create_model(architecture, num_classes=5)
+    arguments = {"img_size": 64}
+    network = timm.create_model("test_vit3", num_classes=5, **arguments)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "model.safetensors")
-    config = {"architecture": architecture, "num_classes": 5, "pretrained_cfg": {}}
+    config = {"architecture": "test_vit3", "num_classes": 5, "model_args": arguments, "pretrained_cfg": {}}
     write_json(folder / "config.json", config)
-    return _spec("timm", folder, pixels)
+    return _spec("timm", folder, 64)
 
 
 WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {

@@ -1,6 +1,6 @@
-"""transformers, importable beside any torchvision, and quiet: import this before it, in every process.
+"""transformers, importable beside any torchvision and quiet; import this before it, in every process.
 
-Its progress bars and its reports of weights that do not fit say nothing here: what does not fit is an error of ours.
+Its progress bars and reports would only fill logs: weights that do not fit are errors of ours.
 """
 
 from __future__ import annotations

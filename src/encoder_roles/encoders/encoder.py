@@ -77,6 +77,14 @@ def hidden_state(layer: int, blocks: int, where: str) -> int:
     return index
 
 
+def wrong_pixels(name: str, spec: EncoderSpec, made_for: int) -> str:
+    """The message for an encoder asked for a picture size that its position table is not made for."""
+    return (
+        f"encoder {name}: pixels is {spec.pixels}, but its position table is made for {made_for}; "
+        "write that number in the config"
+    )
+
+
 def as_grid(tokens: Tensor, dropped: int, pixels: Tensor) -> Tensor:
     """Tokens (B, dropped + h*w, D) -> (B, h, w, D); the `dropped` ones are class token and registers."""
     batch, count, width = tokens.shape

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from encoder_roles.encoders import _torchvision  # isort: skip  # noqa: F401  # must come before timm
 import timm
 
-from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state
+from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state, wrong_pixels
 from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
 from encoder_roles.study import EncoderSpec, StudyError
 
@@ -22,6 +22,9 @@ class TimmEncoder(Encoder):
 
     def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__(name, spec, library_config, trunk)
+        made_for = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
+        if made_for is not None and tuple(made_for) != (spec.pixels, spec.pixels):
+            raise StudyError(wrong_pixels(name, spec, made_for[0]))
         self._dropped = int(getattr(trunk, "num_prefix_tokens", 0))
         if spec.layer == -1:
             trunk.reset_classifier(0, global_pool="")  # what is left of the head is the final norm

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 import transformers
 
-from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state
-from encoder_roles.encoders.weights import check_names, read_json
+from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state, wrong_pixels
+from encoder_roles.encoders.pretrained import load_pretrained, plain_config
+from encoder_roles.encoders.weights import read_json
 from encoder_roles.study import EncoderSpec, StudyError
 
 
@@ -83,10 +83,7 @@ class TransformersEncoder(Encoder):
         self.family = family_of(library_config, name)
         config = trunk.config
         if not self.family.any_size and config.image_size != spec.pixels:
-            raise StudyError(
-                f"encoder {name}: pixels is {spec.pixels}, but its position table is made for "
-                f"{config.image_size}; write that number in the config"
-            )
+            raise StudyError(wrong_pixels(name, spec, config.image_size))
         self._dropped = self.family.dropped(config)
         self.width = self._cut(spec.layer)
 
@@ -143,26 +140,5 @@ def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     """
     library_config = read_json(folder / "config.json")
     family = family_of(library_config, folder / "config.json")
-    if not list(folder.glob("model*.safetensors")):
-        raise StudyError(f"{folder}: no model.safetensors; weights are read from safetensors files only")
-    try:
-        trunk, report = getattr(transformers, family.model).from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
-        )
-    except SafetensorError as error:
-        raise StudyError(
-            f"{folder}: truncated or damaged safetensors file ({error}); fetch it again"
-        ) from None
-    except (OSError, RuntimeError) as error:  # a shard is missing; a shape differs
-        raise StudyError(f"{folder}: weights cannot be loaded: {' '.join(str(error).split())}") from None
-    extra = [key for key in report["unexpected_keys"] if not key.startswith(family.unused)]
-    check_names(report["missing_keys"], extra, folder)
+    trunk = load_pretrained(getattr(transformers, family.model), folder, family.unused)
     return TransformersEncoder(name, spec, plain_config(trunk.config), trunk)
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """A transformers config as JSON: what the network is, not where it was read from or by which version."""
-    kept: dict[str, Any] = config.to_dict()
-    for key in ("_name_or_path", "architectures", "transformers_version", "dtype"):
-        kept.pop(key, None)
-    return kept

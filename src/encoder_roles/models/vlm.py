@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
@@ -16,7 +15,8 @@ from transformers.initialization import no_init_weights
 
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import build_encoder, load_encoder
-from encoder_roles.encoders.weights import check_names, load_strictly, read_json, read_weights
+from encoder_roles.encoders.pretrained import load_pretrained, plain_config
+from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
 from encoder_roles.models.connector import Connector, projector_inputs
 from encoder_roles.models.grid import resample_grid
 from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
@@ -120,7 +120,7 @@ class MultiEncoderVLM(PreTrainedModel):
                 for name, encoder in loaded.items()
             ],
             connector=connector.model_dump(mode="json"),
-            language_model=_plain(language.config),
+            language_model=plain_config(language.config),
         )
         return cls(config, loaded, language, seed)
 
@@ -217,27 +217,10 @@ def load_trained_encoders(folder: Path) -> tuple[dict[str, Encoder], int]:
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
-    """A causal language model, fp32, with every weight in the file. Raises StudyError otherwise."""
-    row = read_json(folder / "config.json")
-    if not list(folder.glob("model*.safetensors")):
-        raise StudyError(f"{folder}: no model.safetensors; weights are read from safetensors files only")
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True
-        )
-    except SafetensorError as error:
-        raise StudyError(
-            f"{folder}: truncated or damaged safetensors file ({error}); fetch it again"
-        ) from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(
-            f"{folder}: no language model ({row.get('model_type')!r}) to load: {reason}"
-        ) from None
-    model, report = loaded
-    check_names(report["missing_keys"], report["unexpected_keys"], folder)
-    language_model: PreTrainedModel = model.eval()
-    return language_model
+    """A causal language model, fp32, in evaluation mode. Raises StudyError unless its folder is whole."""
+    read_json(folder / "config.json")
+    model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder)
+    return model
 
 
 def _read_config(folder: Path) -> MultiEncoderConfig:
@@ -253,10 +236,3 @@ def _language_config(config: MultiEncoderConfig) -> PreTrainedConfig:
     row = dict(config.language_model)
     built: PreTrainedConfig = AutoConfig.for_model(row.pop("model_type"), **row)
     return built
-
-
-def _plain(config: PreTrainedConfig) -> dict[str, Any]:
-    row: dict[str, Any] = config.to_dict()
-    for key in ("_name_or_path", "architectures", "transformers_version", "dtype"):
-        row.pop(key, None)
-    return row
