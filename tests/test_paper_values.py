@@ -51,7 +51,7 @@ def test_every_table_has_as_many_cells_in_each_row_as_its_head(study: PaperStudy
         text = study.table(table, tmp_path).read_text()
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1, table
-        letters = re.search(r"\{([lcr]+)\}", text)
+        letters = re.search(r"\{([lcr]+)\}", text.replace("p{3.1in}", "l"))
         assert letters and len(letters[1]) == len(re.findall(r"(?<!\\)&", rows[0])) + 1, table
 
 

@@ -6,7 +6,7 @@
 
 # %% [markdown]
 # # Every statement that was tested
-# The verdicts are computed from the tables; nothing here is written by hand.
+# The verdicts are computed from the tables; nothing here is written by hand. Statements break over lines.
 
 # %%
 from encoder_roles.paper.job import open_table
@@ -26,4 +26,4 @@ rows = [
     ]
     for claim in job.json("claims")
 ]
-write_table(job.outputs["tex"], "llrl", ["", "Statement", "Estimate", "Verdict"], rows)
+write_table(job.outputs["tex"], "lp{3.1in}rl", ["", "Statement", "Estimate", "Verdict"], rows)

@@ -80,10 +80,14 @@ def _float(found: re.Match[str]) -> str:
 
 
 def _include(path: Path) -> str:
-    """A file's text; rules between the rows of a table become marked rows, the one under its head stays."""
+    """A file's text; rules between the rows of a table become marked rows, the one under its head stays.
+
+    Columns of a fixed width become plain ones: Typst breaks the text of a column that is too long by itself.
+    """
     text = path.read_text(encoding="utf-8")
     if r"\midrule" not in text:
         return text
+    text = re.sub(r"p\{[\d.]+in\}", "l", text, count=1)
     head, *rest = text.split(r"\midrule")
     columns = _columns(text)
     return rf"\multicolumn{{{columns}}}{{l}}{{{RULE}}} \\".join([head + r"\midrule" + rest[0], *rest[1:]])

@@ -18,7 +18,7 @@ def bold(text: str) -> str:
 
 
 def write_table(path: Path, columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a tabular: `columns` are its column letters, cells are plain text, RULE a rule between rows.
+    """Write a tabular: `columns` are LaTeX's column letters, cells are plain text, RULE a rule between rows.
 
     Raises StudyError when there are no rows or one of them has another number of cells than the head.
     """
