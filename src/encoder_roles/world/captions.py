@@ -14,36 +14,31 @@ CAPTION_PROMPT = "Describe the picture."
 SIZE_WORDS = {1: "small", 2: "medium", 3: "large"}
 PICTURE_WORDS = {"objects": "objects", "pair": "pair", "chart": "chart", "sign": "sign", "digit": "number"}
 SEPARATOR = " , "
-SWAPPED = 0.25
 
 
-def caption(scene: Scene, rng: Rng, swapped: float = SWAPPED) -> str:
-    """All facts of the scene in random order; facts that follow from the others are told half of the time.
-
-    `swapped` is the share of captions whose attributes stand in another order than the usual one.
-    """
-    phrases = facts(scene, rng, rng.random() < swapped)
+def caption(scene: Scene, rng: Rng) -> str:
+    """All facts of the scene in random order; what follows from them is told half of the time."""
+    phrases = facts(scene, rng)
     phrases += [phrase for phrase in consequences(scene) if rng.random() < 0.5]
     return SEPARATOR.join(phrases[int(i)] for i in rng.permutation(len(phrases)))
 
 
-def facts(scene: Scene, rng: Rng, swapped: bool) -> list[str]:
-    """Phrases that hold everything a scene shows, attributes in the usual or in another order."""
+def facts(scene: Scene, rng: Rng) -> list[str]:
+    """Phrases that hold everything a scene shows. One phrase a thing, its attributes in random order.
+
+    What names a thing stands before each of its attributes (`red circle red large`): so each fact is a pair
+    of neighbours, the one form of binding that a tiny language model learns within an hour.
+    """
     phrases = [f"picture {PICTURE_WORDS[scene.kind]}"]
-    if scene.kind in ("objects", "pair"):
-        order = [int(i) for i in rng.permutation(5)] if swapped else list(range(5))
-        for thing in scene.things:
-            words = _words_of(thing, scene)
-            phrases.append(" ".join(words[i] for i in order if words[i]))
-    elif scene.kind == "chart":
-        phrases += [
-            f"{b.height} {b.colour} bar" if swapped else f"{b.colour} bar {b.height}" for b in scene.bars
-        ]
-    elif scene.kind == "sign":
-        phrases.append(f"{scene.word} word" if swapped else f"word {scene.word}")
-        phrases.append(f"{scene.plate} plate" if swapped else f"plate {scene.plate}")
-    else:
-        phrases.append(f"{scene.digit} digit" if swapped else f"digit {scene.digit}")
+    for thing in scene.things:
+        name, *attributes = _words_of(thing, scene)
+        order = [attributes[int(i)] for i in rng.permutation(len(attributes))]
+        phrases.append(" ".join(f"{name} {attribute}" for attribute in order))
+    phrases += [f"bar {bar.colour} {bar.height}" for bar in scene.bars]
+    if scene.kind == "sign":
+        phrases += [f"word {scene.word}", f"plate {scene.plate}"]
+    if scene.kind == "digit":
+        phrases.append(f"digit {scene.digit}")
     return phrases
 
 
@@ -70,7 +65,7 @@ def place_of(thing: Thing) -> str:
 
 
 def _words_of(thing: Thing, scene: Scene) -> list[str]:
-    """The attributes in their usual order."""
+    """What names a thing in its scene, then its other attributes."""
     if scene.kind == "pair":  # both are large and in the top row: not worth a word
-        return ["", thing.texture, thing.colour, thing.shape, ("left", "right")[thing.col]]
-    return [SIZE_WORDS[thing.size], thing.texture, thing.colour, thing.shape, place_of(thing)]
+        return [("left", "right")[thing.col], thing.colour, thing.texture, thing.shape]
+    return [thing.colour, SIZE_WORDS[thing.size], thing.texture, thing.shape, place_of(thing)]

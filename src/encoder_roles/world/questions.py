@@ -57,7 +57,7 @@ SKILLS_OF: dict[str, tuple[str, ...]] = {
     "scienceqa": ("corners", "nearest", "topic", "digit_plus"),
     "mmmu": ("corners", "topic", "digit_plus", "bar_difference", "count"),
     "mathvista": ("count", "bar_sum", "bar_difference", "digit_plus", "lowest_bar", "corners"),
-    "ai2d": ("shape_at", "place", "highest_bar", "lowest_bar", "bar_value"),
+    "ai2d": ("colour_at", "place", "highest_bar", "lowest_bar", "bar_value"),
     "chartqa": ("bar_value", "bar_value", "highest_bar", "lowest_bar"),
     "ocrbench": ("word", "digit", "bar_value", "plate"),
     "textvqa": ("word", "word", "digit"),
@@ -91,6 +91,8 @@ OPEN_SKILLS = {  # skills that a benchmark of both forms asks without options
     "mathvista": ("count", "bar_sum", "bar_difference", "digit_plus"),
     "realworldqa": ("count", "same_texture"),
 }
+# how often training asks in a format, where one part is too little: relations are what is learnt last
+TRAINING_PARTS = {"cvbench2d": 2, "cvbench3d": 4}
 OPEN_BENCHMARKS = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 
 
@@ -430,7 +432,7 @@ def training_questions(
 ) -> list[tuple[str, str]]:
     """`n` (prompt, answer) about a scene in the benchmarks' formats that fit its kind.
 
-    A format and a skill are drawn with equal chances from the pairs that fit. `lettered=False` leaves out the
+    A format and a skill are drawn from the pairs that fit, by their parts. `lettered=False` leaves out the
     formats that are answered with a letter.
     """
     fitting = _fitting(scene.kind, lettered, benchmarks)
@@ -449,7 +451,7 @@ def _fitting(kind: Kind, lettered: bool, benchmarks: tuple[str, ...]) -> tuple[t
     return tuple(
         (benchmark, skill)
         for benchmark in benchmarks
-        for skill in SKILLS_OF[benchmark]
+        for skill in SKILLS_OF[benchmark] * TRAINING_PARTS.get(benchmark, 1)
         if kind in SKILLS[skill].kinds and (lettered or _is_open(benchmark, skill))
     )
 

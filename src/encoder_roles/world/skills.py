@@ -292,7 +292,6 @@ SKILLS: dict[str, Skill] = {
                 "What colour is the PLACE thing?", lambda t: t.colour, COLOURS, "Is the PLACE thing {}?"
             ),
         ),
-        Skill("shape_at", _OBJECTS, _attribute("What shape is the PLACE thing?", lambda t: t.shape, SHAPES)),
         Skill("colour_of", _OBJECTS, _colour_by_shape),
         Skill(
             "corners",
