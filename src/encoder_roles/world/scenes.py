@@ -21,8 +21,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 Kind = Literal["objects", "pair", "chart", "sign", "digit"]
 KINDS: tuple[Kind, ...] = ("objects", "pair", "chart", "sign", "digit")
 
