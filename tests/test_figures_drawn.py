@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from paper_study import SCRIPTS, PaperStudy, make_paper_study
 from PIL import Image
@@ -27,7 +28,7 @@ def test_a_figure_has_the_same_bytes_when_drawn_again(figure: str, study: PaperS
         assert _digest(once[kind]) == _digest(again[kind]), kind
     with Image.open(once["png"]) as picture:
         assert picture.width / picture.info["dpi"][0] <= TEXT + 0.01
-        assert len(set(picture.convert("L").resize((64, 64)).getdata())) > 4, "an empty picture"
+        assert np.unique(np.asarray(picture.convert("L"))).size > 4, "an empty picture"
 
 
 def test_every_figure_is_drawn_for_a_pool_of_two_with_a_missing_subset_and_two_seeds(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from encoder_roles.paper.style import (
     encoder_colours,
     encoder_markers,
     save_figure,
+    say_nothing_to_show,
     spread_labels,
     use_style,
 )
@@ -33,6 +34,8 @@ rankings = rankings[(rankings["comparison"] == "encoders") & (rankings["measure"
 sides = ["retrained", *rankings["operator"].unique()]
 panels = {"Overall": ("overall", "overall")}
 panels |= {group: ("group", group) for group in group_order(roles["group"])}
+if rankings.empty:
+    panels = {}
 
 
 # %% [markdown]
@@ -57,10 +60,11 @@ def unsettled(level, group, side):
 TIE = "#e6e6e6"
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)
-n = len(pool)
-figure, axes = plt.subplots(1, len(panels), figsize=(TEXT, 0.75 + 0.27 * n), sharey=True, squeeze=False)
-x = np.arange(len(sides))
-for panel, (title, (level, group)) in zip(axes[0], panels.items(), strict=True):
+n, x = len(pool), np.arange(len(sides))
+figure, axes = plt.subplots(
+    1, max(1, len(panels)), figsize=(TEXT, 0.75 + 0.27 * n), sharey=True, squeeze=False
+)
+for panel, (title, (level, group)) in zip(axes[0], panels.items(), strict=False):
     ranks = np.array([places(level, group, side) for side in sides])
     for i, encoder in enumerate(pool):
         panel.plot(x, ranks[:, i], color=colours[encoder], linewidth=1.6, alpha=0.85)
@@ -76,11 +80,14 @@ for panel, (title, (level, group)) in zip(axes[0], panels.items(), strict=True):
     panel.set_xlim(-0.4, len(sides) - 0.6)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-axes[0, 0].set_ylim(n + 0.45, 0.55)
-axes[0, 0].set_yticks(range(1, n + 1))
-axes[0, 0].set_ylabel("rank by Necessity")
-figure.canvas.draw()  # settles the layout, which the labels need
-last = {encoder_name(e): (rank, colours[e]) for e, rank in zip(pool, ranks[-1], strict=True)}
-spread_labels(axes[0, -1], last)
+if panels:
+    axes[0, 0].set_ylim(n + 0.45, 0.55)
+    axes[0, 0].set_yticks(range(1, n + 1))
+    axes[0, 0].set_ylabel("rank by Necessity")
+    figure.canvas.draw()  # settles the layout, which the labels need
+    last = {encoder_name(e): (rank, colours[e]) for e, rank in zip(pool, ranks[-1], strict=True)}
+    spread_labels(axes[0, -1], last)
+else:
+    say_nothing_to_show(axes[0, 0], "not every leave-one-out model was trained: nothing to rank")
 
 save_figure(figure, job.outputs)
