@@ -13,7 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RECORDED_PACKAGES = ("torch", "transformers", "open_clip_torch", "timm", "numpy", "pandas", "lmms_eval", "snakemake")
+RECORDED_PACKAGES = (
+    "torch",
+    "transformers",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "pandas",
+    "lmms_eval",
+    "snakemake",
+)
 
 
 @contextmanager
@@ -30,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """As `whole_file`, for a folder: the folder `path` appears complete or not at all; an old one is replaced."""
+    """As `whole_file`, for a folder: `path` appears complete or not at all; an old one is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -81,7 +90,7 @@ def key_of(value: Any) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, machine and the versions of the packages that decide results, for training.json and the manifest."""
+    """Python, machine and the packages that decide results, for training.json and the manifest."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in RECORDED_PACKAGES:
         try:
