@@ -1,8 +1,8 @@
-"""`encoder-roles <command>`: every rule of the workflow is one of these, and each is one function of the package.
+"""`encoder-roles <command>`: every rule of the workflow is one of these; each is one function of the package.
 
 A command's module is imported only when that command runs, so that a job starts with what it uses and nothing
-else. A StudyError ends the command with its one line and exit code 1; any other exception keeps its traceback,
-because it is a fault of ours.
+else. A StudyError ends the command with its one line and exit code 1; any other exception keeps its
+traceback, because it is a fault of ours.
 """
 
 from __future__ import annotations
