@@ -22,19 +22,22 @@ OVERSAMPLING = 3
 CELL = PIXELS // 2
 
 RGB: dict[str, tuple[int, int, int]] = {
-    "red": (214, 32, 38),
-    "green": (30, 150, 58),
-    "blue": (38, 78, 214),
-    "yellow": (246, 216, 36),
-    "purple": (132, 48, 168),
-    "orange": (246, 134, 24),
+    "red": (250, 40, 46),
+    "green": (44, 190, 76),
+    "blue": (50, 104, 250),
+    "yellow": (250, 230, 60),
+    "purple": (172, 62, 214),
+    "orange": (250, 144, 30),
 }
 RADII = {1: 8.5, 2: 13.0, 3: 18.5}  # pixels; chosen so that two sizes never meet under the jitter
 RADIUS_JITTER = 0.8
 SHIFT = 4.0  # how far a thing may be from the middle of its cell; neighbours still never touch
 # extents in radii that give the four shapes about the same area, so that size is not read off the shape
 SQUARE, TRIANGLE, STAR, STAR_INNER = 0.88, 1.2, 1.2, 0.62
-STRIPE_PERIOD = 8  # pixels: four dark, four in the thing's colour
+STRIPE_PERIOD = 6  # pixels: three dark, three light
+# a thing's mean brightness, and how far its stripes lie below and above: a texture is not read off the mean
+BRIGHTNESS, CONTRAST = (0.68, 0.82), 0.26
+PRINT = 0.86  # brightness of bars and plates
 
 FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
 FONT_SIZES = (34, 42)  # smallest and largest type; a word too wide for the picture takes a smaller one
@@ -120,8 +123,8 @@ def _shaded(colour: str, rng: np.random.Generator, spread: int = 12) -> Colour:
     return red, green, blue
 
 
-def _darker(colour: Colour) -> Colour:
-    red, green, blue = (int(channel * 0.35) for channel in colour)
+def _dimmed(colour: Colour, brightness: float) -> Colour:
+    red, green, blue = (min(255, int(channel * brightness)) for channel in colour)
     return red, green, blue
 
 
@@ -146,12 +149,14 @@ def _draw_thing(
 ) -> None:
     """Paste one thing with its centre at (x, y); a striped one takes its dark stripes from `stripes`."""
     radius = RADII[thing.size] + rng.uniform(-RADIUS_JITTER, RADIUS_JITTER)
-    colour = _shaded(thing.colour, rng)
+    brightness, colour = rng.uniform(*BRIGHTNESS), _shaded(thing.colour, rng)
     left, top = round(x) - CELL // 2, round(y) - CELL // 2
     mask = _shape_mask(thing.shape, x - left, y - top, radius)
-    canvas.paste(colour, (left, top), mask)
-    if thing.texture == "striped":
-        canvas.picture.paste(_darker(colour), (left, top), ImageChops.multiply(mask, stripes))
+    striped = thing.texture == "striped"
+    canvas.paste(_dimmed(colour, brightness + CONTRAST * striped), (left, top), mask)
+    if striped:
+        dark = _dimmed(colour, brightness - CONTRAST)
+        canvas.picture.paste(dark, (left, top), ImageChops.multiply(mask, stripes))
 
 
 def _shape_mask(shape: str, x: float, y: float, radius: float) -> Image.Image:
@@ -212,7 +217,9 @@ def _draw_chart(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None
         left = AXIS + 2 + round(pitch * (place + 0.5) - BAR_WIDTH / 2 + rng.uniform(-1, 1))
         height = bar.height * UNIT
         canvas.paste(
-            _shaded(bar.colour, rng), (left, BASELINE - height), Image.new("L", (BAR_WIDTH, height), 255)
+            _dimmed(_shaded(bar.colour, rng), PRINT),
+            (left, BASELINE - height),
+            Image.new("L", (BAR_WIDTH, height), 255),
         )
     pen.line((AXIS, BASELINE - 5 * UNIT - 2, AXIS, BASELINE), fill=ink)
     pen.line((AXIS, BASELINE, PIXELS - 3, BASELINE), fill=ink)
@@ -243,7 +250,7 @@ def _draw_sign(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
     """A word on a coloured plate, in dark or light letters, whichever stands out."""
     if scene.word is None or scene.plate not in COLOURS:
         raise StudyError(f"scene {scene.id}: a sign needs a word and a plate of a known colour")
-    plate = _shaded(scene.plate, rng)
+    plate = _dimmed(_shaded(scene.plate, rng), PRINT)
     ink = (20, 20, 20) if scene.plate in ("yellow", "orange") else (250, 250, 250)
     size = int(rng.integers(FONT_SIZES[0], FONT_SIZES[1] + 1))
     lettering = _lettering(scene.word, FONTS[int(rng.integers(len(FONTS)))], size)
