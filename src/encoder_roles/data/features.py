@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -44,21 +44,26 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
     paths = [data.parent / picture for picture in pictures]
     features = torch.empty(len(paths), stage.grid, stage.grid, network.width)
     start = 0
-    for batch in stream_features(network, paths, stage.grid):
-        features[start : start + len(batch)] = batch
-        start += len(batch)
+    for batch in stream_features({network.name: network}, paths, stage.grid):
+        block = batch[network.name]
+        features[start : start + len(block)] = block
+        start += len(block)
     with whole_file(output) as temporary:
         save_file({"features": features}, temporary, metadata={"pictures": json.dumps(pictures)})
 
 
-def stream_features(encoder: Encoder, paths: Sequence[Path], grid: int) -> Iterator[Tensor]:
-    """Features (B, grid, grid, D) of pictures of any size, batch after batch, in order."""
+def stream_features(
+    encoders: Mapping[str, Encoder], paths: Sequence[Path], grid: int
+) -> Iterator[dict[str, Tensor]]:
+    """Features (B, grid, grid, D) of every encoder, batch by batch, in order; pictures have any size."""
     for start in range(0, len(paths), BATCH):
-        resized = [
-            resize(read_picture(path)[None], encoder.spec.pixels) for path in paths[start : start + BATCH]
-        ]
-        with torch.inference_mode():
-            yield resample_grid(encoder(encoder.preprocess(torch.cat(resized))), grid)
+        pictures = [read_picture(path)[None] for path in paths[start : start + BATCH]]
+        features = {}
+        for name, encoder in encoders.items():
+            resized = torch.cat([resize(picture, encoder.spec.pixels) for picture in pictures])
+            with torch.inference_mode():
+                features[name] = resample_grid(encoder(encoder.preprocess(resized)), grid)
+        yield features
 
 
 def read_features(path: Path) -> tuple[list[str], Tensor]:

@@ -7,7 +7,8 @@ projection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,8 +74,7 @@ def measure_pretrained_ranks(
     rows: list[Row] = []
     curve_rows: list[Row] = []
     draw_rows: list[Row] = []
-    for folder in encoders:
-        found = measure(folder.name, load_encoder(folder), pictures, stage.grid, stage)
+    for found in measure({folder.name: load_encoder(folder) for folder in encoders}, pictures, stage):
         row = found.row(stage, PRETRAINED, 0)
         rows.append(row | {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "ratio_solo": ""})
         curve_rows += [{"encoder": found.encoder, "pictures": n, "erank": e} for n, e in found.grams.curve()]
@@ -120,9 +120,8 @@ def measure_ranks(
             f"{model}: was trained with a grid of {grid}, the settings say {stage.grid}; train it again"
         )
     rows = []
-    for name, encoder in encoders.items():
-        found = measure(name, encoder, pictures, grid, stage)
-        row = found.row(stage, subset, seed)
+    for found in measure(encoders, pictures, stage):
+        name, row = found.encoder, found.row(stage, subset, seed)
         _check_pair(row, before.get(name), before_draws.get(name), stage, pretrained)
         ratio = found.measures.erank / float(before[name]["erank"])
         low, high = interval(ratio, found.draws / before_draws[name], stage.level)
@@ -130,17 +129,28 @@ def measure_ranks(
     write_rows(output, COLUMNS, rows)
 
 
-def measure(name: str, encoder: Encoder, pictures: Sequence[Path], grid: int, stage: RankStage) -> Measured:
-    """Effective rank of one encoder's features on the grid, with its bootstrap."""
-    grams = PictureGrams(encoder.width, len(pictures))
+def measure(
+    encoders: Mapping[str, Encoder], pictures: Sequence[Path], stage: RankStage
+) -> Iterator[Measured]:
+    """Effective rank of each encoder's features on the grid, with its bootstrap."""
+    grams = {name: PictureGrams(encoder.width, len(pictures)) for name, encoder in encoders.items()}
+    for features in stream_features(encoders, pictures, stage.grid):
+        for name, block in features.items():
+            with _named(name):
+                grams[name].add(block.numpy())
+    for name, encoder in encoders.items():
+        with _named(name):
+            measures = grams[name].measures()
+        draws = grams[name].bootstrap(stage.resamples, stage.seed)
+        yield Measured(name, encoder.width, grams[name], measures, draws)
+
+
+@contextmanager
+def _named(encoder: str) -> Iterator[None]:
     try:
-        for features in stream_features(encoder, pictures, grid):
-            grams.add(features.numpy())
-        return Measured(
-            name, encoder.width, grams, grams.measures(), grams.bootstrap(stage.resamples, stage.seed)
-        )
+        yield
     except StudyError as error:
-        raise StudyError(f"encoder {name}: {error}") from None
+        raise StudyError(f"encoder {encoder}: {error}") from None
 
 
 def probe_pictures(data: Path, count: int) -> list[Path]:
