@@ -41,8 +41,8 @@ regression = job.table("rank_regression")
 # The residual is that of the first stage of the regression: overall score on the logarithm of the parameters.
 
 # %%
-models = retrained_scores(job.table("scores")).join(parameters, how="inner")
-models["ratio"] = ratios["ratio"].groupby("subset").mean()
+mean_ratios = ratios["ratio"].groupby("subset").mean()  # of every model but the blind one, which has none
+models = retrained_scores(job.table("scores")).join(parameters, how="inner").join(mean_ratios, how="inner")
 models["size"] = models.index.str.count(r"\+") + 1
 if models["parameters"].nunique() > 1:
     slope, start = np.polyfit(np.log(models["parameters"]), models["score"], 1)
