@@ -23,7 +23,7 @@ help:           ## this list
 
 paper: environment   ## the whole study, then its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small one)
 	@$(snakemake) --logger study -- paper
-	@$(snakemake) --quiet all --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
+	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
 
 dry-run: environment ## what `make paper` would do

@@ -18,8 +18,6 @@ wildcard_constraints:
     mask=one_of((*SUBSETS, NONE_KEPT)),
     operator=one_of(STUDY.masks.operators),
     stage=one_of(STAGES),
-    figure=one_of(FIGURES),
-    table=one_of(TABLES),
 
 
 include: "workflow/rules/sources.smk"  # pretrained encoders and language model, and their gates

@@ -110,6 +110,8 @@ class LogHandler(LogHandlerBase):
             self.failed(record)
         elif event == LogEvent.ERROR and record.exception == "RuleException":  # type: ignore[attr-defined]
             self.command = record.getMessage()  # the event of the job that failed follows
+        elif event is None and record.getMessage().startswith("Nothing to be done"):
+            self.say("nothing to do: everything is made and up to date")
         elif event in (None, LogEvent.ERROR) and record.levelno >= logging.WARNING:
             self.say(record.getMessage())
 

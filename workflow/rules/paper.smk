@@ -1,46 +1,60 @@
 # Figures, tables, the numbers of the text and the PDF. Which there are: src/encoder_roles/paper/catalogue.py.
 
 
-rule draw_figure:
-    input:
-        unpack(lambda wildcards: named(FIGURES[wildcards.figure])),
-    output:
-        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
-        svg=f"{RESULTS}/figures/{{figure}}.svg",
-        png=report(
-            f"{RESULTS}/figures/{{figure}}.png", category="Figures", caption="../report/figures/{figure}.rst"
-        ),
-    log:
-        f"{RESULTS}/logs/draw_figure/{{figure}}.log",
-    benchmark:
-        f"{RESULTS}/timings/draw_figure/{{figure}}.tsv"
-    conda:
-        "../../envs/paper.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    script:
-        "../scripts/draw_{wildcards.figure}.py"
+for figure in FIGURES:
+
+    rule:
+        name:
+            f"draw_{figure}"
+        input:
+            **named(FIGURES[figure]),
+        output:
+            pdf=f"{RESULTS}/figures/{figure}.pdf",
+            svg=f"{RESULTS}/figures/{figure}.svg",
+            png=report(
+                f"{RESULTS}/figures/{figure}.png",
+                category="Figures",
+                caption=f"../report/figures/{figure}.rst",
+            ),
+        log:
+            f"{RESULTS}/logs/draw/{figure}.log",
+        benchmark:
+            f"{RESULTS}/timings/draw/{figure}.tsv"
+        conda:
+            "../../envs/paper.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            figure=figure,
+        script:
+            "../scripts/draw_{params.figure}.py"
 
 
-rule make_table:
-    input:
-        unpack(lambda wildcards: named(TABLES[wildcards.table])),
-    output:
-        tex=report(
-            f"{RESULTS}/tables/{{table}}.tex", category="Tables", caption="../report/tables/{table}.rst"
-        ),
-    log:
-        f"{RESULTS}/logs/make_table/{{table}}.log",
-    benchmark:
-        f"{RESULTS}/timings/make_table/{{table}}.tsv"
-    conda:
-        "../../envs/paper.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    script:
-        "../scripts/table_{wildcards.table}.py"
+for table in TABLES:
+
+    rule:
+        name:
+            f"table_{table}"
+        input:
+            **named(TABLES[table]),
+        output:
+            tex=report(
+                f"{RESULTS}/tables/{table}.tex", category="Tables", caption=f"../report/tables/{table}.rst"
+            ),
+        log:
+            f"{RESULTS}/logs/table/{table}.log",
+        benchmark:
+            f"{RESULTS}/timings/table/{table}.tsv"
+        conda:
+            "../../envs/paper.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            table=table,
+        script:
+            "../scripts/table_{params.table}.py"
 
 
 rule collect_values:
