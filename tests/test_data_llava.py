@@ -36,7 +36,7 @@ def test_reading_is_lazy_so_a_fault_below_is_met_only_when_reached(tmp_path):
     path = write(tmp_path / "t.jsonl", row(), "{broken")
     records = read_records(path)
     assert next(records).answer == "red"
-    with pytest.raises(StudyError, match="t.jsonl, line 2: not JSON"):
+    with pytest.raises(StudyError, match=r"t\.jsonl, line 2: not JSON"):
         next(records)
 
 
@@ -67,12 +67,12 @@ def test_a_wrong_row_is_named_by_file_line_and_key(tmp_path, changes, key):
 
 
 def test_a_missing_or_empty_file_and_scattered_records_are_errors(tmp_path):
-    with pytest.raises(StudyError, match="none.jsonl"):
+    with pytest.raises(StudyError, match=r"none\.jsonl"):
         list(read_pictures(tmp_path / "none.jsonl"))
     with pytest.raises(StudyError, match="no records"):
         list(read_pictures(write(tmp_path / "e.jsonl")))
     path = write(tmp_path / "t.jsonl", row(), row(image="pictures/1.png"), row())
-    with pytest.raises(StudyError, match="line 3, key 'image'.*not consecutive"):
+    with pytest.raises(StudyError, match=r"line 3, key 'image'.*not consecutive"):
         list(read_pictures(path))
 
 
@@ -99,7 +99,7 @@ def test_pictures_of_several_sizes_are_batched_by_size_and_keep_their_places(tmp
     for number, side in enumerate((8, 9, 8)):
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (side, 8), (number, 0, 0)).save(paths[-1])
-    groups = dict((tuple(places), pixels) for places, pixels in read_by_size(paths))
+    groups = {tuple(places): pixels for places, pixels in read_by_size(paths)}
     assert {places: tuple(pixels.shape) for places, pixels in groups.items()} == {
         (0, 2): (2, 3, 8, 8),
         (1,): (1, 3, 8, 9),

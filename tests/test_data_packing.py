@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import encoder_roles.encoders._torchvision  # noqa: F401  isort: skip
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # before transformers
 import pytest
 import torch
 from hypothesis import given, settings

@@ -44,7 +44,8 @@ def test_image_markers_inside_a_question_move_to_the_front():
 def test_a_template_that_ends_turns_with_a_newline_does_not_have_it_learnt():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<bos>' + m['role'] + '\n' + (m['content'] | trim) + ' <eos>\n' }}{% endfor %}"
+        "{% for m in messages %}{{ '<bos>' + m['role'] + '\n' + (m['content'] | trim) + ' <eos>\n' }}"
+        "{% endfor %}"
         "{% if add_generation_prompt %}{{ '<bos>assistant\n' }}{% endif %}"
     )
     prompt = render(tokenizer, "what colour", "red")

@@ -14,7 +14,7 @@ def test_a_word_level_tokenizer_beside_a_qwen2_model_keeps_its_words(tmp_path):
     text = "what colour is the circle ?"
     assert loaded(text)["input_ids"] == made(text)["input_ids"]
     assert loaded.chat_template == made.chat_template
-    assert loaded.eos_token == "<eos>"
+    assert loaded.eos_token_id == made.eos_token_id
 
 
 def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):
@@ -23,5 +23,5 @@ def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):
     with pytest.raises(StudyError, match="lm"):
         load_tokenizer(folder)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(StudyError, match="tokenizer.json: no such file"):
+    with pytest.raises(StudyError, match=r"tokenizer\.json: no such file"):
         load_tokenizer(folder)

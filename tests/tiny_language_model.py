@@ -1,4 +1,4 @@
-"""A tiny language model folder with a word-level tokenizer, for tests only: random weights, seconds to make."""
+"""A tiny language model with a word-level tokenizer, for tests: random weights, made in no time."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ ' <answer>' }}{% endif %}"
 )
 
+UNKNOWN = "<unk>"
+
 
 def tiny_tokenizer(words: Sequence[str] = WORDS):
     """A word-level tokenizer: four special tokens and one token a word."""
-    import encoder_roles.encoders._torchvision  # noqa: F401
+    from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # before transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {
         token: i for i, token in enumerate(("<pad>", "<bos>", "<eos>", "<answer>", "<unk>", *words))
     }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
+        **{f"{role}_token": token for role, token in special.items()},
         additional_special_tokens=["<answer>"],
     )
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -1,4 +1,4 @@
-"""A whole tiny study on disk, for tests: encoders, language model, training pictures, their features, requests."""
+"""A whole tiny study on disk, for tests: encoders, language model, pictures, features, requests."""
 
 from __future__ import annotations
 

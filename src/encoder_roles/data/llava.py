@@ -14,7 +14,7 @@ IMAGE_MARKER = "<image>"  # where a conversation shows its picture; never reache
 CAPTION_SUFFIX = "-caption"  # ids of captions end in it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One question about one picture and its answer. ``line`` is its line in the file, from 1."""
 
@@ -30,7 +30,7 @@ class Record:
         return self.id.endswith(CAPTION_SUFFIX)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PictureRecords:
     """All records of one picture, in file order. ``image`` is relative to the file's folder; None without
     one.

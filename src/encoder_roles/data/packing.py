@@ -31,7 +31,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture (or several, or none) and the questions asked about it; all share their first's ``prefix``."""
+    """Pictures, mostly one, and the questions asked about them; all share their first's ``prefix``."""
 
     pictures: tuple[str, ...]
     questions: tuple[Prompt, ...]
@@ -97,7 +97,7 @@ class _Row:
         self.length = 0
 
     def add(self, ids: Indices, prefixes: Indices) -> int:
-        """Append sequences (rows, length) behind prefixes (rows, length) as a block; returns its first token."""
+        """Append sequences (rows, length) behind prefixes (rows, length); returns the first token."""
         start, (rows, length) = self.length, ids.shape
         before = prefixes.shape[1]
         self.ids.append(ids.reshape(-1))

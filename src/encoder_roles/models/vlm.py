@@ -13,7 +13,7 @@ from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  #
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.encoder import Encoder, resize
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
 from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
@@ -161,8 +161,10 @@ class MultiEncoderVLM(PreTrainedModel):
 
         This is the matrix whose effective rank is measured. Encoders without gradients run without a graph.
         """
+        sides = {encoder.spec.pixels for _, encoder in self._encoders()}
+        resized = {side: resize(pictures, side) for side in sides}  # once for all encoders of a side
         return {
-            name: resample_grid(encoder(encoder.preprocess(pictures)), self.grid)
+            name: resample_grid(encoder(encoder.preprocess(resized[encoder.spec.pixels])), self.grid)
             for name, encoder in self._encoders()
         }
 

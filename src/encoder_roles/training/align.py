@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from encoder_roles.data.features import read_features
 from encoder_roles.encoders.loading import read_spec
 from encoder_roles.models.connector import Connector, projector_inputs
 from encoder_roles.models.tokenizer import load_tokenizer
@@ -30,12 +29,7 @@ class FeatureFile:
     """Cached pre-projector features of one encoder, mapped from the file, row by picture."""
 
     def __init__(self, path: Path, grid: int, width: int) -> None:
-        try:
-            with safe_open(path, framework="pt") as file:
-                self.features: Tensor = file.get_tensor("features")
-                pictures = json.loads((file.metadata() or {})["pictures"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise StudyError(f"{path}: not a whole file of features ({error}); extract them again") from error
+        pictures, self.features = read_features(path)
         self.path, self.rows = path, {picture: row for row, picture in enumerate(pictures)}
         if tuple(self.features.shape) != (len(pictures), grid, grid, width):
             raise StudyError(

@@ -29,7 +29,7 @@ def use_packed_attention(language_model: PreTrainedModel) -> None:
 
 @lru_cache(maxsize=256)
 def _mask(length: int, before: int) -> Tensor:
-    """(length, before + length) fp32: each token sees all of the prefix, and of its own block no later token."""
+    """(length, before + length) fp32: a token sees all of the prefix and no later token of its own."""
     seen = torch.ones(length, before + length, dtype=torch.bool).tril(before)
     return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
 

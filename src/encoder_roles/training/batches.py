@@ -100,11 +100,13 @@ def read_prompts(
     """
     pictures = [render_picture(path, renderer, picture) for picture in read_pictures(path)]
     for picture in pictures:
-        for prompt in (*picture.captions, *picture.questions):
-            length = Sample(picture.pictures, (prompt,)).prefix_length(visual_tokens) + len(prompt.body)
-            if length > longest:
-                raise StudyError(
-                    f"{path}: a question about {picture.pictures} has {length} tokens, "
-                    f"the language model takes {longest}"
-                )
+        prompts = (*picture.captions, *picture.questions)
+        length = Sample((), prompts).prefix_length(visual_tokens) + max(
+            len(prompt.body) for prompt in prompts
+        )
+        if length > longest:
+            raise StudyError(
+                f"{path}: a question about {picture.pictures} has {length} tokens, "
+                f"the language model takes {longest}"
+            )
     return pictures

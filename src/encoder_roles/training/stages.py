@@ -22,7 +22,7 @@ from encoder_roles.training.loop import Schedule, train
 from encoder_roles.training.step import AnswerTask
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
@@ -36,7 +36,7 @@ def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_training_data(
-    data: Path, tokenizer: PreTrainedTokenizerBase, language_model: PreTrainedModel, visual_tokens: int
+    data: Path, tokenizer: PreTrainedTokenizerFast, language_model: PreTrainedModel, visual_tokens: int
 ) -> list[PicturePrompts]:
     """All pictures of the training file with their questions as token ids."""
     longest = int(language_model.config.get_text_config().max_position_embeddings)
