@@ -93,7 +93,7 @@ def split_of(scene: Scene) -> Split:
 @functools.cache
 def handwriting_rows(split: Split) -> dict[int, tuple[int, ...]]:
     """Digit -> rows of scikit-learn's digits that the split owns."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     labels = load_digits().target
     rows: dict[int, list[int]] = {digit: [] for digit in DIGITS}

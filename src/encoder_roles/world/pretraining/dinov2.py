@@ -90,7 +90,8 @@ class Dinov2(nn.Module):
         patch = _distance(self.patch_head(patches), patch_target)
         feature = smooth_l1_loss(self.predict(patches), whole[:, 1:][hidden])
         spread = (1 - seen[:, 1:].flatten(0, 1).std(0)).clamp(min=0).mean()
-        return picture + patch + feature + spread
+        total: Tensor = picture + patch + feature + spread
+        return total
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
@@ -102,7 +103,8 @@ class Dinov2(nn.Module):
 
     def save(self, folder: Path) -> None:
         """config.json and model.safetensors of the teacher, as DINOv2's released weights are."""
-        self.teacher[0].save_pretrained(folder)
+        vision = next(self.teacher.children())
+        vision.save_pretrained(folder)  # type: ignore[operator]  # a Dinov2Model, which mypy takes for any Module
 
 
 def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:

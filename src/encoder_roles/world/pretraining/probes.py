@@ -216,7 +216,8 @@ def _ridge(seen: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     else:
         gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype)
         weights = torch.linalg.solve(gram, x.T @ y)
-    return (asked - mean) @ weights + middle
+    scores: Tensor = (asked - mean) @ weights + middle
+    return scores
 
 
 def _interval(scores: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
