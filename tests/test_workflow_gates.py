@@ -64,6 +64,7 @@ def test_missed_gates_are_only_reported_where_the_config_says_so(tmp_path: Path)
         ("source,gate\nclip,colour\n", "has columns"),
         (",".join(COLUMNS) + "\nclip,colour,high,1,2,500,90,true\n", "line 2: could not convert"),
         (",".join(COLUMNS) + "\nclip,colour\n", "line 2"),
+        (",".join(COLUMNS) + "\n", "holds no gate"),
         (None, "No such file"),
     ],
 )

@@ -21,7 +21,7 @@ def check_gates(*, settings: Path, gates: tuple[Path, ...], output: Path) -> Non
         output: gates.csv, the rows in the order of the sources.
 
     Raises:
-        StudyError: a file is missing or has other columns, a number does not parse, or gates are missed.
+        StudyError: a file is missing, has other columns or no gate, a number does not parse, or gates are missed.
     """
     stage = read_settings(settings, GateStage)
     rows = [row for path in gates for row in read_gates(path)]
@@ -53,4 +53,6 @@ def read_gates(path: Path) -> list[dict[str, str]]:
         except (TypeError, ValueError) as error:
             raise StudyError(f"{path}: line {number}: {error}") from error
         row["passed"] = str(value >= threshold).lower() if row["threshold"] else ""
+    if not any(row["threshold"] for row in rows):
+        raise StudyError(f"{path}: holds no gate with a threshold; make the source again")
     return rows
