@@ -21,7 +21,8 @@ def check_gates(*, settings: Path, gates: tuple[Path, ...], output: Path) -> Non
         output: gates.csv, the rows in the order of the sources.
 
     Raises:
-        StudyError: a file is missing, has other columns or no gate, a number does not parse, or gates are missed.
+        StudyError: a file is missing, has other columns or no gate,
+            a number does not parse, or a gate is missed.
     """
     stage = read_settings(settings, GateStage)
     rows = [row for path in gates for row in read_gates(path)]
