@@ -57,6 +57,12 @@ class ConvNext(nn.Module):
                 if name.endswith("gamma"):
                     weight.fill_(LAYER_SCALE)
 
+    @property
+    def vision(self) -> nn.Module:
+        """The tower that is kept."""
+        tower: nn.Module = self.model.visual
+        return tower
+
     def prepare(self, album: Album) -> None:
         """Nothing: the order of phrases differs from step to step."""
 
