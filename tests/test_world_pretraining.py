@@ -110,7 +110,7 @@ def test_the_pinned_encoder_is_the_one_the_config_reads(name: str) -> None:
     assert encoder(encoder.preprocess(pictures)).shape[-1] == encoder.width
 
 
-# nothing reads textures in today's pictures, convnext's grid is too coarse for bars: docs/laptop-study.md
+# what is known of these misses, and what is not: docs/laptop-study.md
 MISSED = {"dinov2": {"texture"}, "convnext": {"highest_bar", "bar_value"}}
 
 
