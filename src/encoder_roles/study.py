@@ -15,6 +15,7 @@ BLIND = "blind"  # the subset without any encoder
 NO_MASK = "unmasked"  # the operator of a model that is evaluated as trained
 NONE_KEPT = "none"  # the mask that keeps no encoder
 
+Optimizer = Literal["adamw", "muon"]
 Operator = Literal["zero", "mean", "shuffle", "noise"]
 GROUPS: dict[str, tuple[str, ...]] = {
     "General": ("mme", "mmbench", "seed", "gqa"),
@@ -70,6 +71,7 @@ class WorldSettings(Settings):
 
 
 class AlignSettings(Settings):
+    optimizer: Optimizer
     steps: Positive
     batch_pictures: Positive
     questions_per_picture: Positive
@@ -86,6 +88,7 @@ class LearningRates(Settings):
 
 
 class TuneSettings(Settings):
+    optimizer: Optimizer
     epochs: Positive
     batch_pictures: Positive
     train_encoders: bool

@@ -7,6 +7,8 @@ captions copies by position and never learns which colour belongs to which shape
 
 from __future__ import annotations
 
+import itertools
+
 from encoder_roles.world.sampling import Rng
 from encoder_roles.world.scenes import Scene, Thing
 
@@ -43,9 +45,15 @@ def facts(scene: Scene, rng: Rng) -> list[str]:
 
 
 def consequences(scene: Scene) -> list[str]:
-    """Phrases that follow from the facts: counts, what is alike in a pair, the highest and the lowest bar."""
+    """Phrases that follow from the facts: counts, what lies across the layout's diagonal, what is alike in a
+    pair, the highest and the lowest bar."""
     if scene.kind == "objects":
-        return [f"{len(scene.things)} things"]
+        across = [
+            f"{a.colour} across {b.colour}"
+            for a, b in itertools.combinations(scene.things, 2)
+            if a.row != b.row and a.col != b.col
+        ]
+        return [f"{len(scene.things)} things", *across]
     if scene.kind == "pair":
         left, right = scene.things
         return [

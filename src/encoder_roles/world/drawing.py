@@ -34,9 +34,11 @@ RADIUS_JITTER = 0.8
 SHIFT = 4.0  # how far a thing may be from the middle of its cell; neighbours still never touch
 # extents in radii that give the four shapes about the same area, so that size is not read off the shape
 SQUARE, TRIANGLE, STAR, STAR_INNER = 0.88, 1.2, 1.2, 0.62
-STRIPE_PERIOD = 6  # pixels: three dark, three light
-# a thing's mean brightness, and how far its stripes lie below and above: a texture is not read off the mean
-BRIGHTNESS, CONTRAST = (0.68, 0.82), 0.26
+STRIPE_PERIOD = 8  # pixels: four dark, four light
+# Brightness of a plain thing, and how far a striped one's dark and light stripes lie below and above it. The
+# means differ by less than brightness varies: with equal means no encoder of this size learns stripes at all,
+# and with plain dark stripes untrained networks read the texture off the mean.
+BRIGHTNESS, DARKER, LIGHTER = (0.64, 0.80), 0.36, 0.18
 PRINT = 0.86  # brightness of bars and plates
 
 FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
@@ -153,9 +155,9 @@ def _draw_thing(
     left, top = round(x) - CELL // 2, round(y) - CELL // 2
     mask = _shape_mask(thing.shape, x - left, y - top, radius)
     striped = thing.texture == "striped"
-    canvas.paste(_dimmed(colour, brightness + CONTRAST * striped), (left, top), mask)
+    canvas.paste(_dimmed(colour, brightness + LIGHTER * striped), (left, top), mask)
     if striped:
-        dark = _dimmed(colour, brightness - CONTRAST)
+        dark = _dimmed(colour, brightness - DARKER)
         canvas.picture.paste(dark, (left, top), ImageChops.multiply(mask, stripes))
 
 

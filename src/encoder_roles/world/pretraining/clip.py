@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases, same_caption
+from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases
+from encoder_roles.world.pretraining.contrast import softmax_contrast
 from encoder_roles.world.pretraining.loop import Recipe
 from encoder_roles.world.pretraining.pictures import Album
 from encoder_roles.world.scenes import Scene
@@ -31,7 +31,6 @@ RECIPE = Recipe(
 )
 WIDTH = 64
 PATCH = 12
-LARGEST_SCALE = math.log(100)
 
 
 class Clip(nn.Module):
@@ -58,19 +57,15 @@ class Clip(nn.Module):
         """Nothing: captions differ from step to step."""
 
     def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Symmetric cross-entropy; another picture's equal caption is no negative."""
+        """The contrast of the chosen pictures and their captions."""
         names_only = torch.rand(len(chosen), generator=generator) < 0.5
         captions = [
             describe(album.scenes[int(row)], bool(short))
             for row, short in zip(chosen, names_only, strict=True)
         ]
         pooled = self.vision(pixel_values=album.pixels(chosen)).pooler_output
-        pictures = normalize(self.picture_head(pooled), dim=-1)
-        texts = normalize(self.text(encode_phrases(captions)), dim=-1)
-        logits = self.scale.clamp(max=LARGEST_SCALE).exp() * pictures @ texts.T
-        logits = logits.masked_fill(same_caption(captions).fill_diagonal_(False), -math.inf)
-        target = torch.arange(len(chosen))
-        return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+        texts = self.text(encode_phrases(captions))
+        return softmax_contrast(self.picture_head(pooled), texts, self.scale, captions)
 
     def after_step(self, progress: float) -> None:
         """Nothing."""

@@ -19,7 +19,7 @@ from encoder_roles.world.pretraining.cards import model_card
 from encoder_roles.world.pretraining.loop import Objective, train
 from encoder_roles.world.pretraining.pictures import draw_album
 from encoder_roles.world.pretraining.probes import SKILLS, Reading, probe
-from encoder_roles.world.pretraining.recipes import Pretraining, pretraining_of
+from encoder_roles.world.pretraining.recipes import MARGIN, Pretraining, pretraining_of
 from encoder_roles.world.sampling import sample_scenes
 
 GATE_COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
@@ -104,19 +104,17 @@ def probe_untrained(encoder: str, plan: Pretraining, seed: int) -> dict[str, Rea
 def gate_rows(
     encoder: str, plan: Pretraining, readings: dict[str, Reading], untrained: dict[str, Reading]
 ) -> list[Row]:
-    """Rows of gates.csv: every skill, with a threshold where the encoder is meant to have it; untrained."""
+    """Rows of gates.csv: every skill, with a threshold where the encoder is meant to have it; untrained.
+
+    A threshold is MARGIN points above the upper end of the untrained network's interval.
+    """
     rows: list[Row] = []
     for skill, reading in readings.items():
-        threshold = plan.skills.get(skill, "")
-        passed = str(reading.value >= threshold).lower() if isinstance(threshold, float) else ""
-        row = {
-            "source": encoder,
-            "gate": skill,
-            **_numbers(reading),
-            "threshold": threshold,
-            "passed": passed,
-        }
-        rows.append(row)
+        gate: Row = {"threshold": "", "passed": ""}
+        if skill in plan.skills:
+            threshold = round(untrained[skill].high + MARGIN, 2)
+            gate = {"threshold": f"{threshold:.2f}", "passed": str(reading.value >= threshold).lower()}
+        rows.append({"source": encoder, "gate": skill, **_numbers(reading), **gate})
     for skill, reading in untrained.items():
         row = {"source": encoder, "gate": f"{skill} {UNTRAINED}", **_numbers(reading)}
         rows.append(row | {"threshold": "", "passed": ""})

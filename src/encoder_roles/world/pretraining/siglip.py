@@ -1,7 +1,7 @@
 """SigLIP: sigmoid contrast of pictures and captions (Zhai et al. 2023), in transformers' SiglipVisionModel.
 
 Its captions are what is written in the picture and nothing else, and beside the contrast a small decoder
-spells them letter by letter in parallel (the loss of CapPa, Tschannen et al. 2023, which SigLIP 2 adds too).
+spells them letter by letter in parallel (SigLIP 2 adds a decoder too).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.nn.functional import logsigmoid, normalize
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases, same_caption
+from encoder_roles.world.pretraining.contrast import ParallelDecoder
 from encoder_roles.world.pretraining.loop import Recipe
 from encoder_roles.world.pretraining.pictures import Album
 from encoder_roles.world.scenes import DIGITS, WORDS, Scene
@@ -54,11 +55,7 @@ class Siglip(nn.Module):
         self.text = TextTower(WIDTH)
         self.scale = nn.Parameter(torch.tensor(2.3))
         self.bias = nn.Parameter(torch.tensor(-4.0))
-        self.places = nn.Parameter(torch.randn(LONGEST, WIDTH))
-        self.look = nn.MultiheadAttention(WIDTH, 4, batch_first=True)
-        self.spell = nn.Sequential(
-            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, len(LETTERS))
-        )
+        self.speller = ParallelDecoder(LONGEST, len(LETTERS), WIDTH)
 
     def prepare(self, album: Album) -> None:
         """Nothing."""
@@ -74,9 +71,7 @@ class Siglip(nn.Module):
         signs = torch.where(same_caption(captions), 1.0, -1.0)
         contrast = -logsigmoid(signs * logits).sum(1).mean() / 4
         spelled = torch.stack([_letters(scene) for scene in scenes])
-        queries = self.places.expand(len(scenes), -1, -1)
-        seen, _ = self.look(queries, tokens, tokens, need_weights=False)
-        return contrast + cross_entropy(self.spell(seen + queries).flatten(0, 1), spelled.flatten())
+        return contrast + self.speller.loss(tokens, spelled)
 
     def after_step(self, progress: float) -> None:
         """Nothing."""
