@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import torch
 from tiny_study import ALIGN, TUNE, write_tiny_study
 
 from encoder_roles.encoders.weights import read_tensors
@@ -18,6 +19,7 @@ from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.study import ConnectorSettings, StudyError
 from encoder_roles.training.align import train_align
 from encoder_roles.training.loop import TERMINATED
+from encoder_roles.training.stages import count_flops
 from encoder_roles.training.tune import train_tune
 
 WEIGHTS = "model.safetensors"
@@ -248,3 +250,23 @@ def test_inputs_that_do_not_belong_together_are_errors(study, aligned, tmp_path)
             output=tmp_path / "x",
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_flops_of_attention_are_counted_and_scaled_to_all_samples():
+    heads, length, size = 2, 24, 8
+    query = torch.randn(1, heads, length, size, requires_grad=True)
+
+    class Batches:
+        samples = 30
+
+        def __getitem__(self, step):
+            return [None] * 10
+
+    class Attend:
+        batches = Batches()
+
+        def loss(self, step):
+            return torch.nn.functional.scaled_dot_product_attention(query, query, query).sum()
+
+    products = 2 * 2 * heads * length * length * size  # scores and their mix, a multiply and an add each
+    assert count_flops(Attend()) == 3 * 3 * products  # forward and twice that backward; three batches

@@ -57,9 +57,12 @@ def test_what_a_caption_concludes_is_true() -> None:
     seen = set()
     for scene in sample_scenes(6, "train", None, 500):
         for phrase in read_caption(caption(scene, rng))[4]:
-            first, second = phrase.split()
-            seen.add(second if first.isdigit() else first)
-            if second == "things":
+            first, *_, second = words = phrase.split()
+            seen.add(second if first.isdigit() else "across" if len(words) == 3 else first)
+            if words[1] == "across":
+                cells = {thing.colour: (thing.row, thing.col) for thing in scene.things}
+                assert cells[first] == tuple(1 - side for side in cells[second])
+            elif second == "things":
                 assert int(first) == len(scene.things)
             elif second == "bars":
                 assert int(first) == len(scene.bars)
@@ -69,7 +72,7 @@ def test_what_a_caption_concludes_is_true() -> None:
             else:
                 choose = {"highest": max, "lowest": min}[first]
                 assert choose(scene.bars, key=lambda bar: bar.height).colour == second
-    assert seen == {"things", "bars", "same", "different", "highest", "lowest"}
+    assert seen == {"things", "across", "bars", "same", "different", "highest", "lowest"}
 
 
 def test_the_order_of_phrases_and_of_attributes_varies() -> None:

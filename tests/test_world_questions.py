@@ -19,13 +19,14 @@ from encoder_roles.world.questions import (
     CIRCLE,
     LETTERS,
     MME_SKILLS,
+    SKILLS_OF,
     Question,
     benchmark_questions,
     training_questions,
 )
 from encoder_roles.world.sampling import sample_scenes, split_of
 from encoder_roles.world.scenes import COLOURS, SHAPES, Scene, Thing
-from encoder_roles.world.skills import CORNERS, TOPICS
+from encoder_roles.world.skills import CORNERS, SKILLS, TOPICS
 
 Asked = dict[str, tuple[dict[str, Scene], list[Question]]]
 
@@ -185,6 +186,17 @@ def test_training_questions_are_true_too_and_open_ones_have_no_options() -> None
             assert said(prompt, answer) == truth_of(scene, prompt)
         for prompt, answer in training_questions(scene, rng, 3, lettered=False):
             assert not options_of(prompt) and answer not in LETTERS
+
+
+def test_training_asks_every_skill_of_the_benchmarks_without_options_too() -> None:
+    rng = np.random.default_rng(1)
+    scenes = sample_scenes(9, "train", None, 1500)
+    asked = {prompt for s in scenes for prompt, _ in training_questions(s, rng, 8, lettered=False)}
+    for skill in {skill for skills in SKILLS_OF.values() for skill in skills}:
+        fitting = (s for s in scenes if s.kind in SKILLS[skill].kinds)
+        said = {text for s in fitting for ask in SKILLS[skill].asks(s) for text in (ask.question, ask.claim)}
+        forms = [re.compile(re.escape(text).replace(r"\{\}", r"\S+")) for text in said if text]
+        assert any(form.match(prompt) for prompt in asked for form in forms), skill
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
