@@ -59,7 +59,10 @@ POOL_SCENES = 20_000  # training scenes of pretraining; questions and captions a
 # more of the kinds that take a language model long than the pictures have
 POOL_MIX: dict[Kind, float] = {"objects": 0.5, "pair": 0.15, "chart": 0.25, "sign": 0.05, "digit": 0.05}
 SCENES_PER_STEP = 16
-QUESTIONS_PER_SCENE = 6
+QUESTIONS_PER_SCENE = 5
+# what is learnt last is asked once more: two or three hops from the caption to the answer or its letter
+HARD_SKILLS = ("distance",) * 3 + ("corners", "shape", "bar_difference")
+HARD_QUESTIONS = 2
 OPEN_FRACTION = 0.1  # the share of the steps that ask only questions without options
 PEAK_RATE, WEIGHT_DECAY, BETAS, CLIP_NORM = 2.5e-3, 0.02, (0.9, 0.95), 1.0
 WARMUP_STEPS, DECAY_FRACTION, LAST_RATE = 50, 0.5, 0.02  # the last rate is a share of the peak
@@ -174,6 +177,7 @@ def draw_row(
 ) -> Row:
     """One training row about a scene; `words` are what the letter-binding question binds."""
     asked = q.training_questions(scene, rng, QUESTIONS_PER_SCENE, lettered)
+    asked += q.training_questions(scene, rng, HARD_QUESTIONS, lettered, HARD_SKILLS)
     asked.append((CAPTION_PROMPT, caption(scene, rng)))
     options = [words[int(i)] for i in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
     asked.append(_bind_letter(options, int(rng.integers(len(options)))))

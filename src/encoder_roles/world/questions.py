@@ -93,6 +93,7 @@ OPEN_SKILLS = {  # skills that a benchmark of both forms asks without options
 }
 # how often training asks in a format, where one part is too little: relations are what is learnt last
 TRAINING_PARTS = {"cvbench2d": 2, "cvbench3d": 3, "mmmu": 2}
+ATTEMPTS = 20  # draws per training question: a scene may allow no ask of a skill
 OPEN_PARTS = 2  # how often training asks without options what benchmarks ask with options only
 OPEN_BENCHMARKS = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 
@@ -429,16 +430,19 @@ def _mmvp_pair(
 
 
 def training_questions(
-    scene: Scene, rng: Rng, n: int, lettered: bool = True, benchmarks: tuple[str, ...] = BENCHMARKS
+    scene: Scene, rng: Rng, n: int, lettered: bool = True, skills: tuple[str, ...] = tuple(SKILLS)
 ) -> list[tuple[str, str]]:
     """`n` (prompt, answer) about a scene in the benchmarks' formats that fit its kind.
 
     A format and a skill are drawn from the pairs that fit, by their parts. `lettered=False` leaves out the
-    formats that are answered with a letter.
+    formats that are answered with a letter. Only `skills` are asked about, one that stands twice twice as
+    often; fewer questions, perhaps none, come back from a scene that seldom allows any of them.
     """
-    fitting = _fitting(scene.kind, lettered, benchmarks)
+    fitting = _fitting(scene.kind, lettered, skills)
     found: list[tuple[str, str]] = []
-    while len(found) < n:
+    for _ in range(ATTEMPTS * n if fitting else 0):
+        if len(found) == n:
+            break
         benchmark, skill = pick(rng, fitting)
         if ask := SKILLS[skill].draw(scene, rng):
             item = _Item(skill, ask, int(rng.integers(2)), rng)
@@ -448,15 +452,17 @@ def training_questions(
 
 
 @functools.cache
-def _fitting(kind: Kind, lettered: bool, benchmarks: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _fitting(kind: Kind, lettered: bool, skills: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     asked = [
         (benchmark, skill)
-        for benchmark in benchmarks
+        for benchmark in BENCHMARKS
         for skill in SKILLS_OF[benchmark] * TRAINING_PARTS.get(benchmark, 1)
         if lettered or _is_open(benchmark, skill)
     ]
-    asked += [("gqa", skill) for skill in _only_lettered() * OPEN_PARTS if "gqa" in benchmarks]
-    return tuple(pair for pair in asked if kind in SKILLS[pair[1]].kinds)
+    asked += [("gqa", skill) for skill in _only_lettered() * OPEN_PARTS]
+    return tuple(
+        pair for pair in asked if kind in SKILLS[pair[1]].kinds for _ in range(skills.count(pair[1]))
+    )
 
 
 def _is_open(benchmark: str, skill: str) -> bool:

@@ -22,9 +22,9 @@ from encoder_roles.world.pretraining.pictures import Album
 
 RECIPE = Recipe(
     pixels=64,
-    steps=1200,
+    steps=1400,
     batch=64,
-    mix={"objects": 0.35, "pair": 0.45, "chart": 0.1, "sign": 0.05, "digit": 0.05},
+    mix={"objects": 0.55, "pair": 0.25, "chart": 0.1, "sign": 0.05, "digit": 0.05},
 )
 WIDTH = 64
 PATCH = 16
