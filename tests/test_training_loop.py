@@ -14,7 +14,7 @@ from encoder_roles.data.prompts import Prompt
 from encoder_roles.study import StudyError
 from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
-from encoder_roles.training.engine import Part, TorchEngine, linear_matrices
+from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Schedule, train
 from encoder_roles.training.progress import Progress, duration
 
@@ -76,10 +76,10 @@ class Line:
 
     title = "line"
 
-    def __init__(self, steps=10, broken_at=None, optimizer="adamw"):
+    def __init__(self, steps=10, broken_at=None):
         torch.manual_seed(0)
         self.first, self.second = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
-        self.steps, self.broken_at, self.optimizer = steps, broken_at, optimizer
+        self.steps, self.broken_at = steps, broken_at
 
     def loss(self, step):
         x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
@@ -92,7 +92,7 @@ class Line:
 
     def engine(self, rates=(0.1, 0.01)):
         parts = {"first": Part(self.first, rates[0]), "second": Part(self.second, rates[1])}
-        return TorchEngine(parts, self.optimizer, weight_decay=0.0, clip_norm=1.0)
+        return TorchEngine(parts, weight_decay=0.0, clip_norm=1.0)
 
     def train(self, checkpoints, every=3):
         engine = self.engine()
@@ -102,14 +102,13 @@ class Line:
         return {**self.first.state_dict(prefix="1"), **self.second.state_dict(prefix="2")}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_run_broken_off_by_an_error_goes_on_with_equal_weights_and_random_state(tmp_path, optimizer):
-    whole = Line(optimizer=optimizer)
+def test_a_run_broken_off_by_an_error_goes_on_with_equal_weights_and_random_state(tmp_path):
+    whole = Line()
     log = whole.train(Checkpoints(tmp_path / "whole"))
-    broken = Line(broken_at=8, optimizer=optimizer)
+    broken = Line(broken_at=8)
     with pytest.raises(StudyError, match="loss is nan at step 8, batch: numbers of step 8"):
         broken.train(Checkpoints(tmp_path / "broken"))
-    resumed = Line(optimizer=optimizer)
+    resumed = Line()
     torch.manual_seed(99)
     assert [row["loss"] for row in resumed.train(Checkpoints(tmp_path / "broken"))] == [
         row["loss"] for row in log
@@ -138,7 +137,7 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
     Line().train(Checkpoints(tmp_path))
-    other = TorchEngine({"first": Part(torch.nn.Linear(3, 2), 0.1)}, "adamw", 0.0, 1.0)
+    other = TorchEngine({"first": Part(torch.nn.Linear(3, 2), 0.1)}, 0.0, 1.0)
     with pytest.raises(StudyError, match="other parameters"):
         Checkpoints(tmp_path).load(other)
 
@@ -164,25 +163,6 @@ def test_each_part_moves_with_its_own_learning_rate():
     assert moved["2bias"] == pytest.approx(5e-5, rel=1e-2)
 
 
-def test_muon_takes_the_linear_matrices_and_moves_them_as_far_as_adamw_would():
-    class Words(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.words = torch.nn.Embedding(64, 16)
-            self.inner, self.head = torch.nn.Linear(16, 16), torch.nn.Linear(16, 64)
-            self.head.weight = self.words.weight  # tied, as a language model's
-
-    module = Words()
-    assert [m is module.inner.weight for m in linear_matrices(module)] == [True]
-    engine = TorchEngine({"words": Part(module, 1e-2)}, "muon", 0.0, 1.0)
-    before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    engine.backward(module.head(module.inner(module.words(torch.arange(64))).relu()).square().mean())
-    engine.step(scale=0.5)
-    moved = {n: (p.detach() - before[n]).square().mean().sqrt().item() for n, p in module.named_parameters()}
-    assert moved["inner.bias"] == pytest.approx(5e-3, rel=0.1)
-    assert moved["inner.weight"] == pytest.approx(0.2 * 5e-3, rel=0.3)  # a fifth: AdamW's usual update
-
-
 @settings(max_examples=20)
 @given(st.floats(1e-3, 1e3))
 def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
@@ -192,7 +172,7 @@ def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
     gradients = [p.grad.clone() for p in engine.named.values()]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     assert engine.step(1.0) == pytest.approx(norm.item(), rel=1e-4)
-    moments = [engine.owner[p].state[p]["exp_avg"] for p in engine.named.values()]
+    moments = [engine.optimizer.state[p]["exp_avg"] for p in engine.named.values()]
     clipped = torch.cat([m.flatten() for m in moments]).norm() / (1 - 0.9)
     assert clipped.item() == pytest.approx(min(norm.item(), 1.0), rel=1e-3)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers' models
+
+# isort: split
+
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from encoder_roles.provenance import sha256_of
@@ -17,7 +23,9 @@ from encoder_roles.world.language import (
     BOS,
     EOS,
     IGNORED,
+    LEAST_PRACTICE,
     SPECIAL,
+    Mistakes,
     Row,
     answer_logits,
     build_model,
@@ -29,7 +37,12 @@ from encoder_roles.world.language import (
     pretrain,
 )
 from encoder_roles.world.language_commands import gate_language_model, save
-from encoder_roles.world.questions import CAPTION_PROMPT, benchmark_questions, training_questions
+from encoder_roles.world.questions import (
+    CAPTION_PROMPT,
+    benchmark_questions,
+    training_forms,
+    training_questions,
+)
 from encoder_roles.world.sampling import sample_scenes
 
 torch.set_num_threads(1)
@@ -48,7 +61,8 @@ def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 def some_rows(tokenizer: PreTrainedTokenizerFast, n: int) -> list[Row]:
     rng, encode = np.random.default_rng(0), encoder_of(tokenizer)
     words = [word for word in tokenizer.get_vocab() if word.isalpha() and word.islower()]
-    return [draw_row(scene, rng, words, encode) for scene in sample_scenes(2, "train", None, n)]
+    scenes = sample_scenes(2, "train", None, n)
+    return [draw_row(scene, training_questions(scene, rng, 6), rng, words, encode) for scene in scenes]
 
 
 def test_no_prompt_caption_or_answer_has_an_unknown_token(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -123,8 +137,8 @@ def test_only_answers_and_end_tokens_are_learnt(tokenizer: PreTrainedTokenizerFa
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
-    rates = [learning_rate(step, 1000) for step in range(1000)]
-    assert rates[0] < rates[25] < rates[60] == rates[390] > rates[700] > rates[999] > 0
+    rates = [learning_rate(step, 1000, 2e-3) for step in range(1000)]
+    assert rates[0] < rates[25] < rates[60] == rates[490] == 2e-3 > rates[700] > rates[999] > 0
 
 
 def test_pretraining_twice_gives_the_same_bytes_and_learns(
@@ -133,13 +147,31 @@ def test_pretraining_twice_gives_the_same_bytes_and_learns(
     monkeypatch.setattr("encoder_roles.world.language.POOL_SCENES", 60)
     losses: list[float] = []
     for name in ("once", "again"):
-        trained = pretrain(tokenizer, 6, 3, lambda step, loss, model: losses.append(loss))
+        trained = pretrain(tokenizer, 4, 2, 3, lambda step, loss, model: losses.append(loss))
         save(trained, tokenizer, tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "once").iterdir())
     assert "model.safetensors" in files and "tokenizer.json" in files
     for file in files:
         assert sha256_of(tmp_path / "once" / file) == sha256_of(tmp_path / "again" / file)
     assert losses[:6] == losses[6:] and losses[5] < losses[0]
+
+
+def test_practice_asks_most_what_is_still_answered_wrongly_and_forgets_nothing() -> None:
+    rng, mistakes = np.random.default_rng(0), Mistakes()
+    forms = tuple(dict.fromkeys(training_forms("objects")))
+    weak = ("cvbench3d", "distance")
+    for form in forms:
+        for _ in range(400):
+            mistakes.note(form, right=form != weak)
+    drawn = collections.Counter(mistakes.draw(forms, rng) for _ in range(20_000))
+    usual = [drawn[form] for form in forms if form != weak]
+    assert min(usual) > 0
+    expected = (1 + LEAST_PRACTICE) / LEAST_PRACTICE
+    assert drawn[weak] / np.mean(usual) == pytest.approx(expected, rel=0.15)
+    for _ in range(400):
+        mistakes.note(weak, right=True)
+    later = collections.Counter(mistakes.draw(forms, rng) for _ in range(20_000))
+    assert later[weak] < 3 * np.mean(usual)
 
 
 def test_gates_are_measured_for_every_format_and_number_of_things(

@@ -25,7 +25,6 @@ ALIGN = {
     "threads": 1,
     "checkpoint_every": 4,
     "align": {
-        "optimizer": "adamw",
         "steps": 12,
         "batch_pictures": 8,
         "questions_per_picture": 2,
@@ -40,7 +39,6 @@ TUNE = {
     "threads": 1,
     "checkpoint_every": 4,
     "tune": {
-        "optimizer": "muon",
         "epochs": 3,
         "batch_pictures": 8,
         "train_encoders": True,

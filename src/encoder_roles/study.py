@@ -15,7 +15,6 @@ BLIND = "blind"  # the subset without any encoder
 NO_MASK = "unmasked"  # the operator of a model that is evaluated as trained
 NONE_KEPT = "none"  # the mask that keeps no encoder
 
-Optimizer = Literal["adamw", "muon"]
 Operator = Literal["zero", "mean", "shuffle", "noise"]
 GROUPS: dict[str, tuple[str, ...]] = {
     "General": ("mme", "mmbench", "seed", "gqa"),
@@ -71,7 +70,6 @@ class WorldSettings(Settings):
 
 
 class AlignSettings(Settings):
-    optimizer: Optimizer
     steps: Positive
     batch_pictures: Positive
     questions_per_picture: Positive
@@ -88,7 +86,6 @@ class LearningRates(Settings):
 
 
 class TuneSettings(Settings):
-    optimizer: Optimizer
     epochs: Positive
     batch_pictures: Positive
     train_encoders: bool

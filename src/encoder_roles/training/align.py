@@ -121,10 +121,7 @@ def train_align(
     run = Run("align", subset, seed, stage, inputs=(*encoders, language_model, *features, data))
     task = AnswerTask(run.title, batches, language, stage.connector.grid**2, visual_tokens)
     engine = TorchEngine(
-        {"connector": Part(connector, align.learning_rate)},
-        align.optimizer,
-        align.weight_decay,
-        align.clip_norm,
+        {"connector": Part(connector, align.learning_rate)}, align.weight_decay, align.clip_norm
     )
     schedule = Schedule(len(batches), align.warmup_fraction)
     log = run.train(engine, task, schedule, restart, align.learning_rate)

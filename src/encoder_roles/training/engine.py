@@ -7,13 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from encoder_roles.study import Optimizer, StudyError
+from encoder_roles.study import StudyError
 
 BETAS = (0.9, 0.95)  # as GPT-3 and nanoGPT: the second moment forgets within a short run
 STATE_FILE = "state.safetensors"
@@ -50,56 +49,23 @@ class Engine(ABC):
         """Take up what `save` wrote. Raises StudyError if it belongs to other parameters."""
 
 
-def linear_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The trained weights of linear layers that are no embedding's: what Muon is made for."""
-    embeddings = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
-    weights = [layer.get_parameter("weight") for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return [weight for weight in weights if weight.requires_grad and id(weight) not in embeddings]
-
-
 class TorchEngine(Engine):
-    """One process, plain torch: one parameter group per part, global clipping.
+    """One process, plain torch: AdamW with one parameter group per part, global clipping."""
 
-    AdamW alone, or Muon for the matrices of linear layers and AdamW for all else. Muon's updates are scaled
-    to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so both take the same learning rates.
-    """
-
-    def __init__(
-        self, parts: Mapping[str, Part], optimizer: Optimizer, weight_decay: float, clip_norm: float
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Part], weight_decay: float, clip_norm: float) -> None:
         self.clip_norm = clip_norm
+        self.rates = [part.learning_rate for part in parts.values()]
         self.named = {
             f"{name}.{key}": parameter
             for name, part in parts.items()
             for key, parameter in part.module.named_parameters()
             if parameter.requires_grad
         }
-        matrices: list[dict[str, Any]] = []
-        others: list[dict[str, Any]] = []
-        for part in parts.values():
-            chosen = linear_matrices(part.module) if optimizer == "muon" else []
-            ids = {id(parameter) for parameter in chosen}
-            rest = [p for p in part.module.parameters() if p.requires_grad and id(p) not in ids]
-            for groups, parameters in ((matrices, chosen), (others, rest)):
-                if parameters:
-                    groups.append(
-                        {"params": parameters, "lr": part.learning_rate, "rate": part.learning_rate}
-                    )
-        self.optimizers: list[torch.optim.Optimizer] = []
-        if others:
-            self.optimizers.append(
-                torch.optim.AdamW(others, betas=BETAS, weight_decay=weight_decay, fused=True)
-            )
-        if matrices:
-            self.optimizers.append(
-                torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
-        self.owner = {
-            parameter: optimizer
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
+        groups = [
+            {"params": [p for p in part.module.parameters() if p.requires_grad], "lr": part.learning_rate}
+            for part in parts.values()
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=weight_decay, fused=True)
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -107,19 +73,17 @@ class TorchEngine(Engine):
     def step(self, scale: float) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm))
         if math.isfinite(norm):
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["rate"] * scale
-                optimizer.step()
-        for parameter in self.named.values():
-            parameter.grad = None
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * scale
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def save(self, folder: Path) -> None:
         tensors = {"random": torch.get_rng_state()}
         for name, parameter in self.named.items():
             tensors[f"weight/{name}"] = parameter.detach()
-            for moment, value in self.owner[parameter].state[parameter].items():
+            for moment, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{moment}/{name}"] = value
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / STATE_FILE)
 
@@ -134,5 +98,4 @@ class TorchEngine(Engine):
             if kind == "weight":
                 self.named[name].data.copy_(tensor)
             else:
-                parameter = self.named[name]
-                self.owner[parameter].state[parameter][kind] = tensor
+                self.optimizer.state[self.named[name]][kind] = tensor

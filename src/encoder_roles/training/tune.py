@@ -101,7 +101,7 @@ def train_tune(
     run = Run("tune", subset, seed, stage, inputs)
     task = AnswerTask(run.title, batches, model.language_model, model.tokens_per_picture, visual_tokens)
     parts = trained_parts(model, tune)
-    engine = TorchEngine(parts, tune.optimizer, tune.weight_decay, tune.clip_norm)
+    engine = TorchEngine(parts, tune.weight_decay, tune.clip_norm)
     schedule = Schedule(len(batches), tune.warmup_fraction)
     log = run.train(engine, task, schedule, restart, next(iter(parts.values())).learning_rate)
     with whole_folder(output) as folder:

@@ -28,9 +28,7 @@ from encoder_roles.world.questions import (
 from encoder_roles.world.sampling import sample_scenes
 from encoder_roles.world.scenes import SPLITS, Scene, Split
 
-QUESTIONS_PER_PICTURE = (
-    8  # training records of a picture, at most; training takes as many of them as it is set to
-)
+QUESTIONS_PER_PICTURE = 4  # training records of a picture, at most; training takes as many as it is set to
 DEVELOPMENT_QUESTIONS = 200  # per benchmark: enough for choices made while the world is developed
 
 

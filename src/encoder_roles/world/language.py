@@ -4,15 +4,17 @@ A caption stands at the place where the picture's tokens will be. Behind it foll
 segments, each of which sees the caption and itself only (block-diagonal mask, positions restart after the
 caption), with the loss on answers and end tokens. In every row one segment writes the caption again in
 another order, which is the dense supervision that teaches copying by content, and one binds random words to
-option letters. The first part of the steps asks only questions without options.
+option letters. The first part of the steps asks only questions without options; the last, practice, asks
+most what the model still answers wrongly.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from encoder_roles.study import BENCHMARKS
 from encoder_roles.world import questions as q
 from encoder_roles.world.captions import CAPTION_PROMPT, caption
 from encoder_roles.world.sampling import Rng, pick, sample_scenes
-from encoder_roles.world.scenes import Kind, Scene
+from encoder_roles.world.scenes import KINDS, Kind, Scene
 from encoder_roles.world.skills import NUMBERS
 
 PAD, BOS, EOS, UNK, ANSWER = "<pad>", "<bos>", "<eos>", "<unk>", "<answer>"
@@ -59,15 +61,16 @@ POOL_SCENES = 20_000  # training scenes of pretraining; questions and captions a
 # more of the kinds that take a language model long than the pictures have
 POOL_MIX: dict[Kind, float] = {"objects": 0.5, "pair": 0.15, "chart": 0.25, "sign": 0.05, "digit": 0.05}
 SCENES_PER_STEP = 16
-QUESTIONS_PER_SCENE = 5
-# what is learnt last is asked once more: two or three hops from the caption to the answer or its letter
-HARD_SKILLS = ("distance",) * 3 + ("corners", "shape", "bar_difference")
-HARD_QUESTIONS = 2
+QUESTIONS_PER_SCENE = 6
 OPEN_FRACTION = 0.1  # the share of the steps that ask only questions without options
 PEAK_RATE, WEIGHT_DECAY, BETAS, CLIP_NORM = 2.5e-3, 0.02, (0.9, 0.95), 1.0
 WARMUP_STEPS, DECAY_FRACTION, LAST_RATE = 50, 0.5, 0.02  # the last rate is a share of the peak
+PRACTICE_STEPS, PRACTICE_RATE = 5_000, 1.5e-3
+WANTED = 3  # questions of a row of practice that are in the format its scene was chosen for
+LEAST_PRACTICE, MEMORY = 0.02, 0.98  # what a format never failed weighs; the moving averages' memory
 LOG_EVERY = 250
 IGNORED = -100
+Form = tuple[str, str]  # a benchmark, in whose format a skill is asked
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -170,15 +173,13 @@ def _bind_letter(words: list[str], place: int) -> tuple[str, str]:
 
 def draw_row(
     scene: Scene,
+    asked: list[tuple[str, str]],
     rng: Rng,
     words: list[str],
     encode: Callable[[str], tuple[int, ...]],
-    lettered: bool = True,
 ) -> Row:
-    """One training row about a scene; `words` are what the letter-binding question binds."""
-    asked = q.training_questions(scene, rng, QUESTIONS_PER_SCENE, lettered)
-    asked += q.training_questions(scene, rng, HARD_QUESTIONS, lettered, HARD_SKILLS)
-    asked.append((CAPTION_PROMPT, caption(scene, rng)))
+    """One training row: what is `asked` of a scene, its caption, and one of `words` to bind to a letter."""
+    asked = [*asked, (CAPTION_PROMPT, caption(scene, rng))]
     options = [words[int(i)] for i in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
     asked.append(_bind_letter(options, int(rng.integers(len(options)))))
     answer, end = encode(ANSWER), encode(EOS)
@@ -274,13 +275,13 @@ def answer_logits(model: Qwen2ForCausalLM, batch: Batch) -> tuple[torch.Tensor, 
     return model.lm_head(model.model.norm(x[chosen])), batch.targets[chosen]
 
 
-def learning_rate(step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int, peak: float) -> float:
     """Warm-up, a plateau, and a cosine down to `LAST_RATE` of the peak over the last part of the steps."""
     if step < WARMUP_STEPS:
-        return PEAK_RATE * (step + 1) / WARMUP_STEPS
+        return peak * (step + 1) / WARMUP_STEPS
     begin = steps * (1 - DECAY_FRACTION)
     progress = max(0.0, (step - begin) / (steps - begin))
-    return PEAK_RATE * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def build_optimisers(model: Qwen2ForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
@@ -297,32 +298,116 @@ def build_optimisers(model: Qwen2ForCausalLM) -> tuple[torch.optim.Optimizer, ..
     )
 
 
-def pretrain(
-    tokenizer: PreTrainedTokenizerFast,
-    steps: int,
-    seed: int,
-    each: Callable[[int, float, Qwen2ForCausalLM], None],
-) -> Qwen2ForCausalLM:
-    """Pretrain a fresh model for a number of steps; `each(step, loss, model)` is called after every step."""
-    encode = encoder_of(tokenizer)
-    model = build_model(tokenizer, seed)
-    model.train()
-    optimisers = build_optimisers(model)
-    rng = np.random.default_rng((seed, 1))
-    pool = sample_scenes(seed, "train", POOL_MIX, POOL_SCENES)
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word.islower())
-    for step in range(steps):
-        lettered = step >= OPEN_FRACTION * steps
-        rows = [draw_row(pick(rng, pool), rng, words, encode, lettered) for _ in range(SCENES_PER_STEP)]
-        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = learning_rate(step, steps)
-        logits, targets = answer_logits(model, pack(rows))
+class Mistakes:
+    """How often each format of each skill is still answered wrongly: moving averages, at first always.
+
+    Practice asks by them, so that what a model of this size learns last (two or three hops from the caption
+    to the answer or its letter) is asked often until it is learnt.
+    """
+
+    def __init__(self) -> None:
+        self.shares: dict[Form, float] = {}
+
+    def draw(self, forms: Sequence[Form], rng: Rng) -> Form:
+        """One of the formats, more likely the more it is failed."""
+        weights = np.array([LEAST_PRACTICE + self.shares.get(form, 1.0) for form in forms])
+        return forms[int(rng.choice(len(forms), p=weights / weights.sum()))]
+
+    def note(self, form: Form, right: bool) -> None:
+        """One more answer to a format."""
+        share = self.shares.get(form, 1.0)
+        self.shares[form] = MEMORY * share + (1 - MEMORY) * (not right)
+
+
+class Trainer:
+    """A model in training: its scenes, its random numbers, and the one step that both phases take."""
+
+    def __init__(
+        self, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, phase: int
+    ) -> None:
+        self.model, self.encode = model.train(), encoder_of(tokenizer)
+        self.optimisers = build_optimisers(model)
+        self.rng = np.random.default_rng((seed, phase))
+        self.pool = sample_scenes(seed, "train", POOL_MIX, POOL_SCENES)
+        vocabulary = tokenizer.get_vocab()
+        self.words = sorted(word for word in vocabulary if word.isalnum() and word.islower())
+
+    def row(self, scene: Scene, asked: list[tuple[str, str]]) -> Row:
+        """A row about a scene."""
+        return draw_row(scene, asked, self.rng, self.words, self.encode)
+
+    def step(self, rows: list[Row], rate: float) -> tuple[float, list[bool]]:
+        """Update the weights; the loss, and of each segment of each row whether it was answered right."""
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+            group["lr"] = rate
+        logits, targets = answer_logits(self.model, pack(rows))
         loss = functional.cross_entropy(logits, targets)
-        model.zero_grad()
+        self.model.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        for optimiser in optimisers:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        for optimiser in self.optimisers:
             optimiser.step()
-        each(step, float(loss.detach()), model)
+        right = (logits.argmax(-1) == targets).split([len(a) for row in rows for _, a in row.segments])
+        return float(loss.detach()), [bool(tokens.all()) for tokens in right]
+
+
+Each = Callable[[int, float, Qwen2ForCausalLM], None]  # called after every step: step, loss, model
+
+
+def pretrain(
+    tokenizer: PreTrainedTokenizerFast, steps: int, practice_steps: int, seed: int, each: Each
+) -> Qwen2ForCausalLM:
+    """Pretrain a fresh model: `steps` on all formats alike, then practice of what it still fails."""
+    model = build_model(tokenizer, seed)
+    read(model, tokenizer, steps, seed, each)
+    practise(model, tokenizer, practice_steps, seed, lambda step, *rest: each(steps + step, *rest))
     model.eval()
     return model
+
+
+def read(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int, each: Each
+) -> None:
+    """The first phase: questions in all formats, the first of them open ones only."""
+    trainer = Trainer(model, tokenizer, seed, 1)
+    for step in range(steps):
+        lettered, rows = step >= OPEN_FRACTION * steps, []
+        for _ in range(SCENES_PER_STEP):
+            scene = pick(trainer.rng, trainer.pool)
+            asked = q.training_questions(scene, trainer.rng, QUESTIONS_PER_SCENE, lettered)
+            rows.append(trainer.row(scene, asked))
+        loss, _ = trainer.step(rows, learning_rate(step, steps, PEAK_RATE))
+        each(step, loss, model)
+
+
+def practise(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int, each: Each
+) -> None:
+    """The second phase: scenes and questions by how often a format is still answered wrongly.
+
+    A row's scene allows one wanted format, which half of the row's questions are asked in.
+    """
+    trainer, mistakes = Trainer(model, tokenizer, seed, 2), Mistakes()
+    rng, forms = trainer.rng, {kind: tuple(dict.fromkeys(q.training_forms(kind))) for kind in KINDS}
+    everything = tuple(dict.fromkeys(form for kind in KINDS for form in forms[kind]))
+    for step in range(steps):
+        rows, asked = [], []
+        for _ in range(SCENES_PER_STEP):
+            wanted = mistakes.draw(everything, rng)
+            scene = pick(rng, trainer.pool)
+            while not q.ask_in_form(*wanted, scene, rng):
+                scene = pick(rng, trainer.pool)
+            drawn: list[tuple[Form, tuple[str, str]]] = []
+            while len(drawn) < QUESTIONS_PER_SCENE:
+                form = wanted if len(drawn) < WANTED else mistakes.draw(forms[scene.kind], rng)
+                if question := q.ask_in_form(*form, scene, rng):
+                    drawn.append((form, question))
+            rows.append(trainer.row(scene, [question for _, question in drawn]))
+            asked.append([form for form, _ in drawn])
+        loss, right = trainer.step(rows, learning_rate(step, steps, PRACTICE_RATE))
+        answered = iter(right)
+        for row, row_forms in zip(rows, asked, strict=True):
+            answers = list(islice(answered, len(row.segments)))
+            for form, is_right in zip(row_forms, answers, strict=False):  # then caption and letter to bind
+                mistakes.note(form, is_right)
+        each(step, loss, model)

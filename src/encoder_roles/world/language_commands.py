@@ -26,6 +26,7 @@ from encoder_roles.world.language import (
     EOS,
     LOG_EVERY,
     POOL_SCENES,
+    PRACTICE_STEPS,
     QUESTIONS_PER_SCENE,
     SCENES_PER_STEP,
     STEPS,
@@ -50,11 +51,14 @@ def pretrain_language_model(
     *,
     output: Path,
     steps: int = STEPS,
+    practice_steps: int = PRACTICE_STEPS,
     seed: int = 0,
     snapshots: Path | None = None,
     snapshot_every: int = 5000,
 ) -> None:
     """Pretrain the language model on text; write it, its gates and its model card into `output`.
+
+    `steps` ask in all formats alike, `practice_steps` most in those that the model still answers wrongly.
 
     With `snapshots`, the unfinished model is saved there every `snapshot_every` steps.
     """
@@ -66,14 +70,12 @@ def pretrain_language_model(
     def report(step: int, loss: float, model: Qwen2ForCausalLM) -> None:
         losses.append(loss)
         if (step + 1) % LOG_EVERY == 0:
-            seconds = time.perf_counter() - begin
-            print(
-                f"step {step + 1}/{steps} loss {np.mean(losses[-LOG_EVERY:]):.4f} {seconds:.0f} s", flush=True
-            )
+            seconds, recent = time.perf_counter() - begin, np.mean(losses[-LOG_EVERY:])
+            print(f"step {step + 1}/{steps + practice_steps} loss {recent:.4f} {seconds:.0f} s", flush=True)
         if snapshots and (step + 1) % snapshot_every == 0:
             save(model, tokenizer, snapshots / f"step{step + 1:06d}")
 
-    model = pretrain(tokenizer, steps, seed, report)
+    model = pretrain(tokenizer, steps, practice_steps, seed, report)
     seconds = time.perf_counter() - begin
     rows = measure_gates(model, tokenizer, seed)
     with whole_folder(output) as folder:
@@ -81,7 +83,8 @@ def pretrain_language_model(
         write_text(folder / "gates.csv", _csv(rows))
         sums = "".join(f"{sha256_of(f)}  {f.name}\n" for f in sorted(folder.iterdir()))
         write_text(folder / SUMS, sums)
-        card = model_card(model, steps, seed, seconds, float(np.mean(losses[-LOG_EVERY:])), rows)
+        loss = float(np.mean(losses[-LOG_EVERY:]))
+        card = model_card(model, steps, practice_steps, seed, seconds, loss, rows)
         write_text(folder / "README.md", card)
 
 
@@ -174,7 +177,13 @@ def _csv(rows: list[dict[str, object]]) -> str:
 
 
 def model_card(
-    model: Qwen2ForCausalLM, steps: int, seed: int, seconds: float, loss: float, rows: list[dict[str, object]]
+    model: Qwen2ForCausalLM,
+    steps: int,
+    practice_steps: int,
+    seed: int,
+    seconds: float,
+    loss: float,
+    rows: list[dict[str, object]],
 ) -> str:
     """The README of the folder: what the model is, how it was made, and its measured gates."""
     config = model.config
@@ -186,15 +195,17 @@ def model_card(
 A Qwen2 of {sum(p.numel() for p in model.parameters()):,} parameters ({config.num_hidden_layers} layers, width
 {config.hidden_size}, {config.num_attention_heads} heads, tied embeddings) with a word-level tokenizer of
 {config.vocab_size} tokens, pretrained on text alone by `encoder-roles pretrain-language-model --steps {steps}
---seed {seed}`.
+--practice-steps {practice_steps} --seed {seed}`.
 
 - Objective: next token, on answers only. A caption with its phrases in random order stands where the picture
   will be; behind it independent segments: {QUESTIONS_PER_SCENE} questions in the formats of the sixteen
   benchmarks, one that writes the caption again in another order, one that binds random words to letters.
 - Data: questions and captions drawn anew about {POOL_SCENES:,} training scenes of the procedural world,
   {SCENES_PER_STEP} scenes a step. No picture, and no scene of another split.
-- Training: {steps:,} steps in {seconds:.0f} seconds on one thread, seed {seed}, mean loss of the last
-  {LOG_EVERY} steps {loss:.4f}. The same command gives the same weights on the same machine.
+- Training: {steps:,} steps, then {practice_steps:,} of practice, which asks most in the formats that the
+  model still answers wrongly; {seconds:.0f} seconds on one thread, seed {seed}, mean loss of the last
+  {LOG_EVERY} steps {loss:.4f}. Muon for the matrices of the layers, AdamW for all else. The same command
+  gives the same weights on the same machine.
 - Tokenizer: every instruction of lmms-eval is one token, articles and marks are dropped, and the letter of an
   option is the token of the answer. Use it for the procedural world only.
 

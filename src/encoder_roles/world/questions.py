@@ -93,7 +93,6 @@ OPEN_SKILLS = {  # skills that a benchmark of both forms asks without options
 }
 # how often training asks in a format, where one part is too little: relations are what is learnt last
 TRAINING_PARTS = {"cvbench2d": 2, "cvbench3d": 3, "mmmu": 2}
-ATTEMPTS = 20  # draws per training question: a scene may allow no ask of a skill
 OPEN_PARTS = 2  # how often training asks without options what benchmarks ask with options only
 OPEN_BENCHMARKS = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 
@@ -429,30 +428,32 @@ def _mmvp_pair(
     return [first, second], questions
 
 
-def training_questions(
-    scene: Scene, rng: Rng, n: int, lettered: bool = True, skills: tuple[str, ...] = tuple(SKILLS)
-) -> list[tuple[str, str]]:
+def training_questions(scene: Scene, rng: Rng, n: int, lettered: bool = True) -> list[tuple[str, str]]:
     """`n` (prompt, answer) about a scene in the benchmarks' formats that fit its kind.
 
     A format and a skill are drawn from the pairs that fit, by their parts. `lettered=False` leaves out the
-    formats that are answered with a letter. Only `skills` are asked about, one that stands twice twice as
-    often; fewer questions, perhaps none, come back from a scene that seldom allows any of them.
+    formats that are answered with a letter.
     """
-    fitting = _fitting(scene.kind, lettered, skills)
+    forms = training_forms(scene.kind, lettered)
     found: list[tuple[str, str]] = []
-    for _ in range(ATTEMPTS * n if fitting else 0):
-        if len(found) == n:
-            break
-        benchmark, skill = pick(rng, fitting)
-        if ask := SKILLS[skill].draw(scene, rng):
-            item = _Item(skill, ask, int(rng.integers(2)), rng)
-            _, prompt, answer = FORMS[benchmark](item)
-            found.append((prompt, answer))
+    while len(found) < n:
+        benchmark, skill = pick(rng, forms)
+        if asked := ask_in_form(benchmark, skill, scene, rng):
+            found.append(asked)
     return found
 
 
+def ask_in_form(benchmark: str, skill: str, scene: Scene, rng: Rng) -> tuple[str, str] | None:
+    """A (prompt, answer) of a skill in a benchmark's format; None if the scene does not allow one."""
+    if ask := SKILLS[skill].draw(scene, rng):
+        _, prompt, answer = FORMS[benchmark](_Item(skill, ask, int(rng.integers(2)), rng))
+        return prompt, answer
+    return None
+
+
 @functools.cache
-def _fitting(kind: Kind, lettered: bool, skills: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def training_forms(kind: Kind, lettered: bool = True) -> tuple[tuple[str, str], ...]:
+    """The (benchmark, skill) that training may ask of a kind of scene, each as often as its parts say."""
     asked = [
         (benchmark, skill)
         for benchmark in BENCHMARKS
@@ -460,9 +461,7 @@ def _fitting(kind: Kind, lettered: bool, skills: tuple[str, ...]) -> tuple[tuple
         if lettered or _is_open(benchmark, skill)
     ]
     asked += [("gqa", skill) for skill in _only_lettered() * OPEN_PARTS]
-    return tuple(
-        pair for pair in asked if kind in SKILLS[pair[1]].kinds for _ in range(skills.count(pair[1]))
-    )
+    return tuple(pair for pair in asked if kind in SKILLS[pair[1]].kinds)
 
 
 def _is_open(benchmark: str, skill: str) -> bool:
