@@ -15,9 +15,11 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers'
 
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.provenance import sha256_of
 from encoder_roles.study import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
+from encoder_roles.world.gates import read_gates
 from encoder_roles.world.language import (
     ANSWER,
     BOS,
@@ -36,7 +38,7 @@ from encoder_roles.world.language import (
     pack,
     pretrain,
 )
-from encoder_roles.world.language_commands import gate_language_model, save
+from encoder_roles.world.language_commands import gate_language_model, grade, save
 from encoder_roles.world.questions import (
     CAPTION_PROMPT,
     benchmark_questions,
@@ -193,3 +195,26 @@ def test_gates_are_measured_for_every_format_and_number_of_things(
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"model\.safetensors"):
         gate_language_model(language_model=tmp_path, output=tmp_path / "gates.csv")
+
+
+PINNED = Path("sources/laptop/language_model")
+
+
+def test_the_pinned_language_model_is_whole_and_passed_the_gate_of_every_format() -> None:
+    for line in (PINNED / "SHA256SUMS").read_text().splitlines():
+        digest, file = line.split()
+        assert sha256_of(PINNED / file) == digest
+    rows = read_gates(PINNED / "gates.csv")
+    assert [row["gate"] for row in rows[:16]] == [f"text accuracy {name}" for name in BENCHMARKS]
+    assert [row["gate"] for row in rows if row["passed"] != "true"] == []
+
+
+def test_the_pinned_language_model_answers_new_questions_of_every_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("encoder_roles.world.language_commands.GATE_QUESTIONS", 40)
+    model = Qwen2ForCausalLM.from_pretrained(PINNED)
+    tokenizer = load_tokenizer(PINNED)
+    for benchmark in BENCHMARKS:
+        right = [right for _, right in grade(model, tokenizer, benchmark, seed=77)]
+        assert np.mean(right) >= 0.9, benchmark
