@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from encoder_roles.data.llava import read_pictures, read_records
-from encoder_roles.data.pictures import read_by_size, read_picture
+from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.study import StudyError
 
 
@@ -99,7 +99,7 @@ def test_pictures_of_several_sizes_are_batched_by_size_and_keep_their_places(tmp
     for number, side in enumerate((8, 9, 8)):
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (side, 8), (number, 0, 0)).save(paths[-1])
-    groups = {tuple(places): pixels for places, pixels in read_by_size(paths)}
+    groups = {tuple(places): pixels for places, pixels in by_size([read_picture(path) for path in paths])}
     assert {places: tuple(pixels.shape) for places, pixels in groups.items()} == {
         (0, 2): (2, 3, 8, 8),
         (1,): (1, 3, 8, 9),

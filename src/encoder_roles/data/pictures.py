@@ -12,22 +12,25 @@ from PIL import Image
 from encoder_roles.study import StudyError
 
 
+def to_pixels(picture: Image.Image) -> torch.Tensor:
+    """A picture as uint8 (3, height, width), RGB."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
 def read_picture(path: Path) -> torch.Tensor:
     """One picture as uint8 (3, height, width), RGB. Raises StudyError naming a missing or damaged file."""
     try:
         with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
+            return to_pixels(picture)
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such picture") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StudyError(f"{path}: damaged picture ({error}); write or fetch it again") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def read_by_size(paths: Sequence[Path]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Pictures of each size together: places in ``paths`` and pixels, uint8 (B, 3, height, width)."""
+def by_size(pictures: Sequence[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Pictures of each size together: places in ``pictures`` and pixels, uint8 (B, 3, height, width)."""
     places: dict[torch.Size, list[int]] = {}
-    pictures = [read_picture(path) for path in paths]
     for place, picture in enumerate(pictures):
         places.setdefault(picture.shape, []).append(place)
     for group in places.values():

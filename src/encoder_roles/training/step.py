@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from encoder_roles.data.packing import PackedBatch, pack
-from encoder_roles.data.pictures import read_by_size
+from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches
 
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from encoder_roles.models.vlm import MultiEncoderVLM
 
 
-def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Pre-projector features (B, G, G, D) of every encoder for picture files of any sizes, in order."""
+def picture_features(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Pre-projector features (B, G, G, D) of every encoder for uint8 pictures of any sizes, in order."""
     places, parts = [], []
-    for group, pictures in read_by_size(paths):
+    for group, pixels in by_size(pictures):
         places.extend(group)
-        parts.append(model.features(pictures))
+        parts.append(model.features(pixels))
     if len(parts) == 1:
         return parts[0]
     order = torch.tensor(places).argsort()
     return {name: torch.cat([part[name] for part in parts])[order] for name in (parts[0] if parts else ())}
+
+
+def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """`picture_features` of picture files."""
+    return picture_features(model, [read_picture(path) for path in paths])
 
 
 def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: Tensor) -> Tensor:

@@ -1,0 +1,153 @@
+"""Trained models under lmms-eval, for any of its tasks:
+
+    lmms_eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
+
+lmms-eval finds the model by the entry point `lmms_eval.models` of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
+
+# isort: split
+
+from lmms_eval.api.model import lmms
+from lmms_eval.models.registry_v2 import ModelManifest
+from tqdm import tqdm
+
+from encoder_roles.data.pictures import to_pixels
+from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations
+from encoder_roles.evaluation.predict_answers import Question, answer
+from encoder_roles.evaluation.tasks import ANSWER_TOKENS
+from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.masking import mask_features
+from encoder_roles.models.tokenizer import load_tokenizer
+from encoder_roles.models.vlm import load_vlm
+from encoder_roles.study import Operator, StudyError
+from encoder_roles.training.step import picture_features
+
+NAME = "encoder_roles"
+REQUESTS_AT_A_TIME = 512  # their pictures are held in memory; answers do not depend on it
+
+
+def manifest() -> ModelManifest:
+    """What lmms-eval's registry reads from the entry point."""
+    return ModelManifest(model_id=NAME, simple_class_path=f"{__name__}.EncoderRoles")
+
+
+class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
+    """A model that train-tune wrote, as it is or under a mask; greedy answers, on the CPU.
+
+    Args:
+        pretrained: the folder that train-tune wrote.
+        mask: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
+        operator: what stands in place of a removed encoder's features: zero, mean, shuffle or noise.
+        calibration: LLaVA-format JSONL of training pictures, for every operator but zero.
+        calibration_pictures: how many of them are used.
+        seed: of the operators that draw.
+        batch_size: questions computed together; answers do not depend on it.
+        device: cpu, or None.
+
+    Raises:
+        StudyError: the folder holds no model, the mask is none of this model, or an operator lacks its
+            calibration.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        mask: str | None = None,
+        operator: Operator = "zero",
+        calibration: str | None = None,
+        calibration_pictures: int = 512,
+        seed: int = 0,
+        batch_size: int | str | None = None,
+        device: str | None = None,
+        max_batch_size: int | None = None,  # noqa: ARG002  # lmms-eval passes it to every model
+    ) -> None:
+        super().__init__()
+        if device not in (None, "cpu"):
+            raise StudyError(f"device {device!r}: {NAME} runs on cpu")
+        if operator not in get_args(Operator):
+            raise StudyError(f"operator {operator!r}: not one of {', '.join(get_args(Operator))}")
+        self.vlm = load_vlm(Path(pretrained))
+        self.tokenizer = load_tokenizer(Path(pretrained))
+        self.renderer = PromptRenderer(self.tokenizer)
+        self.batch, self.seed, self.operator = int(batch_size or 256), seed, operator
+        encoders = list(self.vlm.encoders)
+        self.kept = frozenset(encoders) if mask is None else parse_mask(mask, encoders)
+        self.calibrations = None
+        if mask is not None and operator != "zero":
+            if calibration is None:
+                raise StudyError(
+                    f"operator {operator}: needs calibration=<LLaVA-format JSONL of training pictures>"
+                )
+            self.calibrations = read_calibrations(
+                self.vlm, Path(calibration), calibration_pictures, donors=operator == "shuffle"
+            )
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        """The greedy answer to every request, cut at the first of its task's stop strings."""
+        generator = torch.Generator().manual_seed(self.seed)
+        texts: list[str] = []
+        for start in tqdm(range(0, len(requests), REQUESTS_AT_A_TIME), desc=NAME, disable=None):
+            texts += self._answer(requests[start : start + REQUESTS_AT_A_TIME], generator)
+        return texts
+
+    def _answer(self, requests: Sequence[Any], generator: torch.Generator) -> list[str]:
+        questions: list[Question] = []
+        pictures: list[Tensor] = []
+        stops: list[list[str]] = []
+        for request in requests:
+            prompt, options, doc_to_visual, doc_id, task, split = request.args
+            check_greedy(task, options)
+            shown = [to_pixels(picture) for picture in doc_to_visual(self.task_dict[task][split][doc_id])]
+            places = tuple(range(len(pictures), len(pictures) + len(shown)))
+            pictures += shown
+            longest = min(int(options.get("max_new_tokens", ANSWER_TOKENS)), ANSWER_TOKENS)
+            questions.append(Question(self.renderer.render(prompt, images=len(shown)), places, longest))
+            until = options.get("until", [])
+            stops.append([until] if isinstance(until, str) else list(until))
+        visual = self._visual_tokens(pictures, generator)
+        end = self.tokenizer.eos_token_id
+        ids = answer(self.vlm.language_model, questions, visual, end, self.batch)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [cut(text, until).strip() for text, until in zip(texts, stops, strict=True)]
+
+    def _visual_tokens(self, pictures: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+        """Visual tokens (pictures, G*G, H), with what the mask removes replaced."""
+        inputs: dict[str, Tensor] = {}
+        if self.vlm.encoders and pictures:
+            with torch.inference_mode():
+                inputs = projector_inputs(picture_features(self.vlm, pictures))
+            inputs = mask_features(inputs, self.kept, self.operator, self.calibrations, generator)
+        return project(self.vlm, inputs, len(pictures))
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Not what these models are for. Raises StudyError."""
+        raise StudyError(f"{NAME} generates answers: task {requests[0].task_name} asks for likelihoods")
+
+    def generate_until_multi_round(self, requests: list[Any]) -> list[str]:
+        """Not what these models are for. Raises StudyError."""
+        raise StudyError(f"{NAME} answers one question: task {requests[0].task_name} asks in rounds")
+
+
+def check_greedy(task: str, options: dict[str, Any]) -> None:
+    """Raise StudyError if a task wants its answers sampled."""
+    if options.get("do_sample") or (options.get("num_beams") or 1) > 1:
+        raise StudyError(
+            f"task {task}: {NAME} decodes greedily; its generation options ask for more: {options}"
+        )
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    return min((text.split(stop)[0] for stop in stops if stop), key=len, default=text)

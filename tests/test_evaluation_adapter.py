@@ -1,0 +1,151 @@
+"""The model under lmms-eval's own evaluator answers as our prediction jobs do."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_cases import write_case
+from test_predict_answers import write_model
+from tiny_study import TinyStudy, write_tiny_study
+
+from encoder_roles.evaluation.adapter import EncoderRoles, cut
+from encoder_roles.evaluation.harness import load_task
+from encoder_roles.evaluation.predict import predict_masks, predict_subset
+from encoder_roles.evaluation.requests import write_requests
+from encoder_roles.evaluation.tasks import TASKS
+from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.study import StudyError
+
+from lmms_eval.evaluator import simple_evaluate  # isort: skip
+from lmms_eval.models import get_model  # isort: skip
+from lmms_eval.tasks import TaskManager  # isort: skip
+
+BENCHMARKS = ("gqa", "mmmu", "mmbench", "seed")
+MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    return write_tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def model(study: TinyStudy) -> Path:
+    return write_model(study, "clip+sam", study.root / "full")
+
+
+@pytest.fixture(scope="module")
+def cases(study: TinyStudy) -> Path:
+    folder = study.root / "cases"
+    for benchmark in BENCHMARKS:
+        write_case(folder, benchmark, 12)
+    write_json(folder / "requests.json", {"benchmarks": BENCHMARKS})
+    write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
+    write_json(folder / "masks.json", MASKS)
+    write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_questions", "threads")})
+    return folder
+
+
+def answers_of_lmms_eval(cases: Path, **arguments: Any) -> dict[str, list[str]]:
+    """What the model answers when lmms-eval finds it by name and asks it, by benchmark and row."""
+    tasks = {
+        name: load_task(TASKS[name], cases / f"benchmarks/{name}/test.parquet", True) for name in BENCHMARKS
+    }
+    described = ",".join(f"{key}={value}" for key, value in arguments.items())
+    with contextlib.redirect_stdout(Path(os.devnull).open("w")), contextlib.redirect_stderr(io.StringIO()):
+        results = simple_evaluate(
+            model="encoder_roles",
+            model_args=described,
+            batch_size=3,
+            device="cpu",
+            tasks=[task.lmms for task in tasks.values()],
+            task_manager=TaskManager(include_defaults=False),
+            process_docs_parallel=1,
+            bootstrap_iters=0,
+        )
+    found = {}
+    for name, task in tasks.items():
+        rows = sorted(results["samples"][task.lmms.config.task], key=lambda row: row["doc_id"])
+        found[name] = [row["resps"][0][0] for row in rows]
+    return found
+
+
+def answers_in(folder: Path) -> dict[str, list[str]]:
+    return {name: [row["text"] for row in read_jsonl(folder / f"{name}.jsonl")] for name in BENCHMARKS}
+
+
+def test_lmms_eval_finds_the_model_by_its_entry_point() -> None:
+    assert get_model("encoder_roles") is EncoderRoles
+
+
+def test_the_answers_are_those_of_the_prediction_job(cases: Path, model: Path, tmp_path: Path) -> None:
+    predict_subset(
+        settings=cases / "predict.json",
+        requests=cases / "requests",
+        model=model,
+        subset="clip+sam",
+        output=tmp_path / "answers",
+    )
+    expected = answers_in(tmp_path / "answers")
+    assert len({text for texts in expected.values() for text in texts}) > 3
+    assert answers_of_lmms_eval(cases, pretrained=model) == expected
+
+
+@pytest.mark.parametrize("operator", ["zero", "mean"])
+def test_the_answers_under_a_mask_are_those_of_the_masking_job(
+    study: TinyStudy, cases: Path, model: Path, tmp_path: Path, operator: Any
+) -> None:
+    predict_masks(
+        settings=cases / "masks.json",
+        operator=operator,
+        requests=cases / "requests",
+        model=model,
+        masks=("sam", "none"),
+        data=study.data,
+        output_root=tmp_path,
+    )
+    for mask in ("sam", "none"):
+        found = answers_of_lmms_eval(
+            cases,
+            pretrained=model,
+            mask=mask,
+            operator=operator,
+            calibration=study.data,
+            calibration_pictures=16,
+        )
+        assert found == answers_in(tmp_path / f"{mask}.{operator}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": "sam+clip"}, "mask 'sam\\+clip'"),
+        ({"mask": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
+        ({"mask": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"device": "cuda:7"}, "device 'cuda:7'"),
+        ({"pretrained": "nowhere"}, "nowhere"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(model: Path, arguments: Any, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        EncoderRoles(**({"pretrained": str(model)} | arguments))
+
+
+def test_a_task_that_samples_is_refused(model: Path) -> None:
+    class Request:
+        args = ("What?", {"do_sample": True}, None, 0, "poem", "test")
+
+    with pytest.raises(StudyError, match="task poem: encoder_roles decodes greedily"):
+        EncoderRoles(pretrained=str(model)).generate_until([Request()])
+
+
+def test_an_answer_is_cut_at_the_first_stop_string() -> None:
+    assert cut("red\n\nQuestion: blue", ["Question", "\n\n"]) == "red"
+    assert cut("red", []) == cut("red", [""]) == "red"
+    assert json.loads(cut("[1, 2]", ["]]"])) == [1, 2]
