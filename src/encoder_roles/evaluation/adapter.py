@@ -2,7 +2,7 @@
 
     lmms_eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
 
-lmms-eval finds the model by the entry point `lmms_eval.models` of this package.
+lmms-eval finds the model by this package's entry point (`evaluation.plugin`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
 # isort: split
 
 from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
 from tqdm import tqdm
 
 from encoder_roles.data.pictures import to_pixels
@@ -36,11 +35,6 @@ from encoder_roles.training.step import picture_features
 
 NAME = "encoder_roles"
 REQUESTS_AT_A_TIME = 512  # their pictures are held in memory; answers do not depend on it
-
-
-def manifest() -> ModelManifest:
-    """What lmms-eval's registry reads from the entry point."""
-    return ModelManifest(model_id=NAME, simple_class_path=f"{__name__}.EncoderRoles")
 
 
 class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
