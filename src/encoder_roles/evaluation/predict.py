@@ -34,7 +34,7 @@ from encoder_roles.study import (
 from encoder_roles.training.stages import peak_memory_mb
 from encoder_roles.training.step import read_features
 
-PICTURES_AT_A_TIME = 256  # read and encoded together; features do not depend on it
+PICTURES_AT_A_TIME = 64  # read and encoded together: more spill out of the cache; features do not depend on it
 RECORD_FILE = "prediction.json"
 
 
@@ -108,9 +108,13 @@ class Candidate:
         self.tokenizer = load_tokenizer(folder)
         self.exam = read_exam(requests, PromptRenderer(self.tokenizer))
 
-    def write_answers(self, inputs: dict[str, Tensor], mask: str, operator: str, output: Path) -> None:
-        """Answer every request from these projector inputs; write all benchmarks, or nothing."""
-        started = time.perf_counter()
+    def write_answers(
+        self, inputs: dict[str, Tensor], mask: str, operator: str, output: Path, started: float
+    ) -> None:
+        """Answer every request from these projector inputs; write all benchmarks, or nothing.
+
+        `started` is when the work that the record's seconds count began, by `time.perf_counter`.
+        """
         visual = project(self.model, inputs, len(self.exam.pictures))
         end = self.tokenizer.eos_token_id
         ids = answer(self.model.language_model, self.exam.questions, visual, end, self.batch)
@@ -146,9 +150,10 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
     candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
+    started = time.perf_counter()  # what a prediction costs includes the encoders
     inputs = read_inputs(candidate.model, candidate.exam.pictures)
     mask = NONE_KEPT if subset == BLIND else subset
-    candidate.write_answers(inputs, mask, NO_MASK, output)
+    candidate.write_answers(inputs, mask, NO_MASK, output, started)
 
 
 def parse_mask(mask: str, encoders: Sequence[str]) -> frozenset[str]:
@@ -203,5 +208,6 @@ def predict_masks(
         calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors)
     for mask, encoders in kept.items():
         generator = torch.Generator().manual_seed(candidate.seed)
+        started = time.perf_counter()
         masked = mask_features(inputs, encoders, operator, calibrations, generator)
-        candidate.write_answers(masked, mask, operator, output_root / f"{mask}.{operator}")
+        candidate.write_answers(masked, mask, operator, output_root / f"{mask}.{operator}", started)
