@@ -34,7 +34,7 @@ from encoder_roles.study import (
 from encoder_roles.training.stages import peak_memory_mb
 from encoder_roles.training.step import read_features
 
-PICTURES_AT_A_TIME = 64  # read and encoded together: more spill out of the cache; features do not depend on it
+PICTURES_AT_A_TIME = 64  # read and encoded together: features do not depend on it, and more spill the cache
 RECORD_FILE = "prediction.json"
 
 
