@@ -11,7 +11,7 @@ from encoder_roles.study import StudyError
 from encoder_roles.world.drawing import (
     BASELINE,
     BRIGHTNESS,
-    CONTRAST,
+    DARKER,
     PIXELS,
     PRINT,
     RGB,
@@ -92,19 +92,21 @@ def test_a_size_is_a_size_whatever_the_shape() -> None:
     assert bounds[1][1] < bounds[2][0] and bounds[2][1] < bounds[3][0], bounds
 
 
-def test_a_texture_is_seen_in_the_pixels_but_not_in_their_mean() -> None:
+def test_a_texture_is_seen_in_the_pixels_and_only_partly_in_their_mean() -> None:
     means: dict[str, list[float]] = {"plain": [], "striped": []}
     spreads: dict[str, list[float]] = {"plain": [], "striped": []}
     for texture in means:
-        for seed in range(40):
+        for seed in range(200):
             thing = Thing("square", "green", texture, 3, 0, 0)
             scene = Scene("s", "objects", seed, things=(thing,))
             inside = draw(scene)[segment(scene) > 0][:, 1].astype(float)
             means[texture].append(inside.mean())
             spreads[texture].append(inside.std())
     assert max(spreads["plain"]) < min(spreads["striped"]) / 2
-    assert abs(np.mean(means["plain"]) - np.mean(means["striped"])) < np.std(means["plain"])
-    assert BRIGHTNESS[0] - CONTRAST > 0.3
+    plain, striped = np.array(means["plain"]), np.array(means["striped"])
+    by_mean = [((plain > cut).mean() + (striped <= cut).mean()) / 2 for cut in (*plain, *striped)]
+    assert 0.6 < max(by_mean) < 0.85  # the best that a threshold on the mean can do
+    assert BRIGHTNESS[0] - DARKER > 0.2
 
 
 def test_things_are_clearly_apart_and_every_item_has_its_number() -> None:
