@@ -389,7 +389,11 @@ def practise(
     """
     trainer, mistakes = Trainer(model, tokenizer, seed, 2), Mistakes()
     rng, forms = trainer.rng, {kind: tuple(dict.fromkeys(q.training_forms(kind))) for kind in KINDS}
-    everything = tuple(dict.fromkeys(form for kind in KINDS for form in forms[kind]))
+    everything = [
+        form
+        for form in dict.fromkeys(form for kind in KINDS for form in forms[kind])
+        if any(q.ask_in_form(*form, scene, np.random.default_rng(0)) for scene in trainer.pool)
+    ]
     for step in range(steps):
         rows, asked = [], []
         for _ in range(SCENES_PER_STEP):
