@@ -8,7 +8,7 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-# glibc keeps the memory of freed tensors: handing it back and fetching it anew costs training about a tenth of its time
+# glibc keeps the memory of freed tensors: handing it back and fetching it anew costs time in every step
 shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296; ")
 
 

@@ -30,6 +30,11 @@ BENCHMARKS = ("gqa", "mmmu", "mmbench", "seed")
 MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # lmms-eval writes `submissions` where it is run
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     return write_tiny_study(tmp_path_factory.mktemp("study"))

@@ -26,6 +26,7 @@ from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import read_jsonl, write_json
 from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.training.step import read_features
 
 PREDICT = {"batch_questions": 32, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}
@@ -65,7 +66,9 @@ def candidate(study, model):
 @pytest.fixture(scope="module")
 def visual(candidate):
     return project(
-        candidate.model, read_inputs(candidate.model, candidate.exam.pictures), len(candidate.exam.pictures)
+        candidate.model,
+        read_inputs(candidate.model, candidate.exam.pictures, read_features),
+        len(candidate.exam.pictures),
     )
 
 
@@ -186,11 +189,11 @@ def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(s
 
 def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):
     calibrations = read_calibrations(candidate.model, study.data, 16, donors=False)
-    inputs = read_inputs(candidate.model, candidate.exam.pictures)
+    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     assert torch.equal(project(candidate.model, inputs, len(candidate.exam.pictures)), visual)
     masked = mask_features(inputs, frozenset({"clip"}), "mean", calibrations)
     training = [study.data.parent / f"pictures/{number}.png" for number in range(16)]
-    expected = read_inputs(candidate.model, training)["sam"].mean((0, 1, 2))
+    expected = read_inputs(candidate.model, training, read_features)["sam"].mean((0, 1, 2))
     torch.testing.assert_close(masked["sam"][3, 1, 0], expected)
     assert masked["clip"] is inputs["clip"]
 
@@ -228,9 +231,9 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
 def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
     import encoder_roles.evaluation.predict as predict
 
-    whole = read_inputs(candidate.model, candidate.exam.pictures)
+    whole = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
-    parts = read_inputs(candidate.model, candidate.exam.pictures)
+    parts = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     for name, block in whole.items():
         torch.testing.assert_close(parts[name], block, atol=1e-5, rtol=0)
 
@@ -238,7 +241,7 @@ def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, ca
 def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate, visual):
     again = load_vlm(model)
     pictures = candidate.exam.pictures
-    assert torch.equal(project(again, read_inputs(again, pictures), len(pictures)), visual)
+    assert torch.equal(project(again, read_inputs(again, pictures, read_features), len(pictures)), visual)
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer
     ).render("what colour ?")

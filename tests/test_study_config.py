@@ -54,6 +54,11 @@ FAULTS = {
     "a benchmark without a group": ("evaluation.benchmarks", ["mme", "vqa"], "'vqa' belongs to no group"),
     "an unknown operator": ("masks.operators", ["zeros"], "masks.operators.0: must be 'zero'"),
     "a learning rate of zero": ("training.align.learning_rate", 0, "training.align.learning_rate: must be"),
+    "more questions than a picture has": (
+        "training.tune.questions_per_picture",
+        9,
+        "training.tune.questions_per_picture: 9 is more than the 4 that world.questions_per_picture makes",
+    ),
     "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
 }
 

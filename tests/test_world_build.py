@@ -20,7 +20,13 @@ from encoder_roles.world.drawing import draw
 from encoder_roles.world.questions import benchmark_questions
 from encoder_roles.world.scenes import scene_from_json
 
-SETTINGS = {"seed": 3, "train_pictures": 20, "probe_pictures": 6, "questions_per_benchmark": 12}
+SETTINGS = {
+    "seed": 3,
+    "train_pictures": 20,
+    "questions_per_picture": 4,
+    "probe_pictures": 6,
+    "questions_per_benchmark": 12,
+}
 
 
 @pytest.fixture(scope="module")

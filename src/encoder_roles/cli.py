@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from encoder_roles.study import StudyError
 
     module, function = COMMANDS[argv[0]].split(":")
-    gc.disable()  # what an import makes stays: looking for garbage in it took a sixth of every job's start
+    gc.disable()  # what imports make stays: no use in looking for garbage among it
     command = getattr(importlib.import_module(module), function)
     gc.freeze()
     gc.enable()

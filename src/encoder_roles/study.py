@@ -65,6 +65,7 @@ class ConnectorSettings(Settings):
 class WorldSettings(Settings):
     seed: int = 0
     train_pictures: Positive
+    questions_per_picture: Positive
     probe_pictures: Positive
     questions_per_benchmark: Positive
 
@@ -157,6 +158,12 @@ class Study(Settings):
             raise ValueError(f"pool: {missing} has no row under encoders (known: {sorted(self.encoders)})")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: a seed is named twice in {list(self.seeds)}")
+        for stage, asked in (("align", self.training.align), ("tune", self.training.tune)):
+            if asked.questions_per_picture > self.world.questions_per_picture:
+                raise ValueError(
+                    f"training.{stage}.questions_per_picture: {asked.questions_per_picture} is more than the "
+                    f"{self.world.questions_per_picture} that world.questions_per_picture makes"
+                )
         if self.subsets != "all":
             for subset in self.subsets:
                 parse_subset(subset, self.pool)

@@ -23,10 +23,9 @@ from tqdm import tqdm
 
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
-from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations
+from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations, read_inputs
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
-from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_vlm
@@ -34,7 +33,7 @@ from encoder_roles.study import Operator, StudyError
 from encoder_roles.training.step import picture_features
 
 NAME = "encoder_roles"
-REQUESTS_AT_A_TIME = 512  # their pictures are held in memory; answers do not depend on it
+REQUESTS_AT_A_TIME = 512  # their pictures are held in memory
 
 
 class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
@@ -46,7 +45,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         operator: what stands in place of a removed encoder's features: zero, mean, shuffle or noise.
         calibration: LLaVA-format JSONL of training pictures, for every operator but zero.
         calibration_pictures: how many of them are used.
-        seed: of the operators that draw.
+        seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.
         batch_size: questions computed together; answers do not depend on it.
         device: cpu, or None.
 
@@ -118,10 +117,8 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     def _visual_tokens(self, pictures: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """Visual tokens (pictures, G*G, H), with what the mask removes replaced."""
-        inputs: dict[str, Tensor] = {}
-        if self.vlm.encoders and pictures:
-            with torch.inference_mode():
-                inputs = projector_inputs(picture_features(self.vlm, pictures))
+        inputs = read_inputs(self.vlm, pictures, picture_features)
+        if inputs:
             inputs = mask_features(inputs, self.kept, self.operator, self.calibrations, generator)
         return project(self.vlm, inputs, len(pictures))
 

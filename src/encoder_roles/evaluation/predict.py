@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from encoder_roles.training.step import read_features
 
 PICTURES_AT_A_TIME = 64  # read and encoded together: features do not depend on it, and more spill the cache
 RECORD_FILE = "prediction.json"
+T = TypeVar("T")  # a picture: its file or its pixels
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,19 @@ def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
     return Exam(requests, questions, tuple(folder / image for image in rows))
 
 
-def read_inputs(model: MultiEncoderVLM, pictures: Sequence[Path]) -> dict[str, Tensor]:
-    """Projector inputs (pictures, G, G, D) of every encoder, where masks act; {} for the blind model."""
+def read_inputs(
+    model: MultiEncoderVLM,
+    pictures: Sequence[T],
+    features: Callable[[MultiEncoderVLM, Sequence[T]], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Projector inputs (pictures, G, G, D) of every encoder, where masks act; {} for the blind model.
+
+    `features` reads some of the pictures: `read_features` of files, `picture_features` of pixels.
+    """
     parts: list[dict[str, Tensor]] = []
     with torch.inference_mode():
         for start in range(0, len(pictures) if model.encoders else 0, PICTURES_AT_A_TIME):
-            features = read_features(model, pictures[start : start + PICTURES_AT_A_TIME])
-            parts.append(projector_inputs(features))
+            parts.append(projector_inputs(features(model, pictures[start : start + PICTURES_AT_A_TIME])))
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
@@ -151,7 +159,7 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
     started = time.perf_counter()  # what a prediction costs includes the encoders
-    inputs = read_inputs(candidate.model, candidate.exam.pictures)
+    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     mask = NONE_KEPT if subset == BLIND else subset
     candidate.write_answers(inputs, mask, NO_MASK, output, started)
 
@@ -174,7 +182,7 @@ def read_calibrations(
     paths = [data.parent / image for image in islice(shown, pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
-    return calibrate([read_inputs(model, paths)], keep_donors=donors)
+    return calibrate([read_inputs(model, paths, read_features)], keep_donors=donors)
 
 
 def predict_masks(
@@ -201,7 +209,7 @@ def predict_masks(
     stage = read_settings(settings, MaskStage)
     candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
-    inputs = read_inputs(candidate.model, candidate.exam.pictures)
+    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     calibrations = None
     if operator != "zero":
         donors = operator == "shuffle"

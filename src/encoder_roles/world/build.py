@@ -28,7 +28,6 @@ from encoder_roles.world.questions import (
 from encoder_roles.world.sampling import sample_scenes
 from encoder_roles.world.scenes import SPLITS, Scene, Split
 
-QUESTIONS_PER_PICTURE = 4  # training records of a picture, at most; training takes as many as it is set to
 DEVELOPMENT_QUESTIONS = 200  # per benchmark: enough for choices made while the world is developed
 
 
@@ -58,15 +57,15 @@ def _make_training(folder: Path, world: WorldSettings) -> None:
         (
             record
             for place, scene in enumerate(scenes)
-            for record in training_records(scene, world.seed, place)
+            for record in training_records(scene, world.seed, place, world.questions_per_picture)
         ),
     )
 
 
-def training_records(scene: Scene, seed: int, place: int) -> list[dict[str, Any]]:
-    """The LLaVA-format records of one training picture: its distinct questions, then its caption."""
+def training_records(scene: Scene, seed: int, place: int, n: int) -> list[dict[str, Any]]:
+    """LLaVA-format records of a training picture: of `n` questions the distinct ones, then its caption."""
     rng = np.random.default_rng((seed, SPLITS.index("train"), place, 1))
-    asked = dict.fromkeys(training_questions(scene, rng, QUESTIONS_PER_PICTURE))
+    asked = dict.fromkeys(training_questions(scene, rng, n))
     named = [(f"{scene.id}-{number}", text) for number, text in enumerate(asked)]
     named.append((f"{scene.id}{CAPTION_SUFFIX}", training_caption(scene, rng)))
     return [

@@ -359,13 +359,13 @@ def pretrain(
 ) -> Qwen2ForCausalLM:
     """Pretrain a fresh model: `steps` on all formats alike, then practice of what it still fails."""
     model = build_model(tokenizer, seed)
-    read(model, tokenizer, steps, seed, each)
+    ask_evenly(model, tokenizer, steps, seed, each)
     practise(model, tokenizer, practice_steps, seed, lambda step, *rest: each(steps + step, *rest))
     model.eval()
     return model
 
 
-def read(
+def ask_evenly(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int, each: Each
 ) -> None:
     """The first phase: questions in all formats, the first of them open ones only."""

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, normalize
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from encoder_roles.world.pretraining.captions import Phrase, TextTower, encode_phrases, same_caption
-from encoder_roles.world.pretraining.contrast import ParallelDecoder
 from encoder_roles.world.pretraining.loop import Recipe
 from encoder_roles.world.pretraining.pictures import Album
 from encoder_roles.world.scenes import DIGITS, WORDS, Scene
@@ -33,6 +32,25 @@ LETTERS = " " + "".join(
     sorted({letter for word in WORDS for letter in word} | {str(digit) for digit in DIGITS})
 )
 LONGEST = max(len(word) for word in WORDS)
+
+
+class Speller(nn.Module):
+    """Says all letters at once: a learnt query per place looks at the picture's tokens (the parallel
+    prediction of CapPa, Tschannen et al. 2023)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(LONGEST, WIDTH))
+        self.look = nn.MultiheadAttention(WIDTH, 4, batch_first=True)
+        self.say = nn.Sequential(
+            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, len(LETTERS))
+        )
+
+    def loss(self, tokens: Tensor, spelled: Tensor) -> Tensor:
+        """Mean cross-entropy of `spelled` (b, LONGEST), numbers of letters, given tokens (b, n, WIDTH)."""
+        queries = self.places.expand(len(tokens), -1, -1)
+        seen, _ = self.look(queries, tokens, tokens, need_weights=False)
+        return cross_entropy(self.say(seen + queries).flatten(0, 1), spelled.flatten())
 
 
 class Siglip(nn.Module):
@@ -55,7 +73,7 @@ class Siglip(nn.Module):
         self.text = TextTower(WIDTH)
         self.scale = nn.Parameter(torch.tensor(2.3))
         self.bias = nn.Parameter(torch.tensor(-4.0))
-        self.speller = ParallelDecoder(LONGEST, len(LETTERS), WIDTH)
+        self.speller = Speller()
 
     def prepare(self, album: Album) -> None:
         """Nothing."""
