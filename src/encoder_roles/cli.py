@@ -15,7 +15,6 @@ from collections.abc import Sequence
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
     "pretrain-encoder": "encoder_roles.world.pretraining.commands:pretrain_encoder",
-    "probe-encoders": "encoder_roles.world.pretraining.commands:probe_encoders",
     "pretrain-language-model": "encoder_roles.world.language_commands:pretrain_language_model",
     "gate-language-model": "encoder_roles.world.language_commands:gate_language_model",
     "check-gates": "encoder_roles.world.gates:check_gates",

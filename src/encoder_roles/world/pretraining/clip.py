@@ -23,7 +23,7 @@ from encoder_roles.world.scenes import Scene
 
 RECIPE = Recipe(
     pixels=48,
-    steps=1600,
+    steps=4000,
     batch=64,
     mix={"objects": 0.6, "pair": 0.3, "chart": 0.04, "sign": 0.03, "digit": 0.03},
     pictures=10_000,

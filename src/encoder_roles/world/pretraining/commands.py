@@ -1,4 +1,4 @@
-"""Commands: pretrain one encoder, and probe a pool of them."""
+"""Command: pretrain one encoder and measure its gates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from encoder_roles.world.pretraining.recipes import MARGIN, Pretraining, pretrai
 from encoder_roles.world.sampling import sample_scenes
 
 GATE_COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
-PROBE_COLUMNS = ("encoder", "skill", "value", "low", "high", "n")
 UNTRAINED = "untrained"
 Row = dict[str, object]
 
@@ -57,22 +56,6 @@ def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | 
         write_text(folder / "gates.csv", _csv(GATE_COLUMNS, rows))
         card = model_card(encoder, plan, objective, steps, seed, seconds, float(np.mean(losses[-20:])), rows)
         write_text(folder / "README.md", card)
-
-
-def probe_encoders(*, encoders: list[Path], output: Path) -> None:
-    """Probe folders of encoders (each named as its encoder) on every skill; write a table of them all.
-
-    Beside each encoder stands a row of its untrained network.
-    """
-    torch.set_num_threads(1)
-    rows: list[Row] = []
-    for folder in encoders:
-        plan = pretraining_of(folder.name)
-        readings = probe(load_source(folder.name, plan.spec, folder), list(SKILLS))
-        untrained = probe_untrained(folder.name, plan, 0)
-        for name, found in ((folder.name, readings), (f"{folder.name} {UNTRAINED}", untrained)):
-            rows += [{"encoder": name, "skill": skill, **_numbers(found[skill])} for skill in found]
-    write_text(output, _csv(PROBE_COLUMNS, rows))
 
 
 def pretrain(plan: Pretraining, seed: int, steps: int) -> tuple[Objective, list[float]]:

@@ -22,7 +22,7 @@ from encoder_roles.world.scenes import DIGITS, WORDS, Scene
 
 RECIPE = Recipe(
     pixels=64,
-    steps=1600,
+    steps=4000,
     batch=64,
     mix={"objects": 0.06, "pair": 0.04, "chart": 0.06, "sign": 0.42, "digit": 0.42},
 )
