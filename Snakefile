@@ -22,6 +22,7 @@ wildcard_constraints:
     mask=one_of((*SUBSETS, NONE_KEPT)),
     operator=one_of(STUDY.masks.operators),
     stage=one_of(STAGES),
+    benchmark=one_of(STUDY.benchmarks),
 
 
 include: "workflow/rules/sources.smk"  # pretrained encoders and language model, and their gates
@@ -33,6 +34,7 @@ include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text,
 
 
 localrules:
+    lock_sources,
     paper,
     pretrained_sources,
     write_settings,

@@ -50,7 +50,9 @@ def write_sums(folder: Path, leave_out: str = "") -> None:
 
 
 def test_a_staged_encoder_is_its_source_with_its_width(source: Path, tmp_path: Path) -> None:
-    stage_encoder(settings=settings_of(source, tmp_path), output=tmp_path / "encoders" / "clip")
+    stage_encoder(
+        settings=settings_of(source, tmp_path), source=source, output=tmp_path / "encoders" / "clip"
+    )
     staged = tmp_path / "encoders" / "clip"
     assert sorted(f.name for f in staged.iterdir()) == ["config.json", "encoder.json", "model.safetensors"]
     row = json.loads((staged / "encoder.json").read_text())
@@ -67,17 +69,17 @@ def test_a_layer_of_the_settings_decides_the_width_that_is_written(tmp_path: Pat
     for layer, width in ((-1, 20), (-2, 16)):
         settings = tmp_path / "encoder_sam.json"
         write_json(settings, spec.model_copy(update={"layer": layer}).model_dump(mode="json"))
-        stage_encoder(settings=settings, output=tmp_path / "sam")
+        stage_encoder(settings=settings, source=tmp_path / "source", output=tmp_path / "sam")
         assert load_encoder(tmp_path / "sam").width == width
 
 
 def test_checksums_of_the_source_are_held(copy: Path, tmp_path: Path) -> None:
     write_sums(copy)
-    stage_encoder(settings=settings_of(copy, tmp_path), output=tmp_path / "out" / "clip")
+    stage_encoder(settings=settings_of(copy, tmp_path), source=copy, output=tmp_path / "out" / "clip")
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text + "\n")
     with pytest.raises(StudyError, match=r"config\.json: its SHA-256"):
-        stage_encoder(settings=settings_of(copy, tmp_path), output=tmp_path / "other" / "clip")
+        stage_encoder(settings=settings_of(copy, tmp_path), source=copy, output=tmp_path / "other" / "clip")
     assert not (tmp_path / "other" / "clip").exists()
     (copy / "config.json").unlink()
     with pytest.raises(StudyError, match=r"config\.json: listed in SHA256SUMS"):
@@ -106,23 +108,22 @@ def test_pickled_weights_are_left_behind_and_never_enough(copy: Path, tmp_path: 
 def test_a_source_that_cannot_give_what_is_asked_leaves_nothing(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "encoders" / "clip"
     with pytest.raises(StudyError, match="no such folder"):
-        stage_encoder(settings=settings_of(tmp_path / "nowhere", tmp_path), output=output)
+        stage_encoder(settings=settings_of(source, tmp_path), source=tmp_path / "nowhere", output=output)
     with pytest.raises(StudyError, match="hidden states"):
-        stage_encoder(settings=settings_of(source, tmp_path, layer=7), output=output)
+        stage_encoder(settings=settings_of(source, tmp_path, layer=7), source=source, output=output)
     with pytest.raises(StudyError, match="position table"):
-        stage_encoder(settings=settings_of(source, tmp_path, pixels=64), output=output)
+        stage_encoder(settings=settings_of(source, tmp_path, pixels=64), source=source, output=output)
     assert not output.exists()
 
 
 def test_a_language_model_is_staged_with_its_tokenizer(tmp_path: Path) -> None:
     source = write_tiny_language_model(tmp_path / "source")
-    write_json(tmp_path / "settings.json", {"source": str(source)})
     output = tmp_path / "language_model"
-    stage_language_model(settings=tmp_path / "settings.json", output=output)
+    stage_language_model(source=source, output=output)
     weights = load_language_model(source).state_dict()
     assert all(torch.equal(weights[k], v) for k, v in load_language_model(output).state_dict().items())
     assert load_tokenizer(output).chat_template == load_tokenizer(source).chat_template
     (source / "tokenizer.json").unlink()
     with pytest.raises(StudyError, match="tokenizer"):
-        stage_language_model(settings=tmp_path / "settings.json", output=tmp_path / "again")
+        stage_language_model(source=source, output=tmp_path / "again")
     assert not (tmp_path / "again").exists()

@@ -21,7 +21,7 @@ from encoder_roles.evaluation.rows import write_rows
 from encoder_roles.evaluation.score import score_predictions
 from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.provenance import read_jsonl, write_jsonl
-from encoder_roles.study import BENCHMARKS, StudyError
+from encoder_roles.study import BENCHMARKS, OVERLAYS, StudyError
 
 ROWS = 520  # at least 500 questions are left of every benchmark but those of which a part is dropped
 
@@ -34,8 +34,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def judge_of(cases: Path, benchmark: str, overlays: bool) -> Judge:
-    return Judge(TASKS[benchmark], cases / "benchmarks" / benchmark / "test.parquet", overlays)
+def judge_of(cases: Path, benchmark: str, overlay: bool) -> Judge:
+    return Judge(TASKS[benchmark], cases / "benchmarks" / benchmark / "test.parquet", overlay)
 
 
 def answers_to(judge: Judge) -> list[str]:
@@ -46,7 +46,7 @@ def answers_to(judge: Judge) -> list[str]:
 @pytest.fixture(scope="module")
 def reported(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """What lmms-eval reports. MMMU alone: its random options depend on what was scored before it."""
-    judges = {b: judge_of(cases, b, overlays=False) for b in BENCHMARKS}
+    judges = {b: judge_of(cases, b, overlay=False) for b in BENCHMARKS}
     texts = {b: answers_to(judge) for b, judge in judges.items()}
     others = {b: judge for b, judge in judges.items() if b != "mmmu"}
     with contextlib.chdir(tmp_path_factory.mktemp("lmms")):  # it writes submissions/ where it stands
@@ -57,7 +57,7 @@ def reported(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_without_overlays_a_benchmark_scores_what_lmms_eval_reports(
     cases: Path, benchmark: str, reported: dict[str, float]
 ) -> None:
-    judge = judge_of(cases, benchmark, overlays=False)
+    judge = judge_of(cases, benchmark, overlay=False)
     scores, weights, _ = judge.judge(answers_to(judge))
     assert 1 < np.average(scores, weights=weights) < 99
     # MathVista's own figure is rounded to two places
@@ -66,7 +66,7 @@ def test_without_overlays_a_benchmark_scores_what_lmms_eval_reports(
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_what_cannot_be_parsed_scores_nothing(cases: Path, benchmark: str) -> None:
-    judge = judge_of(cases, benchmark, overlays=True)
+    judge = judge_of(cases, benchmark, overlay=True)
     texts = answers_to(judge)
     unparsable = judge.judge(texts)[2]
     assert not any(judge._verdict(i, texts[i])[0] for i in np.flatnonzero(unparsable))
@@ -75,7 +75,7 @@ def test_what_cannot_be_parsed_scores_nothing(cases: Path, benchmark: str) -> No
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_weights_have_mean_one_and_scores_stay_on_the_scale(cases: Path, benchmark: str) -> None:
-    judge = judge_of(cases, benchmark, overlays=True)
+    judge = judge_of(cases, benchmark, overlay=True)
     scores, weights, _ = judge.judge(answers_to(judge))
     assert weights.mean() == pytest.approx(1) and (weights > 0).all()
     assert scores.min() >= 0 and scores.max() <= 100
@@ -83,14 +83,14 @@ def test_weights_have_mean_one_and_scores_stay_on_the_scale(cases: Path, benchma
 
 def test_mmmu_gives_an_unparsable_answer_no_random_credit(cases: Path) -> None:
     hmm = ["hmm"] * len(judge_of(cases, "mmmu", True).ids)
-    assert judge_of(cases, "mmmu", overlays=True).judge(hmm)[0].max() == 0
-    guessed = judge_of(cases, "mmmu", overlays=False)
+    assert judge_of(cases, "mmmu", overlay=True).judge(hmm)[0].max() == 0
+    guessed = judge_of(cases, "mmmu", overlay=False)
     assert 15 < guessed.judge(hmm)[0].mean() < 40
     assert np.array_equal(guessed.judge(hmm)[0], guessed.judge(hmm)[0])
 
 
 def test_cv_bench_2d_is_the_mean_of_its_sources(cases: Path) -> None:
-    judge = judge_of(cases, "cvbench2d", overlays=True)
+    judge = judge_of(cases, "cvbench2d", overlay=True)
     texts = answers_to(judge)
     scores, weights, _ = judge.judge(texts)
     sources = np.array([row["source"] for row in judge._rows])
@@ -99,11 +99,11 @@ def test_cv_bench_2d_is_the_mean_of_its_sources(cases: Path) -> None:
 
 
 def test_ocrbench_is_divided_by_its_questions_and_keeps_no_running_total(cases: Path) -> None:
-    judge = judge_of(cases, "ocrbench", overlays=True)
+    judge = judge_of(cases, "ocrbench", overlay=True)
     texts = answers_to(judge)
     first, second = judge.judge(texts)[0], judge.judge(texts)[0]
     assert np.array_equal(first, second)
-    hits = judge_of(cases, "ocrbench", overlays=False).judge(texts)[0].mean()
+    hits = judge_of(cases, "ocrbench", overlay=False).judge(texts)[0].mean()
     assert hits == pytest.approx(first.mean() * len(texts) / 1000)
 
 
@@ -143,13 +143,15 @@ def test_mathvista_is_read_by_rules(row: dict, text: str, verdict: tuple[bool, b
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    benchmarks = ("mme", "gqa", "mmvp")
+    benchmarks = ("mme", "gqa", "mmvp", "ocrbench")
     for benchmark in benchmarks:
         write_case(tmp_path / "data", benchmark, 20)
     (tmp_path / "requests.json").write_text(json.dumps({"benchmarks": benchmarks}))
     write_requests(settings=tmp_path / "requests.json", data=tmp_path / "data", output=tmp_path / "requests")
     statistics = {"resamples": 50, "level": 0.95, "seed": 0, "overall": "benchmarks"}
-    (tmp_path / "score.json").write_text(json.dumps({"study": "laptop", "statistics": statistics}))
+    (tmp_path / "score.json").write_text(
+        json.dumps({"study": "laptop", "overlays": list(OVERLAYS), "statistics": statistics})
+    )
     for cell in ("clip/seed0/clip.unmasked", "clip+sam/seed0/sam.zero", "blind/seed1/none.unmasked"):
         for benchmark in benchmarks:
             rng = random.Random(cell + benchmark)
@@ -207,7 +209,7 @@ def test_an_answer_with_any_unicode_line_break_is_one_answer(study: Path) -> Non
     path = study / "predictions/clip/seed0/clip.unmasked/gqa.jsonl"
     rows = [row | {"text": "left\u2028\x85\x0b right"} for row in read_jsonl(path)]
     write_jsonl(path, rows)
-    assert len(score(study)) == 3 * 3 * 20 - 3 * sum(c == "code_reasoning" for c in categories(study))
+    assert len(score(study)) == 4 * 3 * 20 - 3 * sum(c == "code_reasoning" for c in categories(study))
 
 
 def categories(study: Path) -> list[str]:
@@ -249,6 +251,21 @@ FAULTS = {
     "is not the data that|not the data that": lambda study: write_case(study / "data", "gqa", 20, seed=1),
     "its bytes are not those of manifest": lambda study: (study / "requests/gqa.jsonl").write_text("{}\n"),
 }
+
+
+def test_an_overlay_that_the_study_does_not_name_gives_lmms_evals_figure(study: Path) -> None:
+    golds = pd.read_parquet(study / "data/benchmarks/ocrbench/test.parquet", columns=["answer"])["answer"]
+    asked = read_requests(study / "requests", "ocrbench")
+    rows = [
+        {"id": r.id, "cluster": r.cluster, "text": str(gold[0])} for r, gold in zip(asked, golds, strict=True)
+    ]
+    write_jsonl(study / "predictions/clip/seed0/clip.unmasked/ocrbench.jsonl", rows)
+    ours = score(study).query("benchmark == 'ocrbench'")["score"]
+    settings = json.loads((study / "score.json").read_text())
+    (study / "score.json").write_text(json.dumps(settings | {"overlays": ["mmmu"]}))
+    theirs = score(study).query("benchmark == 'ocrbench'")["score"]
+    assert ours.sum() > 0
+    np.testing.assert_allclose(theirs, ours * 20 / 1000)
 
 
 @pytest.mark.parametrize("message", FAULTS)

@@ -11,6 +11,7 @@ from encoder_roles.training.costs import COLUMNS, collect_costs
 
 SCORE = {
     "study": "tiny",
+    "overlays": [],
     "statistics": {"resamples": 10, "level": 0.95, "seed": 0, "overall": "benchmarks"},
 }
 

@@ -113,6 +113,23 @@ def test_sources_to_train_are_pretrained_in_the_dag_before_they_are_staged(workf
     assert (jobs["pretrain_encoder"], jobs["pretrain_language_model"], jobs["train_tune"]) == (5, 1, 32)
 
 
+def test_a_study_on_a_hub_is_planned_without_its_lock_and_fetches_what_it_names(workflow: Path) -> None:
+    study = {
+        "study": "public",
+        "encoders": {name: {"source": f"owner/{name}", "revision": "main"} for name in POOL},
+        "language_model": {"source": "owner/words", "revision": "main"},
+        "evaluation": {"data": "hub"},
+    }
+    (workflow / "studies/public.yaml").write_text(yaml.safe_dump(study))
+    shutil.rmtree(workflow / "sources")
+    jobs = planned(workflow, "--configfile", "studies/public.yaml")
+    fetched = Counter(rule for rule, _ in jobs)
+    assert (fetched["fetch_source"], fetched["fetch_benchmark"], fetched["train_tune"]) == (6, 16, 32)
+    assert fetched["lock_sources"] == 0, "a lock is written only when asked for"
+    named = planned(workflow, "--configfile", "studies/public.yaml", "--", "lock_sources")
+    assert {rule for rule, _ in named} == {"lock_sources", "write_settings"}
+
+
 def test_missing_sources_are_told_in_one_line(workflow: Path) -> None:
     shutil.rmtree(workflow / "sources/laptop/encoders/sam")
     failed = snakemake(workflow, "--dry-run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -24,6 +25,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 BENCHMARKS: tuple[str, ...] = tuple(itertools.chain(*GROUPS.values()))
 
+# The benchmarks whose score can be switched back to lmms-eval's own figure (docs/benchmarks.md).
+OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
+REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # a hub's owner/name
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -41,19 +46,50 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class EncoderSpec(Settings):
+class HubSource(Settings):
+    """Something of a model or data hub: a repository at a revision; of data, one split of one config."""
+
+    kind: Literal["model", "dataset"]
+    repository: Annotated[str, Field(pattern=REPOSITORY)]
+    revision: str
+    config: str = ""
+    split: str = ""
+
+
+class Checkpoint(Settings):
+    """Where pretrained weights are: a folder, or with `revision` a repository of a hub."""
+
+    source: str
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _repository(self) -> Self:
+        if self.revision is not None and not re.fullmatch(REPOSITORY, self.source):
+            raise ValueError(
+                f"source: with a revision it must be a hub's repository (owner/name), not {self.source!r}"
+            )
+        return self
+
+    @property
+    def hub(self) -> HubSource | None:
+        """The hub's repository that it is taken from; None for a folder."""
+        if self.revision is None:
+            return None
+        return HubSource(kind="model", repository=self.source, revision=self.revision)
+
+
+class EncoderSpec(Checkpoint):
     """One row of the encoder table: where its weights are, and how pixels become what the connector reads."""
 
     library: Literal["transformers", "open_clip", "timm"]
-    source: str
     pixels: Positive
     mean: Channels
     std: Channels
     layer: int = -1
 
 
-class LanguageModelSpec(Settings):
-    source: str
+class LanguageModelSpec(Checkpoint):
+    pass
 
 
 class ConnectorSettings(Settings):
@@ -106,7 +142,9 @@ class TrainingSettings(Settings):
 
 class EvaluationSettings(Settings):
     batch_questions: Positive
+    data: Literal["world", "hub"] = "world"
     benchmarks: Literal["all"] | tuple[str, ...] = "all"
+    overlays: Literal["all"] | tuple[str, ...] = "all"
 
 
 class MaskSettings(Settings):
@@ -174,7 +212,28 @@ class Study(Settings):
                     raise ValueError(
                         f"evaluation.benchmarks: {benchmark!r} belongs to no group (known: {known})"
                     )
+        if wrong := [name for name in self.overlays if name not in OVERLAYS]:
+            known = ", ".join(OVERLAYS)
+            raise ValueError(f"evaluation.overlays: {wrong[0]!r} has none to switch (known: {known})")
+        if self.sources == "train" and (fetched := self.hub_sources):
+            raise ValueError(
+                f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "
+                "pretrained here; remove the revision, or set `sources: pinned`"
+            )
         return self
+
+    @property
+    def hub_sources(self) -> dict[str, HubSource]:
+        """The pretrained sources that a hub has, by the names of their folders."""
+        sources: dict[str, Checkpoint] = {f"encoders/{name}": self.encoders[name] for name in self.pool}
+        sources["language_model"] = self.language_model
+        return {name: source.hub for name, source in sources.items() if source.hub}
+
+    @property
+    def overlays(self) -> tuple[str, ...]:
+        """The benchmarks whose score is ours and not lmms-eval's figure, in the order of OVERLAYS."""
+        chosen = self.evaluation.overlays
+        return OVERLAYS if chosen == "all" else tuple(dict.fromkeys(chosen))
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
@@ -269,6 +328,12 @@ class RankStage(Settings):
     threads: Positive
 
 
+class LockStage(Settings):
+    study: str
+    sources: dict[str, HubSource]
+    benchmarks: tuple[str, ...]
+
+
 class GateStage(Settings):
     gates: Literal["stop", "report"]
 
@@ -279,6 +344,7 @@ class RequestStage(Settings):
 
 class ScoreStage(Settings):
     study: str
+    overlays: tuple[str, ...]
     statistics: StatisticsSettings
 
 
@@ -295,7 +361,6 @@ def stage_table(study: Study) -> dict[str, Settings]:
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "world": study.world,
-        "language_model": study.language_model,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
         "align": AlignStage(
@@ -325,8 +390,13 @@ def stage_table(study: Study) -> dict[str, Settings]:
             seed=study.statistics.seed,
             threads=threads,
         ),
+        "lock": LockStage(
+            study=study.study,
+            sources=study.hub_sources,
+            benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
+        ),
         "requests": RequestStage(benchmarks=study.benchmarks),
-        "score": ScoreStage(study=study.study, statistics=study.statistics),
+        "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
             study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
         ),

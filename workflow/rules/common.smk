@@ -27,6 +27,16 @@ MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
 PRETRAINED = (
     f"{RESULTS}/pretrained"  # written if `sources: train`; `make sources` copies it to sources/laptop
 )
+FETCHED = f"{RESULTS}/fetched"  # what a hub has, at the commits of the lock
+LOCK = f"studies/{STUDY.study}.lock.yaml"
+LOCKED = (
+    [LOCK] if Path(LOCK).is_file() else []
+)  # a dry run needs none; fetching without one is an error that says so
+SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
+MADE = {  # source -> the folder that a rule makes of it; the others are folders that are there
+    **{source: f"{FETCHED}/{source}" for source in STUDY.hub_sources},
+    **({source: f"{PRETRAINED}/{source}" for source in SOURCES} if STUDY.sources == "train" else {}),
+}
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
 
@@ -37,17 +47,17 @@ def one_of(values):
 
 
 def source_folder(source):
-    """The folder of a pretrained source: `encoders/<name>` or `language_model`."""
-    if STUDY.sources == "train":
-        return f"{PRETRAINED}/{source}"
+    """The folder that a pretrained source, `encoders/<name>` or `language_model`, is staged from."""
+    if made := MADE.get(source):
+        return made
     name = source.removeprefix("encoders/")
     return STUDY.language_model.source if source == name else STUDY.encoders[name].source
 
 
 def source_files(source):
-    """What staging a source depends on: each of its pinned files, or the folder that the DAG makes."""
+    """What staging a source depends on: each of its pinned files, or the folder that the DAG makes or fetches."""
     folder = source_folder(source)
-    if STUDY.sources == "train":
+    if source in MADE:
         return [folder]
     files = sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
     return [file for file in files if not file.endswith(("README.md", "gates.csv"))]
@@ -75,15 +85,6 @@ def named(inputs):
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
-def settings_of(stage):
-    """What one stage reads of the config. A source that the DAG pretrains is read from where it is made."""
-    settings = STAGES[stage].model_dump(mode="json")
-    if STUDY.sources == "train" and "source" in settings:
-        settings["source"] = source_folder(stage.replace("encoder_", "encoders/"))
-    return settings
-
-
-SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
 for source in SOURCES:
-    if STUDY.sources == "pinned" and not source_files(source):
+    if source not in MADE and not source_files(source):
         sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

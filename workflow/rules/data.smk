@@ -2,6 +2,7 @@
 
 TRAIN = f"{RESULTS}/data/train/train.jsonl"
 PROBE = f"{RESULTS}/data/probe/probe.jsonl"
+ROWS = FETCHED if STUDY.evaluation.data == "hub" else f"{RESULTS}/data"  # the benchmarks' questions
 REQUESTS = f"{RESULTS}/requests/manifest.json"
 
 
@@ -33,10 +34,32 @@ rule make_world:
         "encoder-roles make-world --settings {input.settings} --output {params.folder} 2> {log}"
 
 
+rule fetch_benchmark:
+    input:
+        settings=f"{RESULTS}/settings/lock.json",
+        lock=LOCKED,
+    output:
+        f"{FETCHED}/benchmarks/{{benchmark}}/test.parquet",
+    log:
+        f"{RESULTS}/logs/fetch_benchmark/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/timings/fetch_benchmark/{{benchmark}}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        lock=LOCK,
+    shell:
+        "encoder-roles fetch-benchmark --settings {input.settings} --lock {params.lock}"
+        " --benchmark {wildcards.benchmark} --output {output} 2> {log}"
+
+
 rule write_requests:
     input:
         settings=f"{RESULTS}/settings/requests.json",
-        benchmarks=expand(f"{RESULTS}/data/benchmarks/{{benchmark}}/test.parquet", benchmark=STUDY.benchmarks),
+        benchmarks=expand(f"{ROWS}/benchmarks/{{benchmark}}/test.parquet", benchmark=STUDY.benchmarks),
     output:
         manifest=REQUESTS,
         requests=expand(f"{RESULTS}/requests/{{benchmark}}.jsonl", benchmark=STUDY.benchmarks),

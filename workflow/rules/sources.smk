@@ -10,7 +10,7 @@ rule write_settings:
     log:
         f"{RESULTS}/logs/write_settings/{{stage}}.log",
     params:
-        settings=lambda wildcards: settings_of(wildcards.stage),
+        settings=lambda wildcards: STAGES[wildcards.stage].model_dump(mode="json"),
     template_engine:
         "jinja2"
 
@@ -52,10 +52,50 @@ rule pretrained_sources:
         expand(f"{PRETRAINED}/{{source}}", source=SOURCES),
 
 
+rule lock_sources:
+    input:
+        settings=f"{RESULTS}/settings/lock.json",
+    log:
+        f"{RESULTS}/logs/lock_sources.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    params:
+        lock=LOCK,  # no output: a lock is written when asked for, and never because something is newer
+    shell:
+        "encoder-roles lock-sources --settings {input.settings} --output {params.lock} 2> {log}"
+
+
+rule fetch_source:
+    input:
+        settings=f"{RESULTS}/settings/lock.json",
+        lock=LOCKED,
+    output:
+        directory(f"{FETCHED}/{{source}}"),
+    log:
+        f"{RESULTS}/logs/fetch_source/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/timings/fetch_source/{{source}}.tsv"
+    wildcard_constraints:
+        source=one_of(STUDY.hub_sources),
+    conda:
+        "../../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        lock=LOCK,
+    shell:
+        "encoder-roles fetch-source --settings {input.settings} --lock {params.lock} --source {wildcards.source}"
+        " --output {output} 2> {log}"
+
+
+GATED = [source for source in SOURCES if source not in STUDY.hub_sources]  # a hub's checkpoints have none
+
+
 rule check_gates:
     input:
         settings=f"{RESULTS}/settings/gates.json",
-        sources=[gates_of(source) for source in SOURCES],
+        sources=[gates_of(source) for source in GATED],
     output:
         f"{RESULTS}/gates.csv",
     log:
@@ -69,7 +109,7 @@ rule check_gates:
         mem_mb=500,
         runtime=5,
     params:
-        gates=[f"{source_folder(source)}/gates.csv" for source in SOURCES],
+        gates=[f"{source_folder(source)}/gates.csv" for source in GATED],
     shell:
         "encoder-roles check-gates --settings {input.settings} --gates {params.gates} --output {output} 2> {log}"
 
@@ -89,13 +129,14 @@ rule stage_encoder:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        source=lambda wildcards: source_folder(f"encoders/{wildcards.encoder}"),
     shell:
-        "encoder-roles stage-encoder --settings {input.settings} --output {output} 2> {log}"
+        "encoder-roles stage-encoder --settings {input.settings} --source {params.source} --output {output} 2> {log}"
 
 
 rule stage_language_model:
     input:
-        settings=f"{RESULTS}/settings/language_model.json",
         files=source_files("language_model"),
     output:
         directory(f"{RESULTS}/language_model"),
@@ -108,5 +149,7 @@ rule stage_language_model:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        source=lambda wildcards: source_folder("language_model"),
     shell:
-        "encoder-roles stage-language-model --settings {input.settings} --output {output} 2> {log}"
+        "encoder-roles stage-language-model --source {params.source} --output {output} 2> {log}"

@@ -16,11 +16,12 @@ CHECKSUMS = "SHA256SUMS"
 NOT_COPIED = frozenset({CHECKSUMS, "README.md", "gates.csv"})  # about the source, not part of it
 
 
-def stage_encoder(*, settings: Path, output: Path) -> None:
+def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
     """Copy an encoder's source folder to `output` and add encoder.json: its specification with the width.
 
     Args:
         settings: settings/encoder_<name>.json.
+        source: the folder of the pretrained encoder: pinned, fetched, or made by the DAG.
         output: encoders/<name>, in the library's own format.
 
     Raises:
@@ -30,7 +31,7 @@ def stage_encoder(*, settings: Path, output: Path) -> None:
     spec = read_settings(settings, EncoderSpec)
     name = output.name
     with whole_folder(output) as folder:
-        copy_source(Path(spec.source), folder)
+        copy_source(source, folder)
         encoder = load_source(name, spec, folder)
         pixels = encoder.preprocess(torch.zeros(1, 3, spec.pixels, spec.pixels, dtype=torch.uint8))
         with torch.no_grad():

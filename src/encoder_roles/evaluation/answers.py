@@ -43,23 +43,23 @@ _process = inspect.unwrap(
 class Judge:
     """Judges the answers to one benchmark's rows. `ids` are its questions, in the order of the rows.
 
-    `overlays` off gives lmms-eval's own figures. Raises StudyError where rows of a pair or a circle are
+    `overlay` off gives lmms-eval's own figure. Raises StudyError where rows of a pair or a circle are
     missing.
     """
 
-    def __init__(self, benchmark: Benchmark, parquet: Path, overlays: bool = True) -> None:
+    def __init__(self, benchmark: Benchmark, parquet: Path, overlay: bool = True) -> None:
         task = load_task(benchmark, parquet, with_pictures=False)
-        self.benchmark, self.ids, self._overlays = benchmark, task.ids, overlays
+        self.benchmark, self.ids, self._overlay = benchmark, task.ids, overlay
         self._task = task.lmms
         self._rows: list[Row] = task.rows.to_list()
         self._verdicts: list[dict[str, Verdict]] = [{} for _ in self._rows]
-        self._spread = _spreader(benchmark, self._rows, parquet, overlays)
+        self._spread = _spreader(benchmark, self._rows, parquet, overlay)
 
     def judge(self, texts: Sequence[str]) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
         """Scores (0-100), weights and unparsable flags of one answer to each question, as in `ids`."""
         verdicts = [self._verdict(place, text) for place, text in enumerate(texts)]
         values = np.array([value for value, _ in verdicts], dtype=float)
-        if self.benchmark.name == "mmmu" and not self._overlays:
+        if self.benchmark.name == "mmmu" and not self._overlay:
             with mmmu_guesses(random.Random(0).choice):  # noqa: S311  (lmms-eval's own way)
                 results = [self._process(row, text) for row, text in zip(self._rows, texts, strict=True)]
             values = np.array([_mmmu_value(result) for result in results])
@@ -78,7 +78,7 @@ class Judge:
             return _mmbench(self._task, row, text)
         if name == "mathvista":
             correct, unread = mathvista_by_rules(row, text)
-            return float(correct if self._overlays else _mathvista_value(self._process(row, text))), unread
+            return float(correct if self._overlay else _mathvista_value(self._process(row, text))), unread
         with mmmu_guesses(no_guess) if name == "mmmu" else contextlib.nullcontext():
             result = self._process(row, text)
         return float(VALUES.get(name, _exact_match)(result)), UNREAD.get(name, _is_empty)(row, text, result)
@@ -208,7 +208,7 @@ UNREAD: dict[str, Callable[[Row, str, dict[str, Any]], bool]] = {
 Spread = Callable[[Array], tuple[Array, Array]]
 
 
-def _spreader(benchmark: Benchmark, rows: list[Row], parquet: Path, overlays: bool) -> Spread:
+def _spreader(benchmark: Benchmark, rows: list[Row], parquet: Path, overlay: bool) -> Spread:
     """The function from the questions' own values (0-1) to scores (0-100) and weights of mean 1."""
     n = len(rows)
     even = np.ones(n)
@@ -220,10 +220,10 @@ def _spreader(benchmark: Benchmark, rows: list[Row], parquet: Path, overlays: bo
             return lambda values: (50 * values + 50 * _all_right(values, unit), weights)
         weights = 1 / size[unit]
         return lambda values: (100 * _all_right(values, unit), weights * n / weights.sum())
-    if benchmark.name == "cvbench2d" and overlays:
+    if benchmark.name == "cvbench2d" and overlay:
         weights = _even_weights([row["source"] for row in rows])
         return lambda values: (100 * values, weights)
-    scale = 100.0 if benchmark.name != "ocrbench" or overlays else 100.0 * n / OCRBENCH_TOTAL
+    scale = 100.0 if benchmark.name != "ocrbench" or overlay else 100.0 * n / OCRBENCH_TOTAL
     return lambda values: (scale * values, even)
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import encoder_roles.encoders._torchvision  # noqa: F401  (lmms-eval imports torchvision)
-from encoder_roles.evaluation.rows import SCHEMAS
+from encoder_roles.evaluation.rows import SCHEMAS, kept_rows
 from encoder_roles.evaluation.tasks import LMMS_EVAL, Benchmark
 from encoder_roles.study import StudyError
 
@@ -98,9 +97,7 @@ def read_rows(benchmark: Benchmark, parquet: Path) -> pa.Table:
     if missing := [c for c in SCHEMAS[benchmark.name] if c not in table.column_names]:
         raise StudyError(f"{parquet}: benchmark {benchmark.name} needs the columns {missing}")
     table = table.append_column("__place", pa.array(range(len(table)), pa.int64()))
-    if benchmark.keep:
-        column, values = benchmark.keep
-        table = table.filter(pc.is_in(table.column(column), value_set=pa.array(values)))
+    table = kept_rows(benchmark, table)
     if len(table) == 0:
         raise StudyError(f"{parquet}: no rows of benchmark {benchmark.name}")
     return table

@@ -1,6 +1,7 @@
-"""Where our scores leave lmms-eval's figures, on purpose: one small piece each, all switched by one flag.
+"""Where our scores leave lmms-eval's figures, on purpose: one small piece each.
 
-Read docs/benchmarks.md for the reasons. With the overlays off every score is the one that lmms-eval reports.
+Read docs/benchmarks.md for the reasons. A benchmark that `evaluation.overlays` does not name has the score
+that lmms-eval reports.
 """
 
 from __future__ import annotations

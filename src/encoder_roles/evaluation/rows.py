@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from encoder_roles.evaluation.tasks import Benchmark
 from encoder_roles.provenance import whole_file
 from encoder_roles.study import StudyError
 
@@ -102,17 +104,55 @@ def write_rows(path: Path, benchmark: str, rows: Sequence[dict[str, Any]]) -> No
             raise StudyError(
                 f"benchmark {benchmark}, row {number}: no columns {unknown} (known: {list(schema)})"
             )
-    metadata = {
-        "huggingface": json.dumps({"info": {"features": {c: _feature(k) for c, k in schema.items()}}})
-    }
     try:
         table = pa.Table.from_pylist(
-            list(rows), pa.schema([(c, _arrow(k)) for c, k in schema.items()], metadata=metadata)
+            list(rows),
+            pa.schema(
+                [(c, _arrow(k)) for c, k in schema.items()],
+                metadata=_metadata({c: _feature(k) for c, k in schema.items()}),
+            ),
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise StudyError(
             f"benchmark {benchmark}: a value has another type than its column: {error}"
         ) from error
+    _write(path, table)
+
+
+def write_public_rows(path: Path, benchmark: str, table: pa.Table) -> None:
+    """Write a public data set's rows: the columns that are read, in its own types, pictures marked as such.
+
+    Raises StudyError on a column of pictures that holds something else.
+    """
+    import datasets  # slow to import, and the procedural world's rows need none of it
+
+    schema = SCHEMAS[benchmark]
+    table = table.select(list(schema))
+    for column in picture_columns(benchmark):
+        found = table.schema.field(column).type
+        if schema[column] == ["image"] and pa.types.is_list(found):
+            found = found.value_type
+        if not pa.types.is_struct(found) or {field.name for field in found} != {"bytes", "path"}:
+            raise StudyError(f"benchmark {benchmark}: column {column!r} holds {found}, not pictures")
+    features = datasets.Features.from_arrow_schema(pa.schema(list(table.schema))).to_dict()
+    features |= {column: _feature(schema[column]) for column in picture_columns(benchmark)}
+    _write(path, table.replace_schema_metadata(_metadata(features)))
+
+
+def kept_rows(benchmark: Benchmark, table: pa.Table) -> pa.Table:
+    """The rows of a data set that are part of the benchmark."""
+    if not benchmark.keep:
+        return table
+    column, values = benchmark.keep
+    return table.filter(pc.is_in(table.column(column), value_set=pa.array(values)))
+
+
+def _metadata(features: dict[str, Any]) -> dict[str, str]:
+    """Where `datasets` looks for a parquet file's types: what is a picture, and what only bytes."""
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def _write(path: Path, table: pa.Table) -> None:
     with whole_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=256)
 

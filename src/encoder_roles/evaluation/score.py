@@ -59,21 +59,20 @@ def score_predictions(
     predictions: list[Path],
     output_scores: Path,
     output_table: Path,
-    overlays: bool = True,
 ) -> None:
     """Score every cell at or below the `predictions` folders; write scores.parquet and scores.csv.
 
-    `settings` is a ScoreStage; `data` is the data that `requests` were written from. `overlays` off gives
-    lmms-eval's own figures (docs/benchmarks.md says where they differ). Raises StudyError, and writes
-    nothing, on requests or data that changed, and on missing, doubled or unknown questions or answers that
-    are not text.
+    `settings` is a ScoreStage: a benchmark that its `overlays` do not name gets lmms-eval's own figure
+    (docs/benchmarks.md says where they differ). `data` is the data that `requests` were written from. Raises
+    StudyError, and writes nothing, on requests or data that changed, and on missing, doubled or unknown
+    questions or answers that are not text.
     """
     stage = read_settings(settings, ScoreStage)
     manifest = read_manifest(requests)
     cells = find_cells(predictions, tuple(manifest))
     tables = []
     for name in tqdm(manifest, desc="scoring", unit="benchmark", file=sys.stderr, disable=None):
-        tables.append(_score_benchmark(name, manifest[name], requests, data, cells, overlays))
+        tables.append(_score_benchmark(name, manifest[name], requests, data, cells, name in stage.overlays))
     table = pa.concat_tables(tables)
     table = table.add_column(0, "study", pa.array([stage.study] * len(table)))
     summary = score_intervals(table.to_pandas(), stage.statistics)
@@ -125,7 +124,7 @@ def _read_cell(folder: Path) -> Cell:
 
 
 def _score_benchmark(
-    name: str, entry: dict[str, Any], requests: Path, data: Path, cells: list[Cell], overlays: bool
+    name: str, entry: dict[str, Any], requests: Path, data: Path, cells: list[Cell], overlay: bool
 ) -> pa.Table:
     """The rows of one benchmark in scores.parquet, without `study`."""
     from encoder_roles.evaluation.answers import Judge
@@ -136,7 +135,7 @@ def _score_benchmark(
         raise StudyError(
             f"{parquet}: not the data that {requests} was written from; write the requests again"
         )
-    judge = Judge(find_benchmark(name), parquet, overlays)
+    judge = Judge(find_benchmark(name), parquet, overlay)
     if (ids := [request.id for request in asked]) != list(judge.ids):
         raise StudyError(
             f"{requests / name}.jsonl: its questions are not those of {parquet}; write them again"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from encoder_roles.study import BENCHMARKS, GROUPS, StudyError
+from encoder_roles.study import BENCHMARKS, GROUPS, HubSource, StudyError
 
 LMMS_EVAL = "0.7.3"  # another version has other prompts and parsers: it is refused, not warned about
 ANSWER_TOKENS = 128  # the most tokens an answer may have, and what is allowed where a task sets no limit
@@ -18,6 +18,7 @@ ANSWER_TOKENS = 128  # the most tokens an answer may have, and what is allowed w
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 WORD = "\nAnswer the question with a single word."
+IMAGES = "images"
 MME_PERCEPTION = (
     "existence",
     "count",
@@ -40,7 +41,9 @@ class Benchmark:
     others are no part of the benchmark. `cluster` names what questions share: the columns that identify it,
     `picture`, or MMBench's `circle` and MMVP's `pair`. `questions` is the number of rows of the public data
     set after `keep`. `suffix` is the text every prompt ends with (empty: the question says itself how to
-    answer). `overlay` is where our score leaves lmms-eval's figure, empty if nowhere.
+    answer). `overlay` is where our score leaves lmms-eval's figure, empty if nowhere. `revision` is the data
+    set's branch; a study's lock says which commit of it. `images` is the configuration that has the pictures
+    where `config` has only the questions.
     """
 
     name: str
@@ -55,6 +58,23 @@ class Benchmark:
     suffix: str = ""
     keep: tuple[str, tuple[str, ...]] | None = None
     overlay: str = ""
+    revision: str = "main"
+    images: str = ""
+
+    @property
+    def hub_sources(self) -> dict[str, HubSource]:
+        """Its data sets on the hub, by name in a lock: the questions; the pictures where they are apart."""
+        here = HubSource(
+            kind="dataset",
+            repository=self.source,
+            revision=self.revision,
+            config=self.config,
+            split=self.split,
+        )
+        found = {f"benchmarks/{self.name}": here}
+        if self.images:
+            found[f"benchmarks/{self.name}/{IMAGES}"] = here.model_copy(update={"config": self.images})
+        return found
 
     @property
     def group(self) -> str:
@@ -115,6 +135,7 @@ TASKS: dict[str, Benchmark] = {
             questions=12578,
             cluster=("imageId",),
             suffix=SHORT,
+            images="testdev_balanced_images",
             overlay="images joined to the questions in the data, not by the task's own download",
         ),
         Benchmark(

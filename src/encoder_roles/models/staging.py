@@ -8,21 +8,20 @@ from encoder_roles.encoders.staging import copy_source
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
 from encoder_roles.provenance import whole_folder
-from encoder_roles.study import LanguageModelSpec, StudyError, read_settings
+from encoder_roles.study import StudyError
 
 
-def stage_language_model(*, settings: Path, output: Path) -> None:
+def stage_language_model(*, source: Path, output: Path) -> None:
     """Copy the language model's source folder, weights and tokenizer, to `output`.
 
     Args:
-        settings: settings/language_model.json.
+        source: the folder of the pretrained language model: pinned, fetched, or made by the DAG.
         output: language_model.
 
     Raises:
         StudyError: the source is missing, damaged, not as its SHA256SUMS say, or has no safetensors, no
             tokenizer or no chat template.
     """
-    source = Path(read_settings(settings, LanguageModelSpec).source)
     with whole_folder(output) as folder:
         copy_source(source, folder)
         load_language_model(folder)
