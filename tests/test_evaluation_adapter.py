@@ -6,10 +6,13 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from benchmark_cases import write_case
 from test_predict_answers import write_model
 from tiny_study import TinyStudy, write_tiny_study
@@ -22,11 +25,13 @@ from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.provenance import read_jsonl, write_json
 from encoder_roles.study import StudyError
 
+import lmms_eval.tasks  # isort: skip
 from lmms_eval.evaluator import simple_evaluate  # isort: skip
 from lmms_eval.models import get_model  # isort: skip
 from lmms_eval.tasks import TaskManager  # isort: skip
 
 BENCHMARKS = ("gqa", "mmmu", "mmbench", "seed")
+LOGGED = ("--include_path", "tasks", "--output_path", "out", "--log_samples")
 MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
 
 
@@ -77,7 +82,7 @@ def answers_of_lmms_eval(cases: Path, **arguments: Any) -> dict[str, list[str]]:
     found = {}
     for name, task in tasks.items():
         rows = sorted(results["samples"][task.lmms.config.task], key=lambda row: row["doc_id"])
-        found[name] = [row["resps"][0][0] for row in rows]
+        found[name] = [row["filtered_resps"] for row in rows]
     return found
 
 
@@ -100,6 +105,37 @@ def test_the_answers_are_those_of_the_prediction_job(cases: Path, model: Path, t
     expected = answers_in(tmp_path / "answers")
     assert len({text for texts in expected.values() for text in texts}) > 3
     assert answers_of_lmms_eval(cases, pretrained=model) == expected
+
+
+def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
+    cases: Path, model: Path, tmp_path: Path
+) -> None:
+    shipped = Path(lmms_eval.tasks.__file__).parent / TASKS["seed"].file
+    parquet = cases / "benchmarks/seed/test.parquet"
+    task = {"include": str(shipped), "task": "local_seed", "dataset_path": "parquet", "tag": []}
+    task |= {"dataset_kwargs": {"data_files": {"test": str(parquet)}, "token": False}}
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/local_seed.yaml").write_text(yaml.safe_dump(task))
+    arguments = f"--model encoder_roles --model_args pretrained={model} --tasks local_seed --batch_size auto"
+    done = subprocess.run(
+        [sys.executable, "-m", "encoder_roles.evaluation", *arguments.split(), *LOGGED],
+        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "seed_image" in done.stdout
+    (samples,) = (tmp_path / "out").rglob("*samples_local_seed.jsonl")
+    told = {row["doc_id"]: row["filtered_resps"] for row in read_jsonl(samples)}
+    predict_subset(
+        settings=cases / "predict.json",
+        requests=cases / "requests",
+        model=model,
+        subset="clip+sam",
+        output=tmp_path / "answers",
+    )
+    expected = {int(row["id"]): row["text"] for row in read_jsonl(tmp_path / "answers/seed.jsonl")}
+    assert {place: told[place] for place in expected} == expected
 
 
 @pytest.mark.parametrize("operator", ["zero", "mean"])
@@ -133,6 +169,7 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
         ({"mask": "sam+clip"}, "mask 'sam\\+clip'"),
         ({"mask": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
         ({"mask": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"batch_size": "many"}, "batch_size 'many': needs a positive number"),
         ({"device": "cuda:7"}, "device 'cuda:7'"),
         ({"pretrained": "nowhere"}, "nowhere"),
     ],

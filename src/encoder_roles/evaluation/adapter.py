@@ -36,6 +36,9 @@ NAME = "encoder_roles"
 REQUESTS_AT_A_TIME = 512  # their pictures are held in memory
 
 
+BATCH = 256  # questions computed together where nothing else is asked
+
+
 class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     """A model that train-tune wrote, as it is or under a mask; greedy answers, on the CPU.
 
@@ -46,12 +49,12 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         calibration: LLaVA-format JSONL of training pictures, for every operator but zero.
         calibration_pictures: how many of them are used.
         seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.
-        batch_size: questions computed together; answers do not depend on it.
+        batch_size: questions computed together, a number or auto; answers do not depend on it.
         device: cpu, or None.
 
     Raises:
-        StudyError: the folder holds no model, the mask is none of this model, or an operator lacks its
-            calibration.
+        StudyError: the folder holds no model, the mask is none of this model, an operator lacks its
+            calibration, or the batch size is no number.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         self.vlm = load_vlm(Path(pretrained))
         self.tokenizer = load_tokenizer(Path(pretrained))
         self.renderer = PromptRenderer(self.tokenizer)
-        self.batch, self.seed, self.operator = int(batch_size or 256), seed, operator
+        self.batch, self.seed, self.operator = _batch(batch_size), seed, operator
         encoders = list(self.vlm.encoders)
         self.kept = frozenset(encoders) if mask is None else parse_mask(mask, encoders)
         self.calibrations = None
@@ -137,6 +140,15 @@ def check_greedy(task: str, options: dict[str, Any]) -> None:
         raise StudyError(
             f"task {task}: {NAME} decodes greedily; its generation options ask for more: {options}"
         )
+
+
+def _batch(asked: int | str | None) -> int:
+    """The batch size that was asked for; lmms-eval's command line gives text, and knows `auto`."""
+    if asked in (None, "auto"):
+        return BATCH
+    if not str(asked).isdecimal() or int(asked) < 1:
+        raise StudyError(f"batch_size {asked!r}: needs a positive number, or auto")
+    return int(asked)
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
