@@ -82,7 +82,7 @@ def answers_of_lmms_eval(cases: Path, **arguments: Any) -> dict[str, list[str]]:
     found = {}
     for name, task in tasks.items():
         rows = sorted(results["samples"][task.lmms.config.task], key=lambda row: row["doc_id"])
-        found[name] = [row["filtered_resps"] for row in rows]
+        found[name] = [row["resps"][0][0] for row in rows]
     return found
 
 
