@@ -109,6 +109,23 @@ def test_the_docs_say_which_forms_of_a_right_letter_count(tmp_path: Path) -> Non
         assert line in docs
 
 
+def differences(folder: Path, benchmark: str) -> str:
+    """A line: by how much the task code is stricter and more generous than the definition, in points."""
+    judge, rng = judge_of(folder, benchmark), random.Random(f"{benchmark} apart")
+    texts = [messy_answer(row, rng) for row in judge._rows]
+    assert len(texts) >= 500
+    found = np.array([judge._verdict(i, text)[0] for i, text in enumerate(texts)], dtype=float)
+    wanted = [definition(benchmark, row, text) for row, text in zip(judge._rows, texts, strict=True)]
+    apart = 100 * (found - np.array(wanted)) / len(texts)
+    strict, generous = -apart[apart < 0].sum() + 0.0, apart[apart > 0].sum()  # + 0.0: never -0.0
+    return f"| {benchmark} | {len(texts)} | {strict:.1f} | {generous:.1f} |"
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_the_docs_say_by_how_much_lmms_eval_leaves_the_definition(tmp_path: Path, benchmark: str) -> None:
+    assert differences(tmp_path, benchmark) in DOCS.read_text(encoding="utf-8").splitlines()
+
+
 def test_the_docs_tables_are_the_tables_of_the_code() -> None:
     lines = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     readme = (DOCS.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()

@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "measure-pretrained-ranks": "encoder_roles.data.ranks:measure_pretrained_ranks",
     "measure-ranks": "encoder_roles.data.ranks:measure_ranks",
     "collect-ranks": "encoder_roles.analysis.rank_table:collect_ranks",
+    "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
     "build-paper": "encoder_roles.paper.build:build_paper",

@@ -1,6 +1,6 @@
 """Trained models under lmms-eval, for any of its tasks:
 
-    lmms_eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
+    lmms-eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
 
 lmms-eval finds the model by this package's entry point (`evaluation.plugin`).
 """
@@ -34,8 +34,6 @@ from encoder_roles.training.step import picture_features
 
 NAME = "encoder_roles"
 REQUESTS_AT_A_TIME = 512  # their pictures are held in memory
-
-
 BATCH = 256  # questions computed together where nothing else is asked
 
 

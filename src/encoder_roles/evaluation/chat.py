@@ -1,0 +1,90 @@
+"""`encoder-roles chat`: ask a trained model about a picture, as it is and with encoders masked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from encoder_roles.data.pictures import read_picture
+from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.evaluation.predict import parse_mask, project, read_inputs
+from encoder_roles.evaluation.predict_answers import Question, answer
+from encoder_roles.evaluation.tasks import ANSWER_TOKENS
+from encoder_roles.models.masking import mask_features
+from encoder_roles.models.tokenizer import load_tokenizer
+from encoder_roles.models.vlm import load_vlm
+from encoder_roles.study import NO_MASK, StudyError
+from encoder_roles.training.step import picture_features
+
+
+def chat(*, model: Path, picture: Path, question: str | None = None, masks: tuple[str, ...] = ()) -> None:
+    """Print a model's greedy answer to a question about a picture, then its answer under every mask.
+
+    Args:
+        model: the folder written by train-tune.
+        picture: a picture file.
+        question: the question as the model should read it; without one, each line of standard input is one.
+        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; what is removed is
+            replaced by zeros at the projector's input.
+
+    Raises:
+        StudyError: the folder holds no model, the picture cannot be read, a mask is none of this model, or
+            the language model knows no token for a part of the question.
+    """
+    talk = Conversation(model, picture, masks)
+    for asked in [question] if question is not None else _lines():
+        for mask, text in talk.answers(asked).items():
+            print(f"{mask:>{talk.width}}  {text}", flush=True)
+
+
+class Conversation:
+    """A picture that a model, and the model under masks, has seen; every question is asked anew."""
+
+    def __init__(self, model: Path, picture: Path, masks: Iterable[str]) -> None:
+        self.vlm, self.tokenizer = load_vlm(model), load_tokenizer(model)
+        self.renderer = PromptRenderer(self.tokenizer)
+        encoders = list(self.vlm.encoders)
+        inputs = read_inputs(self.vlm, [read_picture(picture)], picture_features)
+        kept = {mask: parse_mask(mask, encoders) for mask in masks}
+        self.seen: dict[str, Tensor] = {NO_MASK: project(self.vlm, inputs, 1)}
+        for mask, names in kept.items():
+            self.seen[mask] = project(self.vlm, mask_features(inputs, names, "zero", None, None), 1)
+        self.width = max(map(len, self.seen))
+
+    def answers(self, question: str) -> dict[str, str]:
+        """The greedy answer as trained (`unmasked`) and under each mask."""
+        self._check_words(question)
+        prompt = self.renderer.render(question, images=1)
+        end: Any = self.tokenizer.eos_token_id
+        found = {}
+        for mask, visual in self.seen.items():
+            (ids,) = answer(
+                self.vlm.language_model, [Question(prompt, (0,), ANSWER_TOKENS)], visual, end, batch=1
+            )
+            found[mask] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return found
+
+    def _check_words(self, question: str) -> None:
+        """A word-level tokenizer reads every strange word as the same token: an answer to it is none."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return
+        for word in question.split():
+            if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]:
+                raise StudyError(f"question {question!r}: the language model has no token for {word!r}")
+
+
+def _lines() -> Iterable[str]:
+    """Questions from standard input, prompted for on a terminal."""
+    while True:
+        if sys.stdin.isatty():
+            print("? ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()

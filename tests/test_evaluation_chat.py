@@ -1,0 +1,93 @@
+"""A trained model answers a person's question about a picture, as it is and under masks."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from test_predict_answers import write_model
+from tiny_study import TinyStudy, write_tiny_study
+
+import encoder_roles.evaluation.chat
+from encoder_roles.evaluation.chat import chat
+from encoder_roles.evaluation.predict import predict_masks, predict_subset
+from encoder_roles.provenance import read_jsonl
+from encoder_roles.study import StudyError
+
+PICTURE = 3  # of the tiny study's requests: a red square
+QUESTION = "is the circle red ?"
+STAGE = {"batch_questions": 4, "threads": 1, "calibration_pictures": 4}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    return write_tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def model(study: TinyStudy) -> Path:
+    return write_model(study, "clip+sam", study.root / "full")
+
+
+@pytest.fixture
+def picture(study: TinyStudy) -> Path:
+    return study.requests / "images" / f"{PICTURE}.png"
+
+
+def answer_in(folder: Path) -> str:
+    """The prediction job's answer to QUESTION about PICTURE: the row that asks it."""
+    (text,) = (row["text"] for row in read_jsonl(folder / "mme.jsonl") if row["id"] == str(2 * PICTURE))
+    return str(text)
+
+
+def test_the_answers_are_those_of_the_prediction_jobs(
+    study: TinyStudy,
+    model: Path,
+    picture: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoder_roles.evaluation.chat, "ANSWER_TOKENS", 5)  # as the requests ask for
+    masks = study.settings("masks", STAGE)
+    predict = study.settings("predict", {key: STAGE[key] for key in ("batch_questions", "threads")})
+    folder = study.root / "predictions"
+    asked = {"requests": study.requests, "model": model}
+    predict_subset(settings=predict, subset="clip+sam", output=folder / "unmasked", **asked)
+    kept = ("clip", "sam", "none")
+    predict_masks(settings=masks, operator="zero", masks=kept, data=study.data, output_root=folder, **asked)
+    expected = {mask: answer_in(folder / f"{mask}.zero") for mask in kept}
+    expected = {"unmasked": answer_in(folder / "unmasked"), **expected}
+    assert len(set(expected.values())) > 1  # else a mask that does nothing would pass
+
+    chat(model=model, picture=picture, question=QUESTION, masks=kept)
+    said = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert {mask: text.strip() for mask, text in said} == expected
+
+
+def test_without_a_question_every_line_of_standard_input_is_one(
+    model: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat(model=model, picture=picture, question=QUESTION)
+    alone = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{QUESTION}\n\n  {QUESTION}\n"))
+    chat(model=model, picture=picture)
+    assert capsys.readouterr().out == 2 * alone
+
+
+def test_a_word_the_language_model_has_no_token_for_is_named(model: Path, picture: Path) -> None:
+    with pytest.raises(StudyError, match="no token for 'zebra'"):
+        chat(model=model, picture=picture, question="is the zebra red ?")
+
+
+def test_a_mask_of_another_pool_is_named(model: Path, picture: Path) -> None:
+    with pytest.raises(StudyError, match="mask 'dinov2'"):
+        chat(model=model, picture=picture, question=QUESTION, masks=("dinov2",))
+
+
+def test_a_damaged_picture_is_named(model: Path, picture: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(picture.read_bytes()[:100])
+    with pytest.raises(StudyError, match=r"cut\.png: damaged picture"):
+        chat(model=model, picture=cut, question=QUESTION)
