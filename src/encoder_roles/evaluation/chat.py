@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
@@ -50,23 +50,20 @@ class Conversation:
         encoders = list(self.vlm.encoders)
         inputs = read_inputs(self.vlm, [read_picture(picture)], picture_features)
         kept = {mask: parse_mask(mask, encoders) for mask in masks}
-        self.seen: dict[str, Tensor] = {NO_MASK: project(self.vlm, inputs, 1)}
-        for mask, names in kept.items():
-            self.seen[mask] = project(self.vlm, mask_features(inputs, names, "zero", None, None), 1)
-        self.width = max(map(len, self.seen))
+        views = [inputs, *(mask_features(inputs, names, "zero") for names in kept.values())]
+        self.masks = [NO_MASK, *kept]
+        self.visual = torch.cat([project(self.vlm, view, 1) for view in views])  # (views, tokens, hidden)
+        self.width = max(map(len, self.masks))
 
     def answers(self, question: str) -> dict[str, str]:
         """The greedy answer as trained (`unmasked`) and under each mask."""
         self._check_words(question)
         prompt = self.renderer.render(question, images=1)
+        questions = [Question(prompt, (view,), ANSWER_TOKENS) for view in range(len(self.masks))]
         end: Any = self.tokenizer.eos_token_id
-        found = {}
-        for mask, visual in self.seen.items():
-            (ids,) = answer(
-                self.vlm.language_model, [Question(prompt, (0,), ANSWER_TOKENS)], visual, end, batch=1
-            )
-            found[mask] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return found
+        ids = answer(self.vlm.language_model, questions, self.visual, end, batch=len(questions))
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return {mask: text.strip() for mask, text in zip(self.masks, texts, strict=True)}
 
     def _check_words(self, question: str) -> None:
         """A word-level tokenizer reads every strange word as the same token: an answer to it is none."""
