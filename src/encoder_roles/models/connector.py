@@ -3,11 +3,12 @@
 Each encoder's features are normalised without parameters (`projector_inputs`), so that no encoder is louder
 than another; this is where masks act. What follows is one of the kinds in `models.connectors`.
 
-An encoder is removed in one of two ways. `zero` puts zeros in place of its projector input, as the predecessor
-of this study does (arXiv 2507.03262). `drop` takes it out of the inputs, and the connector works as if it had
-been built without that encoder: its columns of the first weight, its tokens, its keys of the attention are not
-there. Where an encoder enters through the columns of a weight and nothing else, both are the same function;
-elsewhere a zero turns into constant tokens, because layers have biases. Each kind says which it is.
+An encoder is removed in one of two ways. `zero` puts zeros in place of its projector input, as the
+predecessor of this study does (arXiv 2507.03262). `drop` takes it out of the inputs, and the connector
+works as if it had been built without that encoder: its columns of the first weight, its tokens, its keys of
+the attention are not there. Where an encoder enters through the columns of a weight and nothing else, both
+are the same function; elsewhere a zero turns into constant tokens, because layers have biases. Each kind
+says which it is.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class ChannelConcat(Connector):
 def side_by_side(
     inputs: Mapping[str, Tensor], widths: Mapping[str, int], grid: int, batch: int, reader: nn.Module
 ) -> Tensor:
-    """All blocks (B, G, G, sum D_e) in the order of `widths`, zeros for dropped ones, as `reader` reads them."""
+    """All blocks (B, G, G, sum D_e) in the order of `widths`, zeros for dropped ones, as `reader` reads
+    them."""
     like = next(reader.parameters())
     blocks = [
         inputs[encoder] if encoder in inputs else like.new_zeros(batch, grid, grid, width)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from encoder_roles.models.connector import Connector, Levels
+from encoder_roles.models.connectors.aggregator import SpatialVisionAggregator
 from encoder_roles.models.connectors.channels import ChannelConcat
+from encoder_roles.models.connectors.levels import MultiLevel
+from encoder_roles.models.connectors.resampler import Resampler
+from encoder_roles.models.connectors.tokens import TokenConcat, TokenInterleave
+from encoder_roles.models.connectors.vit import SmallViT
 from encoder_roles.study import ConnectorSettings
 
 KINDS: dict[str, Callable[[Levels, ConnectorSettings, int, int], Connector]] = {
     "linear": ChannelConcat,
     "mlp": ChannelConcat,
+    "token_concat": TokenConcat,
+    "token_interleave": TokenInterleave,
+    "multi_level": MultiLevel,
+    "resampler": Resampler,
+    "sva": SpatialVisionAggregator,
+    "vit": SmallViT,
 }
 
 
