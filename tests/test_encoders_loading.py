@@ -14,7 +14,8 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from encoder_roles.encoders.encoder import Encoder, resize
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.framing import resize
 from encoder_roles.encoders.loading import load_encoder, load_source
 from encoder_roles.provenance import write_json
 from encoder_roles.study import EncoderSpec, StudyError

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from encoder_roles.models.connector import Connector, projector_inputs
+from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connectors.channels import ChannelConcat
 from encoder_roles.models.grid import resample_grid
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
 from encoder_roles.study import ConnectorSettings, StudyError
@@ -28,9 +29,9 @@ def calibrations() -> dict[str, Calibration]:
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_zeroing_a_block_equals_deleting_its_columns_of_the_first_weight(removed: str, kind: str) -> None:
     settings = ConnectorSettings.model_validate({"kind": kind, "layers": 2, "grid": 2})
-    full = Connector(WIDTHS, settings, 8, seed=0)
+    full = ChannelConcat({e: (w,) for e, w in WIDTHS.items()}, settings, 8, seed=0)
     left = {e: w for e, w in WIDTHS.items() if e != removed}
-    smaller = Connector(left, settings, 8, seed=1)
+    smaller = ChannelConcat({e: (w,) for e, w in left.items()}, settings, 8, seed=1)
     with torch.no_grad():
         blocks = dict(zip(WIDTHS, full.layers[0].weight.split(list(WIDTHS.values()), dim=1), strict=True))
         weights = full.state_dict() | {"layers.0.weight": torch.cat([blocks[e] for e in left], dim=1)}

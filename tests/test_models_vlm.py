@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from tiny_language_model import write_tiny_language_model
 from torch import Tensor
 
-from encoder_roles.models.connector import Connector, projector_inputs
+from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connectors.channels import ChannelConcat
 from encoder_roles.models.masking import calibrate, mask_features
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
 from encoder_roles.study import ConnectorSettings, StudyError
@@ -174,7 +175,7 @@ def test_the_seed_alone_decides_a_new_connector(sources: dict[str, Path]) -> Non
 @pytest.mark.parametrize(("kind", "layers", "count"), [("linear", 1, 1), ("mlp", 2, 2), ("mlp", 3, 3)])
 def test_a_connector_has_the_layers_it_is_asked_for(kind: str, layers: int, count: int) -> None:
     settings = ConnectorSettings.model_validate({"kind": kind, "layers": layers, "grid": 2})
-    connector = Connector({"clip": 5, "sam": 3}, settings, 7, seed=0)
+    connector = ChannelConcat({"clip": (5,), "sam": (3,)}, settings, 7, seed=0)
     linear = [m for m in connector.layers if isinstance(m, torch.nn.Linear)]
     assert [m.in_features for m in linear] == [8, *[7] * (count - 1)]
     assert {m.out_features for m in linear} == {7}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import json
 import re
@@ -10,13 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 BLIND = "blind"  # the subset without any encoder
 NO_MASK = "unmasked"  # the operator of a model that is evaluated as trained
 NONE_KEPT = "none"  # the mask that keeps no encoder
 
-Operator = Literal["zero", "mean", "shuffle", "noise"]
+ENCODER_TABLE = Path(__file__).with_name("encoders") / "table.yaml"  # the full-scale encoders, a row each
+
+Operator = Literal["zero", "drop", "mean", "shuffle", "noise"]
 GROUPS: dict[str, tuple[str, ...]] = {
     "General": ("mme", "mmbench", "seed", "gqa"),
     "Knowledge": ("scienceqa", "mmmu", "mathvista", "ai2d"),
@@ -78,24 +82,139 @@ class Checkpoint(Settings):
         return HubSource(kind="model", repository=self.source, revision=self.revision)
 
 
+class Published(Settings):
+    """What an encoder's publication says of its network: what is staged is held against it.
+
+    Attributes:
+        parameters: of the whole vision network, before anything is cut off; within 1%.
+        width: channels of the row's layer, summed if there are several.
+        grid: tokens a side at the row's pixels (of the finest layer). Where a config changes pixels or layer
+            of a row of the table, that row's width and grid are no longer held.
+    """
+
+    parameters: Positive
+    width: Positive | None = None
+    grid: Positive | None = None
+
+
 class EncoderSpec(Checkpoint):
-    """One row of the encoder table: where its weights are, and how pixels become what the connector reads."""
+    """One row of the encoder table: where its weights are, and how pixels become what the connector reads.
+
+    Attributes:
+        library: whose format the folder is in.
+        pixels: the square side that the network is fed with (aspect `keep`: of a square of the same area).
+        aspect: how a picture that is not square gets there, see `encoders.framing`.
+        normalisation: of pixel values in 0..1: by `mean` and `std` of each channel, or by the picture's own
+            (Pix2Struct), which are not given.
+        layer: the hidden state that the connector reads, or several (levels), see `encoders.encoder`.
+        positions: whether the position table must be made for `pixels` (as_is), or is resampled to them.
+        library_config: what the network is, in the library's words: enough to build it without a file.
+        published: its published size.
+    """
 
     library: Literal["transformers", "open_clip", "timm"]
     pixels: Positive
-    mean: Channels
-    std: Channels
-    layer: int = -1
+    aspect: Literal["squash", "pad", "longest", "crop", "keep"] = "squash"
+    normalisation: Literal["channels", "picture"] = "channels"
+    mean: Channels | None = None
+    std: Channels | None = None
+    layer: int | tuple[int, ...] = -1
+    positions: Literal["as_is", "resample"] = "as_is"
+    library_config: dict[str, Any] | None = None
+    published: Published | None = None
+
+    @field_validator("layer", mode="before")
+    @classmethod
+    def _layers(cls, value: object) -> object:
+        layers = list(value) if isinstance(value, (list, tuple)) else [value]
+        if not layers or any(not isinstance(layer, int) or isinstance(layer, bool) for layer in layers):
+            raise ValueError("must be a whole number or a list of some")
+        if len(set(layers)) != len(layers):
+            raise ValueError("names a layer twice")
+        return tuple(layers) if len(layers) > 1 else layers[0]
+
+    @model_validator(mode="after")
+    def _normalised(self) -> Self:
+        for key in ("mean", "std"):
+            if (getattr(self, key) is None) == (self.normalisation == "channels"):
+                need = "missing" if self.normalisation == "channels" else "not read, remove it"
+                raise ValueError(f"{key}: {need} (normalisation is {self.normalisation!r})")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std: must be positive, not {list(self.std)}")
+        if self.normalisation == "picture" and self.aspect in ("pad", "longest"):
+            raise ValueError(f"aspect: {self.aspect!r} would put the padding into the picture's own mean")
+        return self
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are read, one or several."""
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
 
 class LanguageModelSpec(Checkpoint):
-    pass
+    """The language model; `chat_template` (Jinja) stands in for the tokenizer's own, or where it has none."""
+
+    chat_template: str | None = None
+
+
+# connector kind -> the keys beside kind, layers, grid and width that it reads; all of them must be given
+CONNECTORS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "mlp": (),
+    "token_concat": (),
+    "token_interleave": (),
+    "multi_level": (),
+    "resampler": ("queries", "depth", "heads"),
+    "sva": ("query_grid", "depth", "heads", "groups"),
+    "vit": ("depth", "heads"),
+}
+ConnectorKind = Literal[
+    "linear", "mlp", "token_concat", "token_interleave", "multi_level", "resampler", "sva", "vit"
+]
+_WIDE = ("multi_level", "resampler", "sva", "vit")  # the kinds that read `width`
 
 
 class ConnectorSettings(Settings):
-    kind: Literal["linear", "mlp"] = "mlp"
+    """How features become visual tokens; docs/models.md has the kinds with their shapes and papers.
+
+    Attributes:
+        kind: see CONNECTORS.
+        layers: linear layers of the projector to the language model's width, GELU between them (`linear` has
+            one whatever is written).
+        grid: every encoder is resampled to grid x grid tokens before the connector.
+        width: inner width; the language model's if not given.
+        depth: blocks.
+        heads: of attention; they divide the width.
+        queries: learned queries, which become the visual tokens (resampler).
+        query_grid: query_grid x query_grid queries, each with its window of the grid (sva).
+        groups: groups of queries, side by side in the channels (sva).
+    """
+
+    kind: ConnectorKind = "mlp"
     layers: Positive = 2
     grid: Positive = 4
+    width: Positive | None = None
+    depth: Positive | None = None
+    heads: Positive | None = None
+    queries: Positive | None = None
+    query_grid: Positive | None = None
+    groups: Positive | None = None
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Self:
+        needed = CONNECTORS[self.kind]
+        for key in ("depth", "heads", "queries", "query_grid", "groups"):
+            if key in needed and getattr(self, key) is None:
+                raise ValueError(f"{key}: missing, the kind {self.kind!r} needs it")
+            if key not in needed and getattr(self, key) is not None:
+                raise ValueError(f"{key}: the kind {self.kind!r} does not read it; remove it")
+        if self.width is not None and self.kind not in _WIDE:
+            raise ValueError(f"width: the kind {self.kind!r} does not read it; remove it")
+        if self.width is not None and self.heads is not None and self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide the width of {self.width}")
+        if self.query_grid is not None and self.grid % self.query_grid:
+            raise ValueError(f"query_grid: {self.query_grid} does not divide the grid of {self.grid}")
+        return self
 
 
 class WorldSettings(Settings):
@@ -186,6 +305,23 @@ class Study(Settings):
     rank: RankSettings
     statistics: StatisticsSettings
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_the_table(cls, config: object) -> object:
+        """An encoder of the pool that the encoder table has is taken from it, less what its row changes."""
+        if not isinstance(config, dict) or not isinstance(config.get("pool"), (list, tuple)):
+            return config
+        rows = config.get("encoders")
+        if not isinstance(rows, dict):
+            return config
+        known = encoder_table()
+        taken = {name: copy.deepcopy(known[name]) for name in config["pool"] if name in known}
+        for name, row in taken.items():
+            if {"pixels", "layer"} & (rows.get(name) or {}).keys():
+                row["published"] = {"parameters": row["published"]["parameters"]}
+        _merge(taken, {name: row for name, row in rows.items() if isinstance(row, dict)})
+        return config | {"encoders": taken | {k: v for k, v in rows.items() if not isinstance(v, dict)}}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.pool)) != len(self.pool):
@@ -193,7 +329,13 @@ class Study(Settings):
         if reserved := {BLIND, NONE_KEPT} & set(self.pool):
             raise ValueError(f"pool: {sorted(reserved)} is a reserved word, name the encoder otherwise")
         if missing := [e for e in self.pool if e not in self.encoders]:
-            raise ValueError(f"pool: {missing} has no row under encoders (known: {sorted(self.encoders)})")
+            rows = sorted({*self.encoders, *encoder_table()})
+            raise ValueError(f"pool: {missing} has no row under encoders (known: {rows})")
+        if self.connector.kind == "multi_level" and all(len(self.encoders[e].layers) == 1 for e in self.pool):
+            raise ValueError(
+                "connector.kind: 'multi_level' with one layer of every encoder; give an encoder of the pool "
+                "several, as `layer: [12, 24]`"
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: a seed is named twice in {list(self.seeds)}")
         for stage, asked in (("align", self.training.align), ("tune", self.training.tune)):
@@ -258,6 +400,13 @@ class Study(Settings):
     def masks_of_full(self) -> tuple[str, ...]:
         """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps none."""
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
+
+
+@functools.cache
+def encoder_table() -> dict[str, dict[str, Any]]:
+    """The full-scale encoder table, as the config writes rows: name -> row. Do not change it."""
+    table: dict[str, dict[str, Any]] = yaml.safe_load(ENCODER_TABLE.read_text(encoding="utf-8"))
+    return table
 
 
 def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:
@@ -328,6 +477,10 @@ class RankStage(Settings):
     threads: Positive
 
 
+class LanguageModelStage(Settings):
+    chat_template: str | None
+
+
 class LockStage(Settings):
     study: str
     sources: dict[str, HubSource]
@@ -360,6 +513,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     training, threads = study.training, study.training.threads
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
+        "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
         "world": study.world,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),

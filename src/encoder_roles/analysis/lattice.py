@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from encoder_roles.study import (
     BLIND,
     NO_MASK,
     NONE_KEPT,
+    Operator,
     RoleStage,
     StudyError,
     name_subset,
@@ -79,7 +81,7 @@ def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
     board = join_seeds(build_board(scores, settings.statistics), settings.statistics)
     levels, weights = level_table(board.benchmarks, settings.statistics.overall)
     point, draws = board.point @ weights.T, board.draws @ weights.T
-    operators = [o for o in ("zero", "mean", "shuffle", "noise") if o in set(board.models["operator"])]
+    operators = [o for o in get_args(Operator) if o in set(board.models["operator"])]
     build = [_build_lattice(o, pool, board, point, draws) for o in (NO_MASK, *operators)]
     full = name_subset(pool, pool)
     unit = board.models

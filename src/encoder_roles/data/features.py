@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder_roles.data.llava import read_records
-from encoder_roles.data.pictures import read_picture
-from encoder_roles.encoders.encoder import Encoder, resize
+from encoder_roles.data.pictures import by_size, read_picture
+from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
-from encoder_roles.models.grid import resample_grid
+from encoder_roles.models.grid import grid_features
 from encoder_roles.provenance import whole_file
 from encoder_roles.study import FeatureStage, StudyError, read_settings
 
@@ -60,9 +60,11 @@ def stream_features(
         pictures = [read_picture(path)[None] for path in paths[start : start + BATCH]]
         features = {}
         for name, encoder in encoders.items():
-            resized = torch.cat([resize(picture, encoder.spec.pixels) for picture in pictures])
+            framed = by_size([encoder.frame.apply(picture)[0] for picture in pictures])
             with torch.inference_mode():
-                features[name] = resample_grid(encoder(encoder.preprocess(resized)), grid)
+                parts = [(n, grid_features(encoder, encoder.normalise(group), grid)) for n, group in framed]
+            order = torch.tensor([place for places, _ in parts for place in places]).argsort()
+            features[name] = torch.cat([part for _, part in parts])[order]
         yield features
 
 

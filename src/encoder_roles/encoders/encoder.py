@@ -1,10 +1,11 @@
-"""One interface for every vision encoder: uint8 pictures in, the native grid of one layer out.
+"""One interface for every vision encoder: uint8 pictures in, the native grid of one or several layers out.
 
 The layer rule is the same for all of them. A network with n blocks (stages, for a ConvNet) has the hidden
 states 0 (after the embedding) to n (after the last block). `layer: -1` is the last hidden state after the
-network's final norm, if it has one, applied to every token; every other integer indexes the hidden states as
-they are, without a norm (`-2` is the last but one). Parts that the chosen layer does not need (later blocks,
-pooling, heads, text towers) are cut off, so that parameter and FLOP counts are those of what is really used.
+network's final norm, if it has one, applied to every token; every other integer indexes the hidden states
+as they are, without a norm (`-2` is the last but one). A list of layers gives several levels, in its order.
+Parts that the chosen layers do not need (later blocks, pooling, heads, text towers) are cut off, so that
+parameter and FLOP counts are those of what is really used.
 """
 
 from __future__ import annotations
@@ -13,58 +14,74 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encoder_roles.encoders.framing import Frame
 from encoder_roles.study import EncoderSpec, StudyError
 
 
-def resize(pictures: Tensor, pixels: int) -> Tensor:
-    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels): bicubic, antialiased, as Pillow
-    does it.
-
-    A picture that is not square is squashed to one; nothing is cropped, because questions ask about the
-    borders too. The work is done on the CPU, where the operation exists for uint8, so that every device sees
-    the same pixels.
-    """
-    if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
-        raise StudyError(f"pictures: need uint8 (B, 3, H, W), got {pictures.dtype} {list(pictures.shape)}")
-    if pictures.shape[-2:] == (pixels, pixels):
-        return pictures
-    return F.interpolate(pictures.cpu(), size=(pixels, pixels), mode="bicubic", antialias=True)
-
-
 class Encoder(nn.Module, ABC):
-    """A vision encoder cut off after one layer.
+    """A vision encoder cut off after its deepest chosen layer.
 
     Attributes:
         name: its name in the pool.
         spec: its row of the encoder table.
         library_config: all that is needed to build `trunk` again without weights, as JSON.
         trunk: the library's own network.
-        width: channels D of the features.
+        widths: channels of each level, in the order of the spec's layers.
+        frame: how pictures are framed for it.
     """
 
-    width: int
+    widths: tuple[int, ...]
+    frame: Frame
     trunk: Any
 
     def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__()
         self.name, self.spec, self.library_config, self.trunk = name, spec, library_config, trunk
-        std = torch.tensor(spec.std).view(1, 3, 1, 1)
-        mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        self.frame = Frame.of(spec, patch=1)
+        if spec.mean is not None and spec.std is not None:
+            std = torch.tensor(spec.std).view(1, 3, 1, 1)
+            mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
+            self.register_buffer("scale", 1 / (255 * std), persistent=False)
+            self.register_buffer("shift", -mean / std, persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Channels D of the features: those of all levels, side by side."""
+        return sum(self.widths)
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """uint8 pictures (B, 3, H, W) -> normalised pixels (B, 3, p, p), on the encoder's device."""
+        return self.normalise(self.frame.apply(pictures))
+
+    def normalise(self, framed: Tensor) -> Tensor:
+        """Framed uint8 pictures -> normalised pixels, by the row's mean and std or by each picture's own."""
+        if self.spec.normalisation == "picture":
+            weight = next(self.parameters())
+            return standardise(framed).to(weight.device, weight.dtype)
         scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
-        resized = resize(pictures, self.spec.pixels).to(scale.device)
-        return torch.addcmul(shift, resized.to(scale.dtype), scale)
+        pixels = framed.to(scale.device).to(scale.dtype)
+        return self.frame.complete(torch.addcmul(shift, pixels, scale))
 
     @abstractmethod
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D_l) of each of the spec's layers, each on its
+        native grid."""
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D) of the spec's layer on its native grid."""
+        """`levels` side by side (B, h, w, D); where they differ in their grids, see `models.grid`."""
+        found = self.levels(pixels)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+
+
+def standardise(pictures: Tensor) -> Tensor:
+    """uint8 pictures (B, 3, h, w) -> fp32 of mean 0 and deviation 1 over all values of each picture, as
+    Pix2Struct has it: the deviation is taken as 1/sqrt(number of values) at least."""
+    values = pictures.float()
+    mean = values.mean((1, 2, 3), keepdim=True)
+    deviation = values.std((1, 2, 3), keepdim=True, correction=0)
+    return (values - mean) / deviation.clamp(min=values[0].numel() ** -0.5)
 
 
 def hidden_state(layer: int, blocks: int, where: str) -> int:

@@ -14,13 +14,18 @@ from encoder_roles.study import EncoderSpec, StudyError
 SPEC_FILE = "encoder.json"
 
 
-def read_spec(folder: Path) -> tuple[EncoderSpec, int]:
-    """The EncoderSpec and the width in a staged folder's encoder.json. Raises StudyError if it is not one."""
+def read_spec(folder: Path) -> tuple[EncoderSpec, tuple[int, ...]]:
+    """The EncoderSpec and the widths of its levels in a staged folder's encoder.json. Raises StudyError if it
+    is not one."""
     row = read_json(folder / SPEC_FILE)
     try:
-        width = int(row.pop("width"))
-        return EncoderSpec.model_validate(row), width
-    except (KeyError, ValidationError) as error:
+        widths = tuple(int(width) for width in row.pop("widths", [row["width"]]))
+        if sum(widths) != row.pop("width"):
+            raise StudyError(f"{folder / SPEC_FILE}: width is not the sum of the widths; stage again")
+        return EncoderSpec.model_validate(row), widths
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        if isinstance(error, StudyError):
+            raise
         raise StudyError(f"{folder / SPEC_FILE}: not an encoder's specification: {error}") from None
 
 
@@ -30,13 +35,18 @@ def load_encoder(folder: Path) -> Encoder:
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
     """
-    spec, width = read_spec(folder)
+    spec, widths = read_spec(folder)
     encoder = load_source(folder.name, spec, folder)
-    if encoder.width != width:
+    if encoder.widths != widths:
         raise StudyError(
-            f"{folder / SPEC_FILE}: width is {width}, but the network's is {encoder.width}; stage again"
+            f"{folder / SPEC_FILE}: width is {_told(widths)}, but the network's is {_told(encoder.widths)}; "
+            "stage again"
         )
     return encoder
+
+
+def _told(widths: tuple[int, ...]) -> str:
+    return " + ".join(map(str, widths))
 
 
 def load_source(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
@@ -60,3 +70,14 @@ def build_encoder(name: str, spec: EncoderSpec, library_config: dict[str, Any]) 
     from encoder_roles.encoders import timm_trunks
 
     return timm_trunks.build(name, spec, library_config).eval()
+
+
+def build_network(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Any:
+    """The whole vision network of the library, nothing cut off, without its weights."""
+    if spec.library == "transformers":
+        from encoder_roles.encoders import vision_transformers
+
+        return vision_transformers.network(library_config, f"encoder {name}")
+    from encoder_roles.encoders import timm_trunks
+
+    return timm_trunks.network(spec, library_config, f"encoder {name}")

@@ -12,13 +12,16 @@ from encoder_roles.encoders.weights import check_names
 from encoder_roles.study import StudyError
 
 
-def load_pretrained(kind: Any, folder: Path, unused: tuple[str, ...] = ()) -> Any:
+def load_pretrained(
+    kind: Any, folder: Path, unused: tuple[str, ...] = (), renamed: dict[str, str] | None = None
+) -> Any:
     """The network `kind` with a folder's weights, fp32: every one there, in its shape, and nothing else.
 
     Args:
         kind: a transformers model class (or an Auto class).
         folder: its `save_pretrained` folder, with safetensors.
         unused: beginnings of the names of weights that the file may hold and the network does not read.
+        renamed: regular expressions of the file's names -> what stands for them in the network's.
 
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
@@ -32,6 +35,7 @@ def load_pretrained(kind: Any, folder: Path, unused: tuple[str, ...] = ()) -> An
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=True,
+            key_mapping=renamed,
             ignore_mismatched_sizes=True,  # they are in the report, and refused below by name
         )
     except SafetensorError as error:

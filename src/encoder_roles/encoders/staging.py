@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import SPEC_FILE, load_source
+from encoder_roles.encoders.sizes import TOLERANCE, measure_network
 from encoder_roles.encoders.weights import PICKLED
 from encoder_roles.provenance import sha256_of, whole_folder, write_json
-from encoder_roles.study import EncoderSpec, StudyError, read_settings
+from encoder_roles.study import EncoderSpec, Published, StudyError, read_settings
 
 CHECKSUMS = "SHA256SUMS"
 NOT_COPIED = frozenset({CHECKSUMS, "README.md", "gates.csv"})  # about the source, not part of it
@@ -25,22 +27,51 @@ def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
         output: encoders/<name>, in the library's own format.
 
     Raises:
-        StudyError: the source is missing, damaged, not as its SHA256SUMS say, has no safetensors, or its
-            network cannot give the layer asked for at the pixels asked for.
+        StudyError: the source is missing, damaged, not as its SHA256SUMS say, has no safetensors, its network
+            cannot give the layers asked for at the pixels asked for, or is not the published one.
     """
     spec = read_settings(settings, EncoderSpec)
     name = output.name
     with whole_folder(output) as folder:
         copy_source(source, folder)
         encoder = load_source(name, spec, folder)
-        pixels = encoder.preprocess(torch.zeros(1, 3, spec.pixels, spec.pixels, dtype=torch.uint8))
-        with torch.no_grad():
-            _, height, width, channels = encoder(pixels).shape
-        if height != width or channels != encoder.width:
+        check_levels(encoder)
+        if spec.published is not None:
+            check_published(encoder, spec.published)
+        sizes = {"width": encoder.width, "widths": list(encoder.widths)}
+        write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | sizes)
+
+
+def check_levels(encoder: Encoder) -> None:
+    """Raise StudyError unless a square picture gives square grids of the widths that the encoder states."""
+    side = encoder.spec.pixels
+    pixels = encoder.preprocess(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    with torch.no_grad():
+        levels = encoder.levels(pixels)
+    for level, expected in zip(levels, encoder.widths, strict=True):
+        _, height, width, channels = level.shape
+        if height != width or channels != expected:
             raise StudyError(
-                f"encoder {name}: gives a {height} x {width} grid of {channels} channels, not a square one"
+                f"encoder {encoder.name}: gives a {height} x {width} grid of {channels} channels, not a "
+                f"square one of {expected}"
             )
-        write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | {"width": encoder.width})
+
+
+def check_published(encoder: Encoder, published: Published) -> None:
+    """Raise StudyError unless the encoder's network is as large as it is published to be."""
+    found = measure_network(encoder.name, encoder.spec, encoder.library_config)
+    if abs(found.parameters - published.parameters) > TOLERANCE * published.parameters:
+        raise StudyError(
+            f"encoder {encoder.name}: its network has {found.parameters:,} parameters, the published one "
+            f"{published.parameters:,}; it is another checkpoint, or published.parameters is wrong"
+        )
+    for key in ("width", "grid"):
+        expected, is_found = getattr(published, key), getattr(found, key)
+        if expected is not None and is_found != expected:
+            raise StudyError(
+                f"encoder {encoder.name}: its {key} is {is_found} at this layer and these pixels, "
+                f"published.{key} says {expected}; correct whichever is wrong"
+            )
 
 
 def copy_source(source: Path, folder: Path) -> None:

@@ -18,39 +18,82 @@ OPEN_CLIP_TRUNK = "visual.trunk."
 
 
 class TimmEncoder(Encoder):
-    """A timm network, cut off after the spec's layer."""
+    """A timm network, cut off after the deepest of the spec's layers."""
 
     def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__(name, spec, library_config, trunk)
-        made_for = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
-        if made_for is not None and tuple(made_for) != (spec.pixels, spec.pixels):
-            raise StudyError(wrong_pixels(name, spec, made_for[0]))
+        if spec.aspect == "keep":
+            raise StudyError(
+                f"encoder {name}: aspect is 'keep', but its network reads squares; choose another"
+            )
+        self._check_pixels()
         self._dropped = int(getattr(trunk, "num_prefix_tokens", 0))
-        if spec.layer == -1:
-            trunk.reset_classifier(0, global_pool="")  # what is left of the head is the final norm
-        else:
-            count = len(trunk.feature_info)
-            keep = hidden_state(spec.layer, count, f"encoder {name}")
-            if keep == 0:
-                raise StudyError(
-                    f"encoder {name}: layer {spec.layer} is the embedding, which timm does not give out"
-                )
-            trunk.prune_intermediate_layers([keep - 1], prune_norm=True, prune_head=True)
-            if hasattr(trunk, "head"):
-                trunk.head = nn.Identity()  # the norm in a ConvNet's head
-        self.width = int(trunk.num_features)
+        self.widths = self._cut(spec.layers)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D)."""
-        states: Tensor = self.trunk(pixels) if self.spec.layer == -1 else self.trunk.forward_features(pixels)
-        if states.dim() == 4:
-            return states.permute(0, 2, 3, 1)
-        return as_grid(states, self._dropped, pixels)
+    def _check_pixels(self) -> None:
+        """Raise StudyError unless the network takes pictures of this size."""
+        embed = getattr(self.trunk, "patch_embed", None)
+        made_for, patch = getattr(embed, "img_size", None), getattr(embed, "patch_size", None)
+        if self.spec.positions == "resample":
+            if made_for is None or patch is None:
+                raise StudyError(
+                    f"encoder {self.name}: positions is 'resample', but its network has no position table; "
+                    "remove the key"
+                )
+            if self.spec.pixels % patch[0]:
+                raise StudyError(
+                    f"encoder {self.name}: pixels is {self.spec.pixels}, not a multiple of its patches' "
+                    f"{patch[0]}"
+                )
+        elif made_for is not None and tuple(made_for) != (self.spec.pixels, self.spec.pixels):
+            raise StudyError(wrong_pixels(self.name, self.spec, made_for[0]))
+
+    def _cut(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Cut off what the layers do not need; return their widths."""
+        info = self.trunk.feature_info
+        places = [None if n == -1 else hidden_state(n, len(info), f"encoder {self.name}") for n in layers]
+        if 0 in places:
+            raise StudyError(
+                f"encoder {self.name}: layer {layers[places.index(0)]} is the embedding, which timm does not "
+                "give out"
+            )
+        # each layer's place among timm's intermediates; None: the last one after the norm
+        self._states = [None if place is None else place - 1 for place in places]
+        if len(set(self._states)) != len(layers):
+            raise StudyError(f"encoder {self.name}: layer {list(layers)} names a hidden state twice")
+        widths = [self.trunk.num_features if s is None else info[s]["num_chs"] for s in self._states]
+        if None in self._states:
+            self.trunk.reset_classifier(0, global_pool="")  # what is left of the head is the final norm
+        else:
+            deepest = max(state for state in self._states if state is not None)
+            self.trunk.prune_intermediate_layers([deepest], prune_norm=True, prune_head=True)
+            if hasattr(self.trunk, "head"):
+                self.trunk.head = nn.Identity()  # the norm in a ConvNet's head
+        return tuple(int(width) for width in widths)
+
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D_l) of each layer."""
+        if self._states == [None]:
+            return [self._grid(self.trunk(pixels), pixels)]
+        if len(self._states) == 1:  # what is left of the network ends with it
+            return [self._grid(self.trunk.forward_features(pixels), pixels)]
+        taken = sorted(state for state in self._states if state is not None)
+        final, between = self.trunk.forward_intermediates(pixels, indices=taken)
+        found = dict(zip(taken, between, strict=True))
+        return [
+            self._grid(self.trunk.forward_head(final), pixels)
+            if state is None
+            else found[state].permute(0, 2, 3, 1)
+            for state in self._states
+        ]
+
+    def _grid(self, states: Tensor, pixels: Tensor) -> Tensor:
+        return states.permute(0, 2, 3, 1) if states.dim() == 4 else as_grid(states, self._dropped, pixels)
 
 
 def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
     """An encoder of this config ({"architecture", "arguments"}) with weights that are still to be loaded."""
-    return TimmEncoder(name, spec, library_config, _network(library_config, f"encoder {name}"))
+    return TimmEncoder(name, spec, library_config, network(spec, library_config, f"encoder {name}"))
 
 
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
@@ -93,15 +136,25 @@ def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 def _load(
     name: str, spec: EncoderSpec, folder: Path, library_config: dict[str, Any], weights: dict[str, Tensor]
 ) -> Encoder:
-    trunk = _network(library_config, str(folder))
+    trunk = network(spec, library_config, str(folder))
     whole = set(trunk.state_dict())
     encoder = TimmEncoder(name, spec, library_config, trunk)
     load_strictly(trunk, weights, folder, unused=whole - set(trunk.state_dict()))
     return encoder
 
 
-def _network(library_config: dict[str, Any], where: str) -> Any:
-    architecture = library_config["architecture"]
+def network(spec: EncoderSpec, library_config: dict[str, Any], where: str) -> Any:
+    """The whole vision network of this config, nothing cut off, with weights that are still to be loaded.
+
+    With `positions: resample` timm resamples the position table, which stays as it is, in every forward pass.
+    """
+    architecture, arguments = library_config["architecture"], dict(library_config["arguments"])
     if not timm.is_model(architecture):
         raise StudyError(f"{where}: timm {timm.__version__} knows no architecture {architecture!r}")
-    return timm.create_model(architecture, pretrained=False, **library_config["arguments"])
+    if spec.positions == "resample":
+        arguments["dynamic_img_size"] = True
+    try:
+        return timm.create_model(architecture, pretrained=False, **arguments)
+    except (TypeError, AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{where}: timm cannot make a {architecture} with {arguments}: {reason}") from None

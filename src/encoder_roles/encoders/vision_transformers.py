@@ -1,11 +1,12 @@
-"""Vision encoders in the transformers library's format: CLIP, SigLIP, DINOv2, SAM."""
+"""Vision encoders in the transformers library's format: CLIP, SigLIP, DINOv2, SAM, Pix2Struct."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  #
 import transformers
 
 from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state, wrong_pixels
+from encoder_roles.encoders.framing import Frame
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
 from encoder_roles.encoders.weights import read_json
 from encoder_roles.study import EncoderSpec, StudyError
@@ -29,7 +31,9 @@ class Family:
         norm: path of what follows the last block.
         unused: weights of a whole checkpoint that belong to other networks (text towers, decoders).
         dropped: number of leading tokens that are not patches, from the config.
-        any_size: whether the network resamples its position table to the picture; otherwise sizes must agree.
+        sizes: which picture sizes the network takes: `fixed`, that of its config; `asked`, others too when
+            asked to resample its position table; `any`, it resamples as it needs.
+        prefix: beginning of the network's own weights in the checkpoint of the whole model.
     """
 
     model: str
@@ -38,23 +42,31 @@ class Family:
     norm: str
     unused: tuple[str, ...] = ()
     dropped: Callable[[Any], int] = lambda _: 0
-    any_size: bool = False
+    sizes: Literal["fixed", "asked", "any"] = "fixed"
+    prefix: str = ""
 
 
 _TWO_TOWERS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
 _CLIP = Family(
-    "CLIPVisionModel", "CLIPVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, lambda _: 1
+    "CLIPVisionModel",
+    "CLIPVisionConfig",
+    "encoder.layers",
+    "post_layernorm",
+    _TWO_TOWERS,
+    lambda _: 1,
+    sizes="asked",
 )
-_SIGLIP = Family("SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS)
-_DINO = Family("Dinov2Model", "Dinov2Config", "encoder.layer", "layernorm", (), lambda _: 1, True)
+_SIGLIP = Family(
+    "SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, sizes="asked"
+)
+_DINO = Family("Dinov2Model", "Dinov2Config", "encoder.layer", "layernorm", dropped=lambda _: 1, sizes="any")
 _DINO_REGISTERS = Family(
     "Dinov2WithRegistersModel",
     "Dinov2WithRegistersConfig",
     "encoder.layer",
     "layernorm",
-    (),
-    lambda c: 1 + int(c.num_register_tokens),
-    True,
+    dropped=lambda c: 1 + int(c.num_register_tokens),
+    sizes="any",
 )
 _SAM = Family(
     "SamVisionModel",
@@ -63,6 +75,10 @@ _SAM = Family(
     "vision_encoder.neck",
     ("prompt_encoder.", "mask_decoder.", "shared_image_embedding."),
 )
+_PIX2STRUCT = Family(
+    "Pix2StructVisionModel", "Pix2StructVisionConfig", "encoder.layer", "layernorm", sizes="any"
+)
+_PIX2STRUCT_WHOLE = replace(_PIX2STRUCT, unused=("decoder.",), prefix="encoder.")
 FAMILIES: dict[str, Family] = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
@@ -72,6 +88,8 @@ FAMILIES: dict[str, Family] = {
     "dinov2_with_registers": _DINO_REGISTERS,
     "sam": _SAM,
     "sam_vision_model": _SAM,
+    "pix2struct": _PIX2STRUCT_WHOLE,
+    "pix2struct_vision_model": _PIX2STRUCT,
 }
 
 
@@ -82,36 +100,97 @@ class TransformersEncoder(Encoder):
         super().__init__(name, spec, library_config, trunk)
         self.family = family_of(library_config, name)
         config = trunk.config
-        if not self.family.any_size and config.image_size != spec.pixels:
+        self._resampled = self.family.sizes == "asked" and spec.positions == "resample"
+        if self.family.sizes != "any" and not self._resampled and config.image_size != spec.pixels:
             raise StudyError(wrong_pixels(name, spec, config.image_size))
+        self._patch = int(config.patch_size)
+        self._check_rules(config)
+        self.frame = Frame.of(spec, self._patch)
         self._dropped = self.family.dropped(config)
-        self.width = self._cut(spec.layer)
+        self.widths = self._cut(spec.layers)
 
-    def _cut(self, layer: int) -> int:
-        """Cut off what the layer does not need; return the features' width."""
+    @property
+    def _flattened(self) -> bool:
+        """Whether the network reads flattened patches with their places (Pix2Struct)."""
+        return self.family.model == _PIX2STRUCT.model
+
+    def _check_rules(self, config: Any) -> None:
+        """Raise StudyError for an aspect, a normalisation or positions that the network has no use for."""
+        spec, where = self.spec, f"encoder {self.name}"
+        if spec.aspect == "keep" and not self._flattened:
+            raise StudyError(f"{where}: aspect is 'keep', but its network reads squares; choose another")
+        if spec.positions == "resample" and self.family.sizes != "asked":
+            does = "resamples its position table unasked" if self.family.sizes == "any" else "cannot do that"
+            raise StudyError(f"{where}: positions is 'resample', but its network {does}; remove the key")
+        if (self._flattened or self._resampled) and spec.pixels % self._patch:
+            raise StudyError(
+                f"{where}: pixels is {spec.pixels}, not a multiple of its patches' {self._patch}"
+            )
+        if self._flattened and (longest := (spec.pixels // self._patch) ** 2) > config.seq_len:
+            raise StudyError(
+                f"{where}: {longest} patches, its network has places for {config.seq_len}; fewer pixels"
+            )
+
+    def _cut(self, layers: tuple[int, ...]) -> tuple[int, ...]:
+        """Cut off what the layers do not need; return their widths."""
         trunk, config = self.trunk, self.trunk.config
         if getattr(trunk, "use_head", False):  # SigLIP's attention pooling
             trunk.use_head = False
             del trunk.head
-        self._channels_first = layer == -1 and self.family is _SAM
-        if layer == -1:
-            return int(config.output_channels if self.family is _SAM else config.hidden_size)
         blocks = trunk.get_submodule(self.family.blocks)
-        keep = hidden_state(layer, len(blocks), f"encoder {self.name}")
-        del blocks[keep:]
-        parent, _, last = self.family.norm.rpartition(".")
-        setattr(trunk.get_submodule(parent), last, nn.Identity())
-        return int(config.hidden_size)
+        count = len(blocks)
+        # each layer's place among the hidden states; None: the last one after the norm
+        self._states = [
+            None if layer == -1 else hidden_state(layer, count, f"encoder {self.name}") for layer in layers
+        ]
+        if len(set(self._states)) != len(layers):
+            raise StudyError(f"encoder {self.name}: layer {list(layers)} names a hidden state twice")
+        if None not in self._states:
+            del blocks[max(state for state in self._states if state is not None) :]
+            parent, _, last = self.family.norm.rpartition(".")
+            setattr(trunk.get_submodule(parent), last, nn.Identity())
+        normed = config.output_channels if self.family is _SAM else config.hidden_size
+        return tuple(int(normed if state is None else config.hidden_size) for state in self._states)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D)."""
-        states: Tensor = self.trunk(pixels).last_hidden_state
+    def levels(self, pixels: Tensor) -> list[Tensor]:
+        """Normalised pixels (B, 3, p, p) -> features (B, h, w, D_l) of each layer."""
+        several = len(self._states) > 1  # what is left of the network ends with a single one
+        read = self._read_patches if self._flattened else self._read_pixels
+        last, between = read(pixels, several)
+        return [
+            self._grid(between[state] if several and state is not None else last, state is None, pixels)
+            for state in self._states
+        ]
+
+    def _read_pixels(self, pixels: Tensor, several: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The network's last state, and all hidden states if there are `several` layers."""
+        options = {"interpolate_pos_encoding": True} if self._resampled else {}
+        found = self.trunk(pixels, output_hidden_states=several, **options)
+        return found.last_hidden_state, found.hidden_states or ()
+
+    def _read_patches(self, pixels: Tensor, several: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`_read_pixels` of Pix2Struct, part by part: its forward looks for padding; here is none."""
+        patches = self.trunk.embeddings(self._flatten(pixels))
+        found = self.trunk.encoder(patches, attention_mask=None, output_hidden_states=several)
+        return self.trunk.layernorm(found.last_hidden_state), found.hidden_states or ()
+
+    def _grid(self, states: Tensor, last: bool, pixels: Tensor) -> Tensor:
+        """A hidden state of the network (`last`: after its norm) -> (B, h, w, D_l)."""
         if self.family is _SAM:  # already a grid
-            return states.permute(0, 2, 3, 1) if self._channels_first else states
+            return states.permute(0, 2, 3, 1) if last else states
         if self.family is _CLIP:  # transformers norms the class token only
-            states = self.trunk.post_layernorm(states[:, self._dropped :])
-            return as_grid(states, 0, pixels)
+            states = states[:, self._dropped :]
+            return as_grid(self.trunk.post_layernorm(states) if last else states, 0, pixels)
         return as_grid(states, self._dropped, pixels)
+
+    def _flatten(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, h, w) -> patches (B, N, 2 + 3 patch^2): row and column from 1, then pixels."""
+        batch, channels, height, width = pixels.shape
+        rows, columns, side = height // self._patch, width // self._patch, self._patch
+        cut = pixels.reshape(batch, channels, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
+        at = [torch.arange(1, count + 1, device=pixels.device) for count in (rows, columns)]
+        places = torch.cartesian_prod(*at).to(pixels.dtype)
+        return torch.cat([places.expand(batch, -1, -1), cut.reshape(batch, rows * columns, -1)], dim=-1)
 
 
 def family_of(library_config: dict[str, Any], where: object) -> Family:
@@ -126,10 +205,14 @@ def family_of(library_config: dict[str, Any], where: object) -> Family:
 
 def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
     """An encoder of this config with weights that are still to be loaded."""
-    family = family_of(library_config, name)
+    return TransformersEncoder(name, spec, library_config, network(library_config, name))
+
+
+def network(library_config: dict[str, Any], where: str) -> Any:
+    """The whole vision network of this config, nothing cut off, with weights that are still to be loaded."""
+    family = family_of(library_config, where)
     config = getattr(transformers, family.config).from_dict(library_config)
-    trunk = getattr(transformers, family.model)._from_config(config, dtype=torch.float32)
-    return TransformersEncoder(name, spec, library_config, trunk)
+    return getattr(transformers, family.model)._from_config(config, dtype=torch.float32)
 
 
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
@@ -140,5 +223,6 @@ def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     """
     library_config = read_json(folder / "config.json")
     family = family_of(library_config, folder / "config.json")
-    trunk = load_pretrained(getattr(transformers, family.model), folder, family.unused)
+    renamed = {f"^{re.escape(family.prefix)}": ""} if family.prefix else None
+    trunk = load_pretrained(getattr(transformers, family.model), folder, family.unused, renamed)
     return TransformersEncoder(name, spec, plain_config(trunk.config), trunk)

@@ -43,8 +43,8 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     Args:
         pretrained: the folder that train-tune wrote.
         mask: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
-        operator: what stands in place of a removed encoder's features: zero, mean, shuffle or noise.
-        calibration: LLaVA-format JSONL of training pictures, for every operator but zero.
+        operator: what stands in place of a removed encoder's features: zero, drop, mean, shuffle or noise.
+        calibration: LLaVA-format JSONL of training pictures, for every operator but zero and drop.
         calibration_pictures: how many of them are used.
         seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.
         batch_size: questions computed together, a number or auto; answers do not depend on it.
@@ -79,7 +79,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         encoders = list(self.vlm.encoders)
         self.kept = frozenset(encoders) if mask is None else parse_mask(mask, encoders)
         self.calibrations = None
-        if mask is not None and operator != "zero":
+        if mask is not None and operator not in ("zero", "drop"):
             if calibration is None:
                 raise StudyError(
                     f"operator {operator}: needs calibration=<LLaVA-format JSONL of training pictures>"

@@ -17,7 +17,6 @@ from encoder_roles.data.llava import read_pictures
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
-from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
@@ -80,12 +79,13 @@ def read_inputs(
     parts: list[dict[str, Tensor]] = []
     with torch.inference_mode():
         for start in range(0, len(pictures) if model.encoders else 0, PICTURES_AT_A_TIME):
-            parts.append(projector_inputs(features(model, pictures[start : start + PICTURES_AT_A_TIME])))
+            some = features(model, pictures[start : start + PICTURES_AT_A_TIME])
+            parts.append(model.projector_inputs(some))
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def project(model: MultiEncoderVLM, inputs: dict[str, Tensor], pictures: int) -> Tensor:
-    """Visual tokens (pictures, G*G, H) of projector inputs, some pictures at a time."""
+    """Visual tokens (pictures, T, H) of projector inputs, some pictures at a time."""
     parts = []
     with torch.inference_mode():
         for start in range(0, max(pictures, 1), PICTURES_AT_A_TIME):
@@ -211,7 +211,7 @@ def predict_masks(
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
     inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     calibrations = None
-    if operator != "zero":
+    if operator not in ("zero", "drop"):
         donors = operator == "shuffle"
         calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors)
     for mask, encoders in kept.items():

@@ -1,67 +1,129 @@
 """The connector: from the features of all encoders to visual tokens the language model reads.
 
-Channel concatenation, as in Eagle (Shi et al. 2024) and Prismatic (Karamcheti et al. 2024): each encoder's
-block is normalised without parameters, so that no encoder is louder than another, the blocks stand side by
-side, and a linear layer or an MLP maps each grid place to the language model's width. The output depends on
-each block through the columns of the first linear layer alone, which is what makes zero-masking a block the
-same as deleting its columns.
+Each encoder's features are normalised without parameters (`projector_inputs`), so that no encoder is louder
+than another; this is where masks act. What follows is one of the kinds in `models.connectors`.
+
+An encoder is removed in one of two ways. `zero` puts zeros in place of its projector input, as the
+predecessor of this study does (arXiv 2507.03262). `drop` takes it out of the inputs, and the connector
+works as if it had been built without that encoder: its columns of the first weight, its tokens, its keys of
+the attention are not there. Where an encoder enters through the columns of a weight and nothing else, both
+are the same function; elsewhere a zero turns into constant tokens, because layers have biases. Each kind
+says which it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study import ConnectorSettings, StudyError
+
+Levels = Mapping[str, Sequence[int]]  # encoder -> channels of each of its levels, in pool order
 
 
-class Connector(nn.Module):
-    """Normalised blocks (B, G, G, D_e) of every encoder -> visual tokens (B, G*G, H).
+class Connector(nn.Module, ABC):
+    """Projector inputs (B, G, G, D_e) of every encoder -> visual tokens (B, T, H).
 
-    Args:
-        widths: encoder -> D_e, in pool order: the order of the blocks.
-        settings: kind (linear, or mlp with GELU between its layers), number of layers, grid.
-        hidden: width H of the language model.
-        seed: the initial weights depend on it, and on the shapes, alone.
+    Attributes:
+        encoders: the encoders, in pool order. A kind whose tokens or sums have an order takes that of the
+            names, so that the pool's order changes no output.
+        tokens: T, the visual tokens of a picture with no encoder dropped.
     """
 
-    def __init__(
-        self, widths: Mapping[str, int], settings: ConnectorSettings, hidden: int, seed: int
-    ) -> None:
+    tokens: int
+
+    def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int) -> None:
+        """As `connectors.factory.build_connector`."""
         super().__init__()
-        self.encoders = tuple(widths)
-        count = 1 if settings.kind == "linear" else settings.layers
-        sizes = [sum(widths.values()), *[hidden] * count]
-        parts: list[nn.Module] = []
-        generator = torch.Generator().manual_seed(seed)
-        for inputs, outputs in itertools.pairwise(sizes):
-            parts += [nn.GELU()] if parts else []
-            parts.append(_initialise(nn.Linear(inputs, outputs), generator))
-        self.layers = nn.Sequential(*parts)
+        self.encoders = tuple(levels)
+        self.settings, self.hidden = settings, hidden
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Projector inputs (see `projector_inputs`) -> visual tokens (B, G*G, H), row by row of the grid."""
-        tokens: Tensor = self.layers(torch.cat([inputs[encoder] for encoder in self.encoders], dim=-1))
-        return tokens.flatten(1, 2)
+    def forward(self, inputs: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
+        """Projector inputs -> visual tokens (B, T, H).
+
+        Args:
+            inputs: see `projector_inputs`; an encoder that is not among them is dropped.
+            pictures: B, needed where all encoders are dropped.
+
+        Raises:
+            StudyError: there are inputs of an encoder that the connector does not know.
+        """
+        if unknown := [encoder for encoder in inputs if encoder not in self.encoders]:
+            raise StudyError(f"connector: inputs of {unknown}, but it reads {list(self.encoders)}")
+        if not inputs and pictures is None:
+            raise StudyError("connector: every encoder is dropped; the number of pictures must be given")
+        batch = len(next(iter(inputs.values()))) if inputs else int(pictures or 0)
+        return self.project(inputs, batch)
+
+    @abstractmethod
+    def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
+        """`forward` of inputs that were checked."""
+
+    def present(self, inputs: Mapping[str, Tensor]) -> list[str]:
+        """The encoders that are not dropped, in the order of their names."""
+        return sorted(inputs)
 
 
-def projector_inputs(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def projector_inputs(features: Mapping[str, Tensor], levels: Levels | None = None) -> dict[str, Tensor]:
     """Each encoder's features (B, G, G, D), every token normalised over its channels by a LayerNorm without
-    parameters.
+    parameters; of an encoder of several `levels`, each level by itself.
 
     This is the projector's input and the place of every mask.
     """
-    return {encoder: F.layer_norm(block, block.shape[-1:]) for encoder, block in features.items()}
+    normalised = {}
+    for encoder, block in features.items():
+        widths = [block.shape[-1]] if levels is None else list(levels[encoder])
+        parts = [F.layer_norm(part, part.shape[-1:]) for part in block.split(widths, dim=-1)]
+        normalised[encoder] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return normalised
 
 
-def _initialise(layer: nn.Linear, generator: torch.Generator) -> nn.Linear:
+def projector(inputs: int, hidden: int, layers: int) -> nn.Sequential:
+    """`layers` linear layers to width `hidden` with GELU between them, not initialised."""
+    sizes = [inputs, *[hidden] * layers]
+    parts: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        parts += [nn.GELU()] if parts else []
+        parts.append(nn.Linear(before, after))
+    return nn.Sequential(*parts)
+
+
+def initialise(layer: nn.Linear, generator: torch.Generator) -> None:
     """torch's own distribution of a new linear layer, U(-1/sqrt(n), 1/sqrt(n)), drawn from our generator."""
     bound = layer.in_features**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
-    return layer
+        if layer.bias is not None:
+            layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+def initialise_by_name(module: nn.Module, seed: int) -> None:
+    """Initial weights that depend on the seed, each weight's name and its shape: where an encoder stands in
+    the pool, and which other encoders there are, changes none of its own.
+
+    Linear layers as `initialise`; norms as torch makes them; queries and positions N(0, 0.02).
+    """
+    linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    for name, layer in linear.items():
+        initialise(layer, _generator(seed, name))
+    owned = {
+        id(weight)
+        for part in module.modules()
+        if isinstance(part, nn.Linear | nn.LayerNorm)
+        for weight in part.parameters(recurse=False)
+    }
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if id(weight) not in owned:
+                weight.normal_(0, 0.02, generator=_generator(seed, name))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

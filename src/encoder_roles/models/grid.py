@@ -7,6 +7,17 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from encoder_roles.encoders.encoder import Encoder
+
+
+def grid_features(encoder: Encoder, pixels: Tensor, grid: int) -> Tensor:
+    """Normalised pixels (B, 3, p, p) -> the encoder's features (B, grid, grid, D), pre-projector.
+
+    Every level is resampled from its own grid; levels stand side by side in the channels.
+    """
+    levels = [resample_grid(level, grid) for level in encoder.levels(pixels)]
+    return levels[0] if len(levels) == 1 else torch.cat(levels, dim=-1)
+
 
 def resample_grid(features: Tensor, grid: int) -> Tensor:
     """Area-weighted resampling of a feature grid (B, h, w, D) to (B, grid, grid, D).

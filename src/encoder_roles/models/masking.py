@@ -2,7 +2,8 @@
 them.
 
 The predecessor of this study (arXiv 2507.03262) replaces an encoder's output by a zero tensor of the same
-shape. The other operators keep the input closer to what the connector was trained on.
+shape. Dropping takes the encoder out of the connector; the other operators keep the input closer to what the
+connector was trained on.
 """
 
 from __future__ import annotations
@@ -60,15 +61,16 @@ def mask_features(
     calibrations: Mapping[str, Calibration] | None = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Projector inputs in which every encoder outside `kept` is replaced by what `operator` says.
+    """Projector inputs in which every encoder outside `kept` is replaced by what `operator` says, or missing.
 
     Args:
         inputs: encoder -> projector input (B, G, G, D), from `projector_inputs`.
         kept: the mask: the encoders whose input stays. All other encoders of `inputs` are replaced.
-        operator: zero: zeros; mean: the calibration pictures' mean of each channel; shuffle: the input of a
-            calibration picture, drawn per picture, the same one for all replaced encoders; noise: normal
-            noise with each channel's calibration mean and standard deviation, drawn per token.
-        calibrations: needed by all operators but zero.
+        operator: zero: zeros; drop: nothing, the connector works without it (see `models.connector`); mean:
+            the calibration pictures' mean of each channel; shuffle: the input of a calibration picture, drawn
+            per picture, the same one for all replaced encoders; noise: normal noise with each channel's
+            calibration mean and standard deviation, drawn per token.
+        calibrations: needed by all operators but zero and drop.
         generator: needed by shuffle and noise. It is drawn from picture by picture, so the answers do not
             depend on how pictures are batched.
 
@@ -78,6 +80,8 @@ def mask_features(
     if unknown := sorted(kept - inputs.keys()):
         raise StudyError(f"mask: {unknown} to be kept, but the model has {list(inputs)}")
     removed = [encoder for encoder in inputs if encoder not in kept]
+    if operator == "drop":
+        return {encoder: block for encoder, block in inputs.items() if encoder in kept}
     if operator == "zero":
         replaced = {encoder: torch.zeros_like(inputs[encoder]) for encoder in removed}
     elif calibrations is None or (operator != "mean" and generator is None):

@@ -13,12 +13,13 @@ from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  #
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from encoder_roles.encoders.encoder import Encoder, resize
+from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
 from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
-from encoder_roles.models.connector import Connector, projector_inputs
-from encoder_roles.models.grid import resample_grid
+from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connectors.factory import build_connector
+from encoder_roles.models.grid import grid_features
 from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
 
 
@@ -85,8 +86,8 @@ class MultiEncoderVLM(PreTrainedModel):
         settings = ConnectorSettings.model_validate(config.connector)
         self.grid = settings.grid
         self.hidden = int(language_model.config.get_text_config().hidden_size)
-        widths = {name: encoder.width for name, encoder in encoders.items()}
-        self.connector = Connector(widths, settings, self.hidden, seed) if widths else None
+        levels = {name: encoder.widths for name, encoder in encoders.items()}
+        self.connector = build_connector(levels, settings, self.hidden, seed) if levels else None
         self.post_init()  # type: ignore[no-untyped-call]
         self.eval()  # type: ignore[no-untyped-call]
 
@@ -151,9 +152,14 @@ class MultiEncoderVLM(PreTrainedModel):
         return {name: encoder.width for name, encoder in self._encoders()}
 
     @property
+    def levels(self) -> dict[str, tuple[int, ...]]:
+        """Encoder -> channels of each of its levels, in pool order."""
+        return {name: encoder.widths for name, encoder in self._encoders()}
+
+    @property
     def tokens_per_picture(self) -> int:
-        """Visual tokens of one picture: grid * grid, 0 for the blind model."""
-        return self.grid**2 if len(self.encoders) else 0
+        """Visual tokens of one picture, as the connector makes them; 0 for the blind model."""
+        return 0 if self.connector is None else self.connector.tokens
 
     def features(self, pictures: Tensor) -> dict[str, Tensor]:
         """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's
@@ -161,20 +167,21 @@ class MultiEncoderVLM(PreTrainedModel):
 
         This is the matrix whose effective rank is measured. Encoders without gradients run without a graph.
         """
-        sides = {encoder.spec.pixels for _, encoder in self._encoders()}
-        resized = {side: resize(pictures, side) for side in sides}  # once for all encoders of a side
+        frames = {encoder.frame for _, encoder in self._encoders()}
+        framed = {frame: frame.apply(pictures) for frame in frames}  # once for all encoders of a frame
         return {
-            name: resample_grid(encoder(encoder.preprocess(resized[encoder.spec.pixels])), self.grid)
+            name: grid_features(encoder, encoder.normalise(framed[encoder.frame]), self.grid)
             for name, encoder in self._encoders()
         }
 
     def project(self, inputs: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
-        """Projector inputs (B, G, G, D) of every encoder -> visual tokens (B, G*G, H).
+        """Projector inputs (B, G, G, D) of every encoder -> visual tokens (B, T, H).
 
-        The blind model has no inputs: it gives (pictures, 0, H), and `pictures` must be given.
+        An encoder that is not among the inputs is dropped. Without inputs `pictures` must be given; the blind
+        model gives (pictures, 0, H).
         """
         if self.connector is not None:
-            tokens: Tensor = self.connector(inputs)
+            tokens: Tensor = self.connector(inputs, pictures)
             return tokens
         if pictures is None:
             raise StudyError(
@@ -183,8 +190,12 @@ class MultiEncoderVLM(PreTrainedModel):
         return next(self.language_model.parameters()).new_zeros(pictures, 0, self.hidden)
 
     def visual_tokens(self, features: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
-        """Features (B, G, G, D) of every encoder -> visual tokens (B, G*G, H); see `project`."""
-        return self.project(projector_inputs(features), pictures)
+        """Features (B, G, G, D) of every encoder -> visual tokens (B, T, H); see `project`."""
+        return self.project(self.projector_inputs(features), pictures)
+
+    def projector_inputs(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features (B, G, G, D) of every encoder -> normalised, level by level: where masks act."""
+        return projector_inputs(features, self.levels)
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
         """The language model on embeddings (B, T, H) that hold the visual tokens; `kwargs` go to it."""

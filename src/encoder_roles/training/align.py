@@ -11,7 +11,8 @@ from torch import Tensor
 
 from encoder_roles.data.features import read_features
 from encoder_roles.encoders.loading import read_spec
-from encoder_roles.models.connector import Connector, projector_inputs
+from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
 from encoder_roles.provenance import whole_folder
@@ -96,11 +97,13 @@ def train_align(
     folders = check_subset(subset, encoders)
     if not folders:
         raise StudyError(f"subset {subset!r} has no connector to align")
-    widths = {name: read_spec(folder)[1] for name, folder in folders.items()}
+    levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
     language = load_language_model(language_model)
     freeze(language)
-    connector = Connector(widths, stage.connector, language.config.get_text_config().hidden_size, seed)
-    pictures = read_training_data(data, load_tokenizer(language_model), language, stage.connector.grid**2)
+    hidden = language.config.get_text_config().hidden_size
+    connector = build_connector(levels, stage.connector, hidden, seed)
+    pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens)
+    widths = {name: sum(found) for name, found in levels.items()}
     stores = read_stores(features, widths, stage.connector.grid, data, pictures)
     align = stage.align
     batches = Batches(
@@ -114,12 +117,12 @@ def train_align(
 
     def visual_tokens(names: tuple[str, ...]) -> Tensor:
         tokens: Tensor = connector(
-            projector_inputs({name: store.read(names) for name, store in stores.items()})
+            projector_inputs({name: store.read(names) for name, store in stores.items()}, levels)
         )
         return tokens
 
     run = Run("align", subset, seed, stage, inputs=(*encoders, language_model, *features, data))
-    task = AnswerTask(run.title, batches, language, stage.connector.grid**2, visual_tokens)
+    task = AnswerTask(run.title, batches, language, connector.tokens, visual_tokens)
     engine = TorchEngine(
         {"connector": Part(connector, align.learning_rate)}, align.weight_decay, align.clip_norm
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoder_roles.encoders.encoder import resize
+from encoder_roles.encoders.framing import resize
 from encoder_roles.world.drawing import draw_many
 from encoder_roles.world.scenes import Scene
 

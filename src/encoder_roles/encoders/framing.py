@@ -1,0 +1,112 @@
+"""Framing: how a picture of any shape becomes what one encoder is fed with.
+
+Each encoder has a rule of its own (`aspect`), applied to it alone, whatever else is in the subset:
+
+    squash   the whole picture to (p, p); the proportions are given up, nothing is cut off or added
+    pad      centred on a square of the mean colour, then to (p, p): LLaVA's rule
+    longest  the longer side to p; zeros below or to the right, once normalised: SAM's own
+    crop     the shorter side to p, then the centre (p, p): CLIP's and DINOv2's own
+    keep     in proportion to as many whole patches as fit into p * p pixels; no square: Pix2Struct's own
+
+Resampling is bicubic (`keep`: bilinear, as Pix2Struct does it) and antialiased, as Pillow's is. It works on
+uint8 and on the CPU, where the operation exists for it, so that every device sees the same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from encoder_roles.study import EncoderSpec, StudyError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One encoder's framing; encoders of equal frames share the framed pictures.
+
+    Attributes:
+        aspect: the rule.
+        pixels: p.
+        fill: of `pad`: the colour around the picture, 0..255 per channel.
+        patch: of `keep`: the side of a patch in pixels.
+    """
+
+    aspect: str
+    pixels: int
+    fill: tuple[int, ...] = ()
+    patch: int = 1
+
+    @classmethod
+    def of(cls, spec: EncoderSpec, patch: int) -> Frame:
+        """The frame of a row of the encoder table; `patch` is the network's."""
+        fill = tuple(int(channel * 255) for channel in spec.mean or ()) if spec.aspect == "pad" else ()
+        return cls(spec.aspect, spec.pixels, fill, patch if spec.aspect == "keep" else 1)
+
+    def apply(self, pictures: Tensor) -> Tensor:
+        """uint8 pictures (B, 3, H, W) -> uint8 (B, 3, h, w): all but the zeros of `longest`."""
+        check_pictures(pictures)
+        height, width = pictures.shape[-2:]
+        if self.aspect == "squash":
+            return resize(pictures, self.pixels)
+        if self.aspect == "pad":
+            return resize(self._padded(pictures), self.pixels)
+        if self.aspect == "longest":
+            scale = self.pixels / max(height, width)
+            return _scaled(pictures, int(height * scale + 0.5), int(width * scale + 0.5))
+        if self.aspect == "crop":
+            short = min(height, width)
+            scaled = _scaled(pictures, self.pixels * height // short, self.pixels * width // short)
+            top, left = ((side - self.pixels) // 2 for side in scaled.shape[-2:])
+            return scaled[..., top : top + self.pixels, left : left + self.pixels]
+        rows, columns = self.patches(height, width)
+        return _scaled(pictures, rows * self.patch, columns * self.patch, "bilinear")
+
+    def patches(self, height: int, width: int) -> tuple[int, int]:
+        """Of `keep`: rows and columns of patches, (p / patch)^2 of them at most (Lee et al. 2022)."""
+        most = (self.pixels // self.patch) ** 2
+        scale = math.sqrt(most * (self.patch / height) * (self.patch / width))
+        rows = max(min(math.floor(scale * height / self.patch), most), 1)
+        columns = max(min(math.floor(scale * width / self.patch), most), 1)
+        return rows, columns
+
+    def complete(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, h, w) -> what the network reads: of `longest`, with its zeros."""
+        if self.aspect != "longest":
+            return pixels
+        height, width = pixels.shape[-2:]
+        return F.pad(pixels, (0, self.pixels - width, 0, self.pixels - height))
+
+    def _padded(self, pictures: Tensor) -> Tensor:
+        batch, channels, height, width = pictures.shape
+        if height == width:
+            return pictures
+        side = max(height, width)
+        square = (
+            torch.tensor(self.fill, dtype=torch.uint8).view(1, channels, 1, 1).repeat(batch, 1, side, side)
+        )
+        top, left = (side - height) // 2, (side - width) // 2
+        square[..., top : top + height, left : left + width] = pictures
+        return square
+
+
+def resize(pictures: Tensor, pixels: int) -> Tensor:
+    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels): bicubic, antialiased, as Pillow
+    does it. A picture that is not square is squashed to one."""
+    check_pictures(pictures)
+    return _scaled(pictures, pixels, pixels)
+
+
+def check_pictures(pictures: Tensor) -> None:
+    """Raise StudyError unless these are uint8 pictures (B, 3, H, W)."""
+    if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[1] != 3:
+        raise StudyError(f"pictures: need uint8 (B, 3, H, W), got {pictures.dtype} {list(pictures.shape)}")
+
+
+def _scaled(pictures: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
+    if tuple(pictures.shape[-2:]) == (height, width):
+        return pictures
+    return F.interpolate(pictures.cpu(), size=(height, width), mode=mode, antialias=True)

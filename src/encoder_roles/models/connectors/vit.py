@@ -1,0 +1,61 @@
+"""A small vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) over the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from encoder_roles.models.connector import Connector, Levels, initialise_by_name, projector
+from encoder_roles.models.connectors.blocks import BlockLinear, SelfAttention, feed_forward, inner_width
+from encoder_roles.study import ConnectorSettings
+
+
+class SmallViT(Connector):
+    """The channels of all encoders at a place are its patch; `depth` transformer blocks, then the projector.
+
+        inputs      N x (B, G, G, D_e)
+        embedding   (B, G*G, C)            linear, of the blocks side by side, plus the place's position
+        blocks      (B, G*G, C)            residual, a LayerNorm before attention and perceptron
+        tokens      (B, G*G, H)            LayerNorm, then `layers` linear layers
+
+    Removed: zero = drop. Encoders enter through the columns of the embedding's weight alone, before any
+    LayerNorm, so zeroing a block is the same as deleting its columns.
+    """
+
+    def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
+        super().__init__(levels, settings, hidden)
+        width, heads = inner_width(settings, hidden), int(settings.heads or 1)
+        self.tokens = settings.grid**2
+        self.embedding = BlockLinear({e: sum(widths) for e, widths in levels.items()}, width)
+        self.places = nn.Parameter(torch.empty(self.tokens, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(int(settings.depth or 1)))
+        self.norm = nn.LayerNorm(width)
+        self.layers = projector(width, hidden, settings.layers)
+        initialise_by_name(self, seed)
+
+    def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
+        """See `Connector.forward`."""
+        grid = self.settings.grid
+        states = self.embedding(inputs, (batch, grid, grid)).flatten(1, 2) + self.places
+        for block in self.blocks:
+            states = block(states)
+        found: Tensor = self.layers(self.norm(states))
+        return found
+
+
+class Block(nn.Module):
+    """x (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.own = SelfAttention(width, heads)
+        self.feed = feed_forward(width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        before_own, before_feed = self.norms
+        states = states + self.own(before_own(states))
+        result: Tensor = states + self.feed(before_feed(states))
+        return result
