@@ -105,11 +105,12 @@ class DeepSpeedEngine(Engine):
         return values
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        steps = self._steps()
+        if (steps := self._steps()) is not None:
+            self._link_moments()
         for name, parameter in self.named.items():
             yield f"weight/{name}", safe_get_full_fp32_param(parameter)
             if steps is not None:
-                yield f"step/{name}", steps
+                yield f"step/{name}", steps.clone()
                 for moment in MOMENTS:
                     yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment)
 
@@ -197,5 +198,12 @@ class DeepSpeedEngine(Engine):
             state["step"] = torch.zeros((), dtype=torch.float32, device=flat.device)
             for moment in MOMENTS:
                 state[moment] = torch.zeros_like(flat, requires_grad=False)
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """ZeRO-2: have DeepSpeed find every parameter's share of the moments. It does so by itself after the
+        first group's first step, when the other groups have none.
+        """
         if self.stage == 2:
+            self.engine.optimizer._hp_optimizer_states_linked = False
             self.engine.optimizer._lazy_init_hp_params_optimizer_state()
