@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder_roles.data.llava import read_pictures, read_records
+from encoder_roles.data.llava import PictureIndex, distinct_pictures, read_records
 from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.study import StudyError
 
@@ -26,8 +26,8 @@ def write(path: Path, *rows) -> Path:
 
 def test_questions_of_a_picture_come_together_without_the_image_marker(tmp_path):
     path = write(tmp_path / "t.jsonl", row(), row(id="0-caption"), row(id="1-1", image="pictures/1.png"))
-    first, second = read_pictures(path)
-    assert [r.question for r in first.records] == ["what colour ?"] * 2
+    first, second = PictureIndex(path, together=True)
+    assert [r.turns for r in first.records] == [(("what colour ?", "red"),)] * 2
     assert [r.is_caption for r in first.records] == [False, True]
     assert second.image == "pictures/1.png"
 
@@ -35,7 +35,7 @@ def test_questions_of_a_picture_come_together_without_the_image_marker(tmp_path)
 def test_reading_is_lazy_so_a_fault_below_is_met_only_when_reached(tmp_path):
     path = write(tmp_path / "t.jsonl", row(), "{broken")
     records = read_records(path)
-    assert next(records).answer == "red"
+    assert next(records).turns[0][1] == "red"
     with pytest.raises(StudyError, match=r"t\.jsonl, line 2: not JSON"):
         next(records)
 
@@ -47,10 +47,11 @@ def _turns(question="<image>\nq", answer="red", speaker="human"):
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"id": 3}, "id"),
+        ({"id": None}, "id"),
         ({"image": ""}, "image"),
         ({"conversations": "hello"}, "conversations"),
-        ({"conversations": _turns() * 2}, "conversations"),
+        ({"conversations": _turns()[:1]}, "conversations"),
+        ({"conversations": [*_turns(), *_turns()]}, "conversations.0.value"),
         ({"conversations": _turns(speaker="gpt")}, "conversations.0.from"),
         ({"conversations": _turns(question=7)}, "conversations.0.value"),
         ({"conversations": _turns(question="no marker")}, "conversations.0.value"),
@@ -68,12 +69,12 @@ def test_a_wrong_row_is_named_by_file_line_and_key(tmp_path, changes, key):
 
 def test_a_missing_or_empty_file_and_scattered_records_are_errors(tmp_path):
     with pytest.raises(StudyError, match=r"none\.jsonl"):
-        list(read_pictures(tmp_path / "none.jsonl"))
+        list(PictureIndex(tmp_path / "none.jsonl", True))
     with pytest.raises(StudyError, match="no records"):
-        list(read_pictures(write(tmp_path / "e.jsonl")))
+        list(PictureIndex(write(tmp_path / "e.jsonl"), True))
     path = write(tmp_path / "t.jsonl", row(), row(image="pictures/1.png"), row())
     with pytest.raises(StudyError, match=r"line 3, key 'image'.*not consecutive"):
-        list(read_pictures(path))
+        list(PictureIndex(path, True))
 
 
 def test_a_picture_keeps_its_pixels(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from encoder_roles.study import StudyError
 from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Schedule, train
+from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
 from encoder_roles.training.progress import Progress, duration
 
 
@@ -71,32 +72,47 @@ def test_the_schedule_stays_between_zero_and_one_rises_then_falls(steps, warmup)
     assert scales[0] > 0
 
 
-class Line:
-    """Fits a line; a task without any model behind it."""
+@dataclass
+class Points:
+    """A micro batch of them."""
+
+    learnt: torch.Tensor
+    size: float
+
+
+class Line(torch.nn.Module):
+    """Fits a line; a model and its task in one."""
 
     title = "line"
 
-    def __init__(self, steps=10, broken_at=None):
+    def __init__(self, steps=10, broken_at=None, accumulation=1, size=1.0):
+        super().__init__()
         torch.manual_seed(0)
         self.first, self.second = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
-        self.steps, self.broken_at = steps, broken_at
+        self.steps, self.broken_at, self.accumulation, self.size = steps, broken_at, accumulation, size
 
-    def loss(self, step):
+    def micro_batches(self, step):
         x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-        noise = torch.nn.functional.dropout(torch.ones(8, 2), 0.5)  # draws from the global random state
-        loss = (self.second(self.first(x) * noise) - x.sum(-1, keepdim=True)).square().mean()
-        return loss * float("nan") if step == self.broken_at else loss
+        return [Points(part, self.size_of(step)) for part in x.chunk(self.accumulation)]
+
+    def size_of(self, step):
+        return float("nan") if step == self.broken_at else self.size
+
+    def forward(self, points):
+        x = points.learnt
+        noise = torch.nn.functional.dropout(torch.ones(2), 0.5)  # draws from the global random state
+        return (self.second(self.first(x) * noise) - x.sum(-1, keepdim=True)).square().sum() * points.size
 
     def describe(self, step):
         return f"numbers of step {step}"
 
     def engine(self, rates=(0.1, 0.01)):
         parts = {"first": Part(self.first, rates[0]), "second": Part(self.second, rates[1])}
-        return TorchEngine(parts, weight_decay=0.0, clip_norm=1.0)
+        return TorchEngine(self, parts, weight_decay=0.0, clip_norm=1.0)
 
-    def train(self, checkpoints, every=3):
-        engine = self.engine()
-        return train(engine, self, Schedule(self.steps, 0.1), checkpoints, every, 0.1)
+    def train(self, checkpoints, every=3, minutes=None):
+        saving = Saving(checkpoints, every, minutes)
+        return train(self.engine(), self, Schedule(self.steps, 0.1), saving, 0.1)
 
     def weights(self):
         return {**self.first.state_dict(prefix="1"), **self.second.state_dict(prefix="2")}
@@ -120,7 +136,7 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
     Line(steps=11).train(Checkpoints(tmp_path))
     assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step000000006", "step000000009"]
     for name, change in (
-        ("state.safetensors", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]),
+        ("state-00000.safetensors", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]),
         ("log.json", lambda b: b[:-3]),
     ):
         file = tmp_path / "step000000009" / name
@@ -137,7 +153,8 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
     Line().train(Checkpoints(tmp_path))
-    other = TorchEngine({"first": Part(torch.nn.Linear(3, 2), 0.1)}, 0.0, 1.0)
+    model = torch.nn.Linear(3, 2)
+    other = TorchEngine(model, {"first": Part(model, 0.1)}, 0.0, 1.0)
     with pytest.raises(StudyError, match="other parameters"):
         Checkpoints(tmp_path).load(other)
 
@@ -156,7 +173,7 @@ def test_each_part_moves_with_its_own_learning_rate():
     task = Line()
     before = {name: value.clone() for name, value in task.weights().items()}
     engine = task.engine(rates=(1e-2, 1e-4))
-    engine.backward(task.loss(0))
+    compute_gradient(engine, task, 0, False, False)
     engine.step(scale=0.5)
     moved = {name: (value - before[name]).abs().max().item() for name, value in task.weights().items()}
     assert moved["1bias"] == pytest.approx(5e-3, rel=1e-3)
@@ -166,9 +183,9 @@ def test_each_part_moves_with_its_own_learning_rate():
 @settings(max_examples=20)
 @given(st.floats(1e-3, 1e3))
 def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
-    task = Line()
+    task = Line(size=size)
     engine = task.engine()
-    engine.backward(task.loss(0) * size)
+    compute_gradient(engine, task, 0, False, False)
     gradients = [p.grad.clone() for p in engine.named.values()]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     assert engine.step(1.0) == pytest.approx(norm.item(), rel=1e-4)

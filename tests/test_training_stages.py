@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from encoder_roles.encoders.weights import read_tensors
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.study import ConnectorSettings, StudyError
 from encoder_roles.training.align import train_align
+from encoder_roles.training.engine import TorchEngine
 from encoder_roles.training.loop import TERMINATED
 from encoder_roles.training.stages import count_flops
 from encoder_roles.training.tune import train_tune
@@ -186,7 +188,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(
     assert not (tmp_path / "broken").exists()
 
     newest = wait_for_step(restart, 24)  # a checkpoint cut off on disk is not gone on from
-    state = newest / "state.safetensors"
+    state = newest / "state-00000.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     tune(study, tmp_path / "broken", aligned=aligned, **LONG)
     assert f"{newest} is damaged" in capsys.readouterr().err
@@ -256,17 +258,18 @@ def test_flops_of_attention_are_counted_and_scaled_to_all_samples():
     heads, length, size = 2, 24, 8
     query = torch.randn(1, heads, length, size, requires_grad=True)
 
-    class Batches:
-        samples = 30
+    class Task:
+        batches = SimpleNamespace(samples=30)
 
-        def __getitem__(self, step):
-            return [None] * 10
+        def first(self):
+            return None, 10
 
-    class Attend:
-        batches = Batches()
+    class Attend(TorchEngine):
+        def __init__(self):
+            self.device = torch.device("cpu")
 
-        def loss(self, step):
+        def forward(self, batch):
             return torch.nn.functional.scaled_dot_product_attention(query, query, query).sum()
 
     products = 2 * 2 * heads * length * length * size  # scores and their mix, a multiply and an add each
-    assert count_flops(Attend()) == 3 * 3 * products  # forward and twice that backward; three batches
+    assert count_flops(Attend(), Task()) == 3 * 3 * products  # forward, twice that backward; three batches

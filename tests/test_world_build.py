@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder_roles.data.llava import read_pictures
+from encoder_roles.data.llava import PictureIndex
 from encoder_roles.evaluation.answers import Judge
 from encoder_roles.evaluation.requests import read_requests, write_requests
 from encoder_roles.evaluation.tasks import TASKS
@@ -88,12 +88,12 @@ def test_pictures_show_their_scenes_and_requests_show_the_pictures(world: Path) 
 
 
 def test_training_records_are_llava_records_with_one_caption_a_picture(world: Path) -> None:
-    pictures = list(read_pictures(world / "data/train/train.jsonl"))
+    pictures = list(PictureIndex(world / "data/train/train.jsonl", together=True))
     assert len(pictures) == SETTINGS["train_pictures"]
     for picture in pictures:
         assert picture.image and (world / "data/train" / picture.image).is_file()
         assert [r.is_caption for r in picture.records] == [False] * (len(picture.records) - 1) + [True]
-        asked = [(r.question, r.answer) for r in picture.records]
+        asked = [r.turns for r in picture.records]
         assert len(asked) > 2 and len(set(asked)) == len(asked)
 
 

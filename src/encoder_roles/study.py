@@ -225,9 +225,32 @@ class WorldSettings(Settings):
     questions_per_benchmark: Positive
 
 
+class EngineSettings(Settings):
+    """What carries out a training step, and how the work is divided. Only `precision` changes its weights."""
+
+    kind: Literal["torch", "deepspeed"] = "torch"
+    ranks: Positive = 1
+    zero_stage: Literal[2, 3] = 2
+    offload: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    attention: Literal["sdpa", "flash"] = "sdpa"
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_process(self) -> Self:
+        if self.kind == "torch" and self.ranks > 1:
+            raise ValueError(f"ranks: the torch engine is one process, not {self.ranks}; set kind: deepspeed")
+        if self.attention == "flash" and self.precision != "bf16":
+            raise ValueError(f"attention: flash computes in bf16 only, precision is {self.precision}")
+        return self
+
+
 class AlignSettings(Settings):
     steps: Positive
     batch_pictures: Positive
+    micro_batch: Positive | None = None
+    length_grouped: bool = False
+    features: Literal["stored", "computed"] = "stored"
     questions_per_picture: Positive
     learning_rate: Rate
     warmup_fraction: Fraction
@@ -239,11 +262,14 @@ class LearningRates(Settings):
     connector: Rate
     language_model: Rate
     encoders: Rate
+    by_encoder: dict[str, Rate] = Field(default_factory=dict)
 
 
 class TuneSettings(Settings):
     epochs: Positive
     batch_pictures: Positive
+    micro_batch: Positive | None = None
+    length_grouped: bool = False
     train_encoders: bool
     questions_per_picture: Positive
     learning_rates: LearningRates
@@ -252,11 +278,34 @@ class TuneSettings(Settings):
     clip_norm: float = Field(gt=0)
 
 
+def accumulation(batch: int, micro: int | None, ranks: int) -> int:
+    """Micro batches that each rank adds up for one step: batch / (micro x ranks). Raises StudyError."""
+    share = micro * ranks if micro else ranks
+    if batch % share:
+        raise StudyError(
+            f"batch_pictures: {batch} is no multiple of {share}, what {ranks} ranks with micro_batch {micro} "
+            "take at a time"
+        )
+    return batch // share if micro else 1
+
+
 class TrainingSettings(Settings):
     threads: Positive
     checkpoint_every: Positive
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_tokens: Positive | None = None
+    engine: EngineSettings = EngineSettings()
     align: AlignSettings
     tune: TuneSettings
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        for name, stage in (("align", self.align), ("tune", self.tune)):
+            try:
+                accumulation(stage.batch_pictures, stage.micro_batch, self.engine.ranks)
+            except StudyError as error:
+                raise ValueError(f"{name}.{error}") from None
+        return self
 
 
 class EvaluationSettings(Settings):
@@ -344,6 +393,8 @@ class Study(Settings):
                     f"training.{stage}.questions_per_picture: {asked.questions_per_picture} is more than the "
                     f"{self.world.questions_per_picture} that world.questions_per_picture makes"
                 )
+        if unknown := [e for e in self.training.tune.learning_rates.by_encoder if e not in self.pool]:
+            raise ValueError(f"training.tune.learning_rates.by_encoder: {unknown[0]!r} is not in the pool")
         if self.subsets != "all":
             for subset in self.subsets:
                 parse_subset(subset, self.pool)
@@ -437,18 +488,23 @@ def all_subsets(pool: tuple[str, ...]) -> tuple[str, ...]:
 # the config reruns the stages that read the edited section and no other.
 
 
-class AlignStage(Settings):
+class TrainingStage(Settings):
+    """What align and tune both read."""
+
     connector: ConnectorSettings
+    threads: Positive
+    checkpoint_every: Positive
+    checkpoint_minutes: float | None = None
+    max_tokens: Positive | None = None
+    engine: EngineSettings = EngineSettings()
+
+
+class AlignStage(TrainingStage):
     align: AlignSettings
-    threads: Positive
-    checkpoint_every: Positive
 
 
-class TuneStage(Settings):
-    connector: ConnectorSettings
+class TuneStage(TrainingStage):
     tune: TuneSettings
-    threads: Positive
-    checkpoint_every: Positive
 
 
 class PredictStage(Settings):
@@ -511,24 +567,15 @@ class RoleStage(Settings):
 def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
+    trained = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
         "world": study.world,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
-        "align": AlignStage(
-            connector=study.connector,
-            align=training.align,
-            threads=threads,
-            checkpoint_every=training.checkpoint_every,
-        ),
-        "tune": TuneStage(
-            connector=study.connector,
-            tune=training.tune,
-            threads=threads,
-            checkpoint_every=training.checkpoint_every,
-        ),
+        "align": AlignStage(connector=study.connector, align=training.align, **trained),
+        "tune": TuneStage(connector=study.connector, tune=training.tune, **trained),
         "predict": PredictStage(batch_questions=study.evaluation.batch_questions, threads=threads),
         "masks": MaskStage(
             batch_questions=study.evaluation.batch_questions,

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from encoder_roles.data.llava import read_records
+from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
@@ -37,7 +37,7 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
     """
     stage = read_settings(settings, FeatureStage)
     torch.set_num_threads(stage.threads)
-    pictures = list(dict.fromkeys(record.image for record in read_records(data) if record.image is not None))
+    pictures = list(distinct_pictures(data))
     if not pictures:
         raise StudyError(f"{data}: no record has a picture; nothing to extract")
     network = load_encoder(encoder)

@@ -1,8 +1,13 @@
-"""Training data as LLaVA-format JSONL: a record per question or caption, records of a picture consecutive."""
+"""Training data as LLaVA-format JSONL, one conversation a line, read a picture at a time.
+
+The procedural world writes a record per question or caption, records of a picture consecutive; the public data
+sets have a conversation of one or more turns a line, about one picture or none, in any order.
+"""
 
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +17,17 @@ from encoder_roles.study import StudyError
 
 IMAGE_MARKER = "<image>"  # where a conversation shows its picture; never reaches the tokenizer
 CAPTION_SUFFIX = "-caption"  # ids of captions end in it
+SPEAKERS = ("human", "gpt")  # by turns
+Turns = tuple[tuple[str, str], ...]  # (question, answer), one pair or more
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One question about one picture and its answer. ``line`` is its line in the file, from 1."""
+    """One conversation about one picture or none. ``line`` is its line in the file, from 1."""
 
     id: str
     image: str | None
-    question: str
-    answer: str
+    turns: Turns
     line: int
 
     @property
@@ -32,7 +38,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PictureRecords:
-    """All records of one picture, in file order. ``image`` is relative to the file's folder; None without
+    """All records of one picture, in file order. ``image`` is relative to the pictures' folder; None without
     one.
     """
 
@@ -44,20 +50,26 @@ def _fault(path: Path, line: int, key: str, problem: str) -> StudyError:
     return StudyError(f"{path}, line {line}, key {key!r}: {problem}")
 
 
-def _conversation(path: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
-    """The question and the answer of one row's `conversations`."""
+def _conversation(path: Path, line: int, row: dict[str, Any]) -> list[str]:
+    """What was said, question and answer in turn."""
     turns = row.get("conversations")
-    if not isinstance(turns, list) or len(turns) != 2:
-        raise _fault(path, line, "conversations", "expected a list of one human and one gpt turn")
+    if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
+        raise _fault(
+            path, line, "conversations", "expected a list of human and gpt turns, one after the other"
+        )
     texts = []
-    for number, (turn, speaker) in enumerate(zip(turns, ("human", "gpt"), strict=True)):
-        key = f"conversations.{number}"
+    for number, turn in enumerate(turns):
+        key, speaker = f"conversations.{number}", SPEAKERS[number % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker:
             raise _fault(path, line, f"{key}.from", f"expected {speaker!r}")
         if not isinstance(turn.get("value"), str):
             raise _fault(path, line, f"{key}.value", "expected text")
-        texts.append(turn["value"])
-    return texts[0], texts[1].strip()
+        texts.append(turn["value"].strip())
+        if speaker == "gpt" and IMAGE_MARKER in turn["value"]:
+            raise _fault(path, line, f"{key}.value", f"an answer cannot hold {IMAGE_MARKER}")
+        if speaker == "gpt" and not texts[-1]:
+            raise _fault(path, line, f"{key}.value", "the answer is empty: nothing to learn")
+    return texts
 
 
 def parse_record(path: Path, line: int, text: str) -> Record:
@@ -68,53 +80,81 @@ def parse_record(path: Path, line: int, text: str) -> Record:
         raise StudyError(f"{path}, line {line}: not JSON ({error}); is the file cut off?") from error
     if not isinstance(row, dict):
         raise StudyError(f"{path}, line {line}: expected an object")
-    if not isinstance(row.get("id"), str) or not row["id"]:
-        raise _fault(path, line, "id", "expected text")
+    if not isinstance(row.get("id"), str | int) or row["id"] in ("", True, False):
+        raise _fault(path, line, "id", "expected text or a number")
     image = row.get("image")
     if image is not None and (not isinstance(image, str) or not image):
         raise _fault(path, line, "image", "expected a path, or no such key for a text-only record")
-    question, answer = _conversation(path, line, row)
-    if (markers := question.count(IMAGE_MARKER)) != (image is not None):
-        raise _fault(
-            path,
-            line,
-            "conversations.0.value",
-            f"{markers} {IMAGE_MARKER} for {int(image is not None)} pictures",
-        )
-    if IMAGE_MARKER in answer:
-        raise _fault(path, line, "conversations.1.value", f"an answer cannot hold {IMAGE_MARKER}")
-    if not answer:
-        raise _fault(path, line, "conversations.1.value", "the answer is empty: nothing to learn")
-    return Record(row["id"], image, question.replace(IMAGE_MARKER, "").strip(), answer, line)
+    texts = _conversation(path, line, row)
+    if (markers := sum(text.count(IMAGE_MARKER) for text in texts)) != (image is not None):
+        problem = f"{markers} {IMAGE_MARKER} for {int(image is not None)} pictures"
+        raise _fault(path, line, "conversations.0.value", problem)
+    questions = [text.replace(IMAGE_MARKER, "").strip() for text in texts[::2]]
+    return Record(str(row["id"]), image, tuple(zip(questions, texts[1::2], strict=True)), line)
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The file's records, one line at a time. Raises StudyError if it is missing or a line is wrong."""
+def _lines(path: Path) -> Iterator[tuple[Record, int]]:
+    """The file's records, one line at a time, each with its length in bytes."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for line, text in enumerate(file, start=1):
-                yield parse_record(path, line, text)
+                yield parse_record(path, line, text.decode("utf-8")), len(text)
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as training data ({error})") from error
 
 
-def read_pictures(path: Path) -> Iterator[PictureRecords]:
-    """The records of each picture together, in order of first appearance; a text-only record stands alone.
+def read_records(path: Path) -> Iterator[Record]:
+    """The file's records, one line at a time. Raises StudyError if it is missing or a line is wrong."""
+    return (record for record, _ in _lines(path))
 
-    Raises StudyError if a picture's records are not consecutive, because a reader that goes on lazily would
-    then take them for two pictures.
-    """
+
+def distinct_pictures(path: Path) -> Iterator[str]:
+    """The pictures of a file in order of first appearance, each once."""
     seen: set[str] = set()
-    group: list[Record] = []
     for record in read_records(path):
-        if group and (record.image is None or record.image != group[0].image):
-            yield PictureRecords(group[0].image, tuple(group))
-            group = []
-        if record.image is not None and not group:
-            if record.image in seen:
-                raise _fault(path, record.line, "image", f"records of {record.image} are not consecutive")
+        if record.image is not None and record.image not in seen:
             seen.add(record.image)
-        group.append(record)
-    if not group:
-        raise StudyError(f"{path}: no records")
-    yield PictureRecords(group[0].image, tuple(group))
+            yield record.image
+
+
+class PictureIndex:
+    """Where the records of each picture stand in a file: what is held of it in memory, 33 bytes a picture.
+
+    With ``together`` consecutive records of a picture are one entry, and it is an error if a picture comes
+    again later; otherwise every record is an entry of its own, as in the recipes of the public data sets.
+    Raises StudyError, with the line, for the first record that is wrong.
+    """
+
+    def __init__(self, path: Path, together: bool) -> None:
+        self.path = path
+        self.starts, self.sizes, self.lines = array("q"), array("q"), array("q")
+        self.pictured = bytearray()
+        seen: set[str] = set()
+        before, place = None, 0
+        for record, size in _lines(path):
+            if together and record.image is not None and record.image == before:
+                self.sizes[-1] += size
+            else:
+                if together and record.image is not None:
+                    if record.image in seen:
+                        problem = f"records of {record.image} are not consecutive"
+                        raise _fault(path, record.line, "image", problem)
+                    seen.add(record.image)
+                self.starts.append(place)
+                self.sizes.append(size)
+                self.lines.append(record.line)
+                self.pictured.append(record.image is not None)
+            before, place = record.image, place + size
+        if not self.starts:
+            raise StudyError(f"{path}: no records")
+        self._file = path.open("rb")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, place: int) -> PictureRecords:
+        self._file.seek(self.starts[place])
+        lines = self._file.read(self.sizes[place]).decode("utf-8").rstrip("\n").split("\n")
+        first = self.lines[place]
+        records = tuple(parse_record(self.path, first + n, text) for n, text in enumerate(lines))
+        return PictureRecords(records[0].image, records)

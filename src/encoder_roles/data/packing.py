@@ -15,7 +15,8 @@ question up to its block's length are wasted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,25 @@ from torch import Tensor
 from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.study import StudyError
 
+T = TypeVar("T")
 ROUNDING = 4  # question lengths are rounded up to a multiple: fewer blocks against less padding
 Indices = npt.NDArray[np.int64]
+
+
+def move(value: T, device: torch.device) -> T:
+    """A dataclass of tensors (and of such dataclasses) on a device; as it is where that is the CPU."""
+    if device.type == "cpu":
+        return value
+    row: Any = value
+    moved: dict[str, Any] = {}
+    for field in fields(row):
+        part = getattr(row, field.name)
+        if isinstance(part, Tensor):
+            moved[field.name] = part.to(device, non_blocking=True)
+        elif isinstance(part, Blocks):
+            moved[field.name] = move(part, device)
+    moved_row: T = replace(row, **moved)
+    return moved_row
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,13 @@ class PackedBatch:
     def losses(self, logits: Tensor) -> Tensor:
         """Cross-entropy of each learnt token (learnt,) from logits (learnt, vocabulary)."""
         return torch.nn.functional.cross_entropy(logits.float(), self.learnt, reduction="none")
+
+    def unlearnt(self) -> PackedBatch:
+        """The same tokens, none of them learnt: what a process computes that has no sample of a step, so that
+        the others do not wait for it.
+        """
+        none = self.learnt[:0]
+        return replace(self, predicting=none, learnt=none, question=none)
 
 
 class _Row:

@@ -8,7 +8,7 @@ on the question.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100  # label of a token that is not learnt
+REMEMBERED = 1 << 16  # texts whose ids are kept: a world's repeat, a real data set's do not
 _QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real text holds
 
 
@@ -41,7 +42,7 @@ class Prompt:
 
 
 class PromptRenderer:
-    """Renders prompts with one tokenizer; the chat template runs once for each number of pictures."""
+    """Renders prompts with one tokenizer; the chat template runs once for each number of pictures and turns."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         if not tokenizer.chat_template:
@@ -51,36 +52,54 @@ class PromptRenderer:
         self.tokenizer = tokenizer
         self.eos: str = tokenizer.eos_token
         self.unknown = tokenizer.unk_token_id
-        self._frames: dict[int, tuple[list[str], str, str]] = {}
+        self._frames: dict[tuple[int, int], tuple[list[str], list[str], list[str]]] = {}
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def _frame(self, images: int) -> tuple[list[str], str, str]:
-        """The template's text before each picture, after the question and after the answer."""
-        user = {"role": "user", "content": f"{IMAGE_MARKER}\n" * images + _QUESTION}
-        conversation = [user, {"role": "assistant", "content": _ANSWER}]
+    def _frame(self, images: int, turns: int) -> tuple[list[str], list[str], list[str]]:
+        """The template's text before each picture (and the first question), after each question, and after each
+        answer's end (before the next question).
+        """
+        conversation: list[dict[str, str]] = []
+        for turn in range(turns):
+            pictures = f"{IMAGE_MARKER}\n" * images if turn == 0 else ""
+            conversation.append({"role": "user", "content": pictures + _QUESTION})
+            conversation.append({"role": "assistant", "content": _ANSWER})
         render: Callable[..., Any] = self.tokenizer.apply_chat_template
-        asked = str(render([user], tokenize=False, add_generation_prompt=True))
+        asked = str(render(conversation[:-1], tokenize=False, add_generation_prompt=True))
         answered = str(render(conversation, tokenize=False))
-        if not answered.startswith(asked) or asked.count(_QUESTION) != 1 or answered.count(_ANSWER) != 1:
+        if (
+            not answered.startswith(asked)
+            or asked.count(_QUESTION) != turns
+            or answered.count(_ANSWER) != turns
+        ):
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template does not write question, generation "
                 "prompt and answer once each and in this order"
             )
-        before, after_question = asked.split(_QUESTION)
+        before, *parts = answered.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
+        after_questions = [part.split(_ANSWER)[0] for part in parts[:-1]]
+        after_questions.append(asked.split(_QUESTION)[-1])
+        after_answers = [part.split(_ANSWER)[-1] for part in parts[:-1]]
         before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
-        if len(pieces) != images + 1 or before_answer.strip() or self.eos not in after_answer:
+        after_answers.append(after_answer)
+        if (
+            len(pieces) != images + 1
+            or before_answer.strip()
+            or any(self.eos not in after for after in after_answers)
+        ):
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer "
                 f"right after the generation prompt and end the answer with {self.eos!r}"
             )
-        # A newline a template writes after the end token is never generated, so it is never learnt.
-        return pieces, after_question, after_answer.split(self.eos)[0] + self.eos
+        return pieces, after_questions, after_answers
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text, without special tokens of the tokenizer's own making."""
         found = self._ids.get(text)
         if found is None:
+            if len(self._ids) >= REMEMBERED:
+                self._ids.clear()
             # The tokenizer proper: transformers' call around it takes twice as long as the work.
             encoding = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
             found = self._ids[text] = tuple(encoding.ids)
@@ -93,24 +112,40 @@ class PromptRenderer:
         StudyError if there is an answer and no token of it can be learnt, or the tokenizer does not know one
         of its words.
         """
-        if images not in self._frames:
-            self._frames[images] = self._frame(images)
-        pieces, after_question, after_answer = self._frames[images]
-        text = question.replace(IMAGE_MARKER, "").strip()
-        asked = self.ids(pieces[-1] + text + after_question)
-        learnt = () if answer is None else self.ids(answer.strip() + after_answer)
-        prompt = Prompt(
-            prefix=tuple(self.ids(piece) for piece in pieces[:-1]),
-            body=asked + learnt,
-            labels=(IGNORED,) * len(asked) + learnt,
-        )
+        return self.render_turns([(question, answer)], images)
+
+    def render_turns(self, turns: Sequence[tuple[str, str | None]], images: int = 1) -> Prompt:
+        """A conversation of questions and answers behind ``images`` pictures; see `render`. All answers are
+        learnt, each with its end token.
+        """
+        key = (images, len(turns))
+        if key not in self._frames:
+            self._frames[key] = self._frame(*key)
+        pieces, after_questions, after_answers = self._frames[key]
+        body: tuple[int, ...] = ()
+        labels: tuple[int, ...] = ()
+        before = pieces[-1]
+        for (question, answer), after_question, after in zip(
+            turns, after_questions, after_answers, strict=True
+        ):
+            text = question.replace(IMAGE_MARKER, "").strip()
+            # A newline a template writes after the end token is never generated, so it is never learnt.
+            end, _, between = after.partition(self.eos)
+            asked = self.ids(before + text + after_question)
+            learnt = () if answer is None else self.ids(answer.strip() + end + self.eos)
+            self._check(question, answer, learnt)
+            body += asked + learnt
+            labels += (IGNORED,) * len(asked) + learnt
+            before = between
+        return Prompt(tuple(self.ids(piece) for piece in pieces[:-1]), body, labels)
+
+    def _check(self, question: str, answer: str | None, learnt: tuple[int, ...]) -> None:
         if answer is not None and (not answer.strip() or not learnt):
             raise StudyError(f"question {question!r}: no token of its answer {answer!r} is learnt")
         if self.unknown is not None and self.unknown in learnt:
             raise StudyError(
                 f"question {question!r}: its answer {answer!r} has words the tokenizer does not know"
             )
-        return prompt
 
 
 def render(

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from encoder_roles.data.llava import read_pictures
+from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
@@ -178,8 +178,7 @@ def read_calibrations(
     model: MultiEncoderVLM, data: Path, pictures: int, donors: bool
 ) -> dict[str, Calibration]:
     """The encoders' projector inputs on the first training pictures; see `masking.calibrate`."""
-    shown = (picture.image for picture in read_pictures(data) if picture.image is not None)
-    paths = [data.parent / image for image in islice(shown, pictures)]
+    paths = [data.parent / image for image in islice(distinct_pictures(data), pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
     return calibrate([read_inputs(model, paths, read_features)], keep_donors=donors)

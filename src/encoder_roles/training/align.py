@@ -1,27 +1,26 @@
-"""Stage one: the connector learns to speak to a frozen language model, from cached features."""
+"""Stage one: the connector learns to speak to a frozen language model, from features of frozen encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from encoder_roles.data.features import read_features
+from encoder_roles.data.features import read_features as read_feature_file
 from encoder_roles.encoders.loading import read_spec
-from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connector import Connector, Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.tokenizer import load_tokenizer
-from encoder_roles.models.vlm import load_language_model
-from encoder_roles.provenance import whole_folder
+from encoder_roles.models.vlm import MultiEncoderVLM, load_language_model
 from encoder_roles.study import AlignStage, StudyError, read_settings
-from encoder_roles.training.batches import Batches, PicturePrompts
-from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Schedule
-from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data
-from encoder_roles.training.step import AnswerTask
+from encoder_roles.training.batches import Batches
+from encoder_roles.training.engine import Part
+from encoder_roles.training.ranks import join_ranks
+from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
+from encoder_roles.training.step import AnswerModel, read_tokens
 
 CONNECTOR_FILE = "connector.safetensors"
 
@@ -30,7 +29,7 @@ class FeatureFile:
     """Cached pre-projector features of one encoder, mapped from the file, row by picture."""
 
     def __init__(self, path: Path, grid: int, width: int) -> None:
-        pictures, self.features = read_features(path)
+        pictures, self.features = read_feature_file(path)
         self.path, self.rows = path, {picture: row for row, picture in enumerate(pictures)}
         if tuple(self.features.shape) != (len(pictures), grid, grid, width):
             raise StudyError(
@@ -38,30 +37,38 @@ class FeatureFile:
                 f"expected {[len(pictures), grid, grid, width]}; extract them again"
             )
 
-    def check(self, data: Path, pictures: list[PicturePrompts]) -> None:
-        """Raise StudyError if a picture of the training data has no features."""
-        for picture in pictures:
-            for path in picture.pictures:
-                if path not in self.rows:
-                    raise StudyError(
-                        f"{self.path}: no features of picture {path!r} of {data}; extract them again"
-                    )
-
     def read(self, pictures: tuple[str, ...]) -> Tensor:
-        """Features (B, G, G, D) of these pictures."""
+        """Features (B, G, G, D) of these pictures; of none, zeros that stand for one.
+
+        Raises StudyError if a picture has no features.
+        """
+        if missing := [picture for picture in pictures if picture not in self.rows]:
+            raise StudyError(f"{self.path}: no features of picture {missing[0]!r}; extract them again")
+        if not pictures:
+            return torch.zeros_like(self.features[:1])
         return self.features[torch.tensor([self.rows[picture] for picture in pictures], dtype=torch.long)]
 
 
-def read_stores(
-    files: Sequence[Path], widths: Mapping[str, int], grid: int, data: Path, pictures: list[PicturePrompts]
-) -> dict[str, FeatureFile]:
+def read_stores(files: Sequence[Path], widths: Mapping[str, int], grid: int) -> dict[str, FeatureFile]:
     """The feature files `features/<encoder>/train.safetensors` of the subset's encoders, in pool order."""
     if (given := [file.parent.name for file in files]) != list(widths):
         raise StudyError(f"features: files of {given}, expected those of {list(widths)}")
-    stores = {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
-    for store in stores.values():
-        store.check(data, pictures)
-    return stores
+    return {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
+
+
+def connect_stored(
+    connector: Connector, files: Sequence[Path], levels: Levels, grid: int
+) -> Callable[[tuple[str, ...]], Tensor]:
+    """Pictures to visual tokens through features from files; no encoder is loaded."""
+    stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
+
+    def visual_tokens(names: tuple[str, ...]) -> Tensor:
+        weight = next(connector.parameters())
+        features = {name: store.read(names).to(weight) for name, store in stores.items()}
+        tokens: Tensor = connector(projector_inputs(features, levels))
+        return tokens
+
+    return visual_tokens
 
 
 def train_align(
@@ -71,12 +78,12 @@ def train_align(
     seed: int,
     encoders: tuple[Path, ...],
     language_model: Path,
-    features: tuple[Path, ...],
+    features: tuple[Path, ...] = (),
     data: Path,
     restart: Path,
     output: Path,
 ) -> None:
-    """Train the connector of one subset; encoders are not even loaded, their features are read from files.
+    """Train the connector of one subset, from stored features or, for data too large to store, from pixels.
 
     The data are captions and questions packed as in tune: at laptop scale captions alone teach the connector
     too little in so few steps. Writes connector.safetensors, log.jsonl and training.json to `output`.
@@ -85,27 +92,43 @@ def train_align(
         settings: settings/align.json.
         subset: the encoders' names joined with `+`.
         seed: of the connector's initial weights and of the order of the data.
-        encoders: the staged encoder folders of the subset, in pool order; only their encoder.json is read.
+        encoders: the staged encoder folders of the subset, in pool order; of stored features only their
+            encoder.json is read.
         language_model: the staged language model with its tokenizer.
-        features: features/<encoder>/train.safetensors of the subset, in pool order.
-        data: LLaVA-format JSONL.
+        features: features/<encoder>/train.safetensors of the subset, in pool order; none if they are computed.
+        data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
     """
     stage = read_settings(settings, AlignStage)
+    place = join_ranks(stage.engine)
     torch.set_num_threads(stage.threads)
     folders = check_subset(subset, encoders)
     if not folders:
         raise StudyError(f"subset {subset!r} has no connector to align")
-    levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
-    language = load_language_model(language_model)
+    visual: Callable[[tuple[str, ...]], Tensor]
+    parts: dict[str, nn.Module]
+    if stage.align.features == "stored":
+        levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
+        language = load_language_model(language_model)
+        hidden = language.config.get_text_config().hidden_size
+        connector = build_connector(levels, stage.connector, hidden, seed)
+        visual = connect_stored(connector, features, levels, stage.connector.grid)
+        parts = {"connector": connector, "language_model": language}
+    else:
+        model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
+        assert model.connector is not None  # there are encoders
+        connector, language = model.connector, model.language_model
+
+        def visual(names: tuple[str, ...]) -> Tensor:
+            return read_tokens(model, [data.parent / name for name in names])
+
+        parts = {"connector": connector, "language_model": language, **dict(model.encoders.items())}
+        for encoder in model.encoders.values():
+            freeze(encoder)
     freeze(language)
-    hidden = language.config.get_text_config().hidden_size
-    connector = build_connector(levels, stage.connector, hidden, seed)
-    pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens)
-    widths = {name: sum(found) for name, found in levels.items()}
-    stores = read_stores(features, widths, stage.connector.grid, data, pictures)
     align = stage.align
+    pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
     batches = Batches(
         pictures,
         samples=align.steps * align.batch_pictures,
@@ -113,22 +136,12 @@ def train_align(
         questions=align.questions_per_picture,
         seed=seed,
         stage="align",
+        length_grouped=align.length_grouped,
     )
 
-    def visual_tokens(names: tuple[str, ...]) -> Tensor:
-        tokens: Tensor = connector(
-            projector_inputs({name: store.read(names) for name, store in stores.items()}, levels)
-        )
-        return tokens
+    def write(folder: Path, weights: dict[str, Tensor]) -> None:
+        save_file(strip(weights, "parts.connector."), folder / CONNECTOR_FILE)
 
-    run = Run("align", subset, seed, stage, inputs=(*encoders, language_model, *features, data))
-    task = AnswerTask(run.title, batches, language, connector.tokens, visual_tokens)
-    engine = TorchEngine(
-        {"connector": Part(connector, align.learning_rate)}, align.weight_decay, align.clip_norm
-    )
-    schedule = Schedule(len(batches), align.warmup_fraction)
-    log = run.train(engine, task, schedule, restart, align.learning_rate)
-    with whole_folder(output) as folder:
-        save_file(connector.state_dict(), folder / CONNECTOR_FILE)
-        run.write_records(folder, log, task, {"connector": connector, "language_model": language})
-    run.checkpoints(restart).remove()
+    run = Run("align", subset, seed, stage, (*encoders, language_model, *features, data), place)
+    trained = {"connector": Part(connector, align.learning_rate)}
+    run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, restart, output, write)

@@ -1,30 +1,35 @@
 """Attention over a packed batch, as an attention implementation of transformers: any of its models can use
 it.
+
+`sdpa` gives every block an explicit mask and runs on every device. `flash` says the same mask as "causal, aligned at
+the last key", which CUDA's flash kernel takes without a mask in memory.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from encoder_roles.data.packing import Blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-NAME = "encoder_roles_packed"
+NAME = "encoder_roles_packed"  # and this with `_flash`
 
 
-def use_packed_attention(language_model: PreTrainedModel) -> None:
+def use_packed_attention(language_model: PreTrainedModel, flash: bool = False) -> None:
     """Have the model attend block by block; its forward pass then needs the argument ``blocks``."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, packed_attention)
-    language_model.set_attn_implementation(NAME)
+    name = f"{NAME}_flash" if flash else NAME
+    AttentionInterface.register(name, partial(packed_attention, flash=flash))
+    language_model.set_attn_implementation(name)
 
 
 @lru_cache(maxsize=256)
@@ -44,6 +49,7 @@ def packed_attention(
     blocks: Blocks,
     scaling: float | None = None,
     dropout: float = 0.0,
+    flash: bool = False,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Each block's queries (1, heads, N, size) on its prefix's and its own keys. Returns (1, N, heads, size).
@@ -51,6 +57,12 @@ def packed_attention(
     Tokens are split and gathered once for all blocks: the gradient of a slice is as large as what it was cut
     from.
     """
+
+    def mask(length: int, before: int) -> Tensor:
+        if flash:
+            return causal_lower_right(length, before + length)  # type: ignore[no-any-return]
+        return _mask(length, before).to(query)
+
     queries, keys, values = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
     own = zip(*(blocks.split(states) for states in (queries, keys, values)), strict=True)
     before = zip(*(blocks.split_prefixes(states) for states in (keys, values)), strict=True)
@@ -60,7 +72,7 @@ def packed_attention(
             q.transpose(1, 2),
             torch.cat([k_before, k], dim=1).transpose(1, 2),
             torch.cat([v_before, v], dim=1).transpose(1, 2),
-            attn_mask=_mask(q.shape[1], k_before.shape[1]).to(query),
+            attn_mask=mask(q.shape[1], k_before.shape[1]),
             dropout_p=dropout,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],

@@ -1,49 +1,119 @@
 """Which pictures and which of their questions each step sees: a function of the seed, and of nothing else.
 
 Every subset of a seed is trained on the same questions of the same pictures in the same order, so that models
-differ in their encoders only.
+differ in their encoders only; and a step sees the same samples however many processes share them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from encoder_roles.data.llava import PictureRecords, read_pictures
+from encoder_roles.data.llava import PictureIndex, PictureRecords
 from encoder_roles.data.packing import Sample
-from encoder_roles.data.prompts import Prompt, PromptRenderer
+from encoder_roles.data.prompts import IGNORED, Prompt, PromptRenderer
 from encoder_roles.study import StudyError
 
 STAGES = {"align": 0, "tune": 1}  # numbers that keep the stages' random streams apart
 _ORDER, _CHOICE = 0, 1  # the two streams of a stage
+GROUP = 50  # batches that are sorted by length together: enough for like lengths, few enough to stay mixed
+
+Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class PicturePrompts:
-    """The rendered captions and questions of one picture."""
+    """The rendered captions and questions of one picture; of a text-only record, questions alone."""
 
     pictures: tuple[str, ...]
     captions: tuple[Prompt, ...]
     questions: tuple[Prompt, ...]
 
 
-def render_picture(path: Path, renderer: PromptRenderer, picture: PictureRecords) -> PicturePrompts:
-    """Token ids of all records of a picture. Raises StudyError with file and line if one cannot be learnt."""
-    images = 0 if picture.image is None else 1
-    captions: list[Prompt] = []
-    questions: list[Prompt] = []
-    for record in picture.records:
-        try:
-            prompt = renderer.render(record.question, record.answer, images)
-        except StudyError as error:
-            raise StudyError(f"{path}, line {record.line}: {error}") from error
-        (captions if record.is_caption else questions).append(prompt)
-    return PicturePrompts(
-        (picture.image,) * images if picture.image else (), tuple(captions), tuple(questions)
-    )
+class Pictures(Protocol):
+    """What batches are drawn from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int) -> PicturePrompts: ...
+
+    def lengths(self) -> Order:
+        """A number for each picture that grows with its tokens."""
+
+
+class TrainingData:
+    """A training file's pictures, each read and rendered when it is asked for.
+
+    Args:
+        path: LLaVA-format JSONL.
+        renderer: of the language model's prompts.
+        longest: tokens the language model takes, visual ones included.
+        visual_tokens: tokens of a picture.
+        cut: whether a longer conversation is cut off there, as LLaVA's training does; else it is an error.
+        together: whether consecutive records of a picture are questions about it, or samples of their own.
+
+    Raises:
+        StudyError: with file and line, a record that is wrong, too long, or of which no token is learnt.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        renderer: PromptRenderer,
+        longest: int,
+        visual_tokens: int,
+        cut: bool = False,
+        together: bool = True,
+    ) -> None:
+        self.index = PictureIndex(path, together)
+        self.path, self.renderer, self.longest, self.visual_tokens = path, renderer, longest, visual_tokens
+        self.cut = cut
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def lengths(self) -> Order:
+        """Bytes of its records; a text-only record counts as shorter than any with a picture, so that batches
+        are of one kind.
+        """
+        sizes = np.frombuffer(self.index.sizes, dtype=np.int64)
+        pictured = np.frombuffer(self.index.pictured, dtype=np.uint8)
+        return sizes + pictured * (sizes.max() + 1)
+
+    def __getitem__(self, place: int) -> PicturePrompts:
+        picture: PictureRecords = self.index[place]
+        images = 0 if picture.image is None else 1
+        captions: list[Prompt] = []
+        questions: list[Prompt] = []
+        for record in picture.records:
+            try:
+                prompt = self._fit(self.renderer.render_turns(record.turns, images))
+            except StudyError as error:
+                raise StudyError(f"{self.path}, line {record.line}: {error}") from error
+            (captions if record.is_caption else questions).append(prompt)
+        pictures = () if picture.image is None else (picture.image,)
+        return PicturePrompts(pictures, tuple(captions), tuple(questions))
+
+    def _fit(self, prompt: Prompt) -> Prompt:
+        """The prompt, no longer than the language model takes."""
+        before = sum(len(ids) + self.visual_tokens for ids in prompt.prefix)
+        if before + len(prompt.body) <= self.longest:
+            return prompt
+        if not self.cut:
+            raise StudyError(
+                f"a conversation has {before + len(prompt.body)} tokens, the language model takes "
+                f"{self.longest}; set training.max_tokens to cut longer ones off"
+            )
+        room = max(0, self.longest - before)
+        short = replace(prompt, body=prompt.body[:room], labels=prompt.labels[:room])
+        if all(label == IGNORED for label in short.labels):
+            raise StudyError(f"its first answer begins after the {self.longest} tokens it is cut to")
+        return short
 
 
 class Batches:
@@ -51,31 +121,38 @@ class Batches:
 
     Epochs are permutations of the pictures, joined into one stream that is cut into batches of
     ``batch_pictures``; the last batch may be smaller. Of each picture up to ``questions`` questions and one
-    caption are drawn.
+    caption are drawn. With ``length_grouped`` a batch's pictures have like lengths.
     """
 
     def __init__(
         self,
-        pictures: list[PicturePrompts],
+        pictures: Pictures,
         *,
         samples: int,
         batch_pictures: int,
         questions: int,
         seed: int,
         stage: str,
+        length_grouped: bool = False,
     ) -> None:
         self.pictures, self.samples, self.batch_pictures = pictures, samples, batch_pictures
-        self.questions, self.key = questions, (seed, STAGES[stage])
+        self.questions, self.key, self.length_grouped = questions, (seed, STAGES[stage]), length_grouped
         self._orders: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return math.ceil(self.samples / self.batch_pictures)
 
+    def _order(self, epoch: int) -> list[int]:
+        random = np.random.default_rng((*self.key, _ORDER, epoch))
+        order = random.permutation(len(self.pictures))
+        if self.length_grouped:
+            order = group_by_length(order, self.pictures.lengths(), self.batch_pictures, random)
+        return [int(place) for place in order]
+
     def _picture(self, place: int) -> PicturePrompts:
         epoch, at = divmod(place, len(self.pictures))
         if epoch not in self._orders:
-            order = np.random.default_rng((*self.key, _ORDER, epoch)).permutation(len(self.pictures)).tolist()
-            self._orders = {epoch: order}
+            self._orders = {epoch: self._order(epoch)}
         return self.pictures[self._orders[epoch][at]]
 
     def _sample(self, place: int) -> Sample:
@@ -86,27 +163,29 @@ class Batches:
         prompts = [picture.captions[i] for i in captions] + [picture.questions[i] for i in questions]
         return Sample(picture.pictures, tuple(prompts))
 
-    def __getitem__(self, step: int) -> list[Sample]:
+    def _places(self, step: int) -> range:
         first = step * self.batch_pictures
-        return [self._sample(place) for place in range(first, min(first + self.batch_pictures, self.samples))]
+        return range(first, min(first + self.batch_pictures, self.samples))
+
+    def __getitem__(self, step: int) -> list[Sample]:
+        return [self._sample(place) for place in self._places(step)]
+
+    def share(self, step: int, part: int, parts: int) -> list[Sample]:
+        """One of ``parts`` shares of a batch, as even as they can be; all together are the batch, in order.
+        Of a last batch with fewer samples than shares some are empty.
+        """
+        places = self._places(step)
+        first, last = part * len(places) // parts, (part + 1) * len(places) // parts
+        return [self._sample(place) for place in places[first:last]]
 
 
-def read_prompts(
-    path: Path, renderer: PromptRenderer, longest: int, visual_tokens: int
-) -> list[PicturePrompts]:
-    """All pictures of a training file, rendered.
-
-    Raises StudyError if a question is longer than the ``longest`` sequence the language model takes.
+def group_by_length(order: Order, lengths: Order, batch: int, random: np.random.Generator) -> Order:
+    """The order with pictures of like lengths in each batch, and the batches shuffled; a last, smaller batch
+    stays the last.
     """
-    pictures = [render_picture(path, renderer, picture) for picture in read_pictures(path)]
-    for picture in pictures:
-        prompts = (*picture.captions, *picture.questions)
-        length = Sample((), prompts).prefix_length(visual_tokens) + max(
-            len(prompt.body) for prompt in prompts
-        )
-        if length > longest:
-            raise StudyError(
-                f"{path}: a question about {picture.pictures} has {length} tokens, "
-                f"the language model takes {longest}"
-            )
-    return pictures
+    size = batch * GROUP
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
+    joined = np.concatenate([group[np.argsort(lengths[group], kind="stable")] for group in groups])
+    whole = len(joined) // batch * batch
+    shuffled = random.permutation(joined[:whole].reshape(-1, batch), axis=0).reshape(-1)
+    return np.concatenate([shuffled, joined[whole:]])

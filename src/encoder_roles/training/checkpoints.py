@@ -1,7 +1,7 @@
 """Restart checkpoints: whole or absent, checked before use, kept outside every declared output.
 
 A folder per run, `<restart>/<key>`, with the last two checkpoints `step000000100/` in it: the engine's
-safetensors, the log so far as JSON, and the SHA-256 of both. The key is a hash of everything the run's
+safetensors, one a rank, the log so far as JSON, and the SHA-256 of all. The key is a hash of everything the run's
 weights depend on, so that a run with other settings never takes up this one's state.
 """
 
@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from encoder_roles.provenance import key_of, sha256_of, versions, whole_folder, write_json
+from safetensors import SafetensorError
+
+from encoder_roles.provenance import key_of, sha256_of, versions, write_json
+from encoder_roles.study import StudyError
 from encoder_roles.training.engine import Engine
 
 KEPT = 2  # the newest may turn out damaged, then the one before it is used
 LOG_FILE, SUMS_FILE = "log.json", "sha256.json"
+PART = ".part"  # ending of a checkpoint that is being written
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
@@ -39,7 +43,7 @@ def _complain(text: str) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run. All ranks save and load together; rank 0 names, prunes and removes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,12 +52,36 @@ class Checkpoints:
         """Checkpoints, newest first."""
         return sorted(self.folder.glob("step*"), reverse=True)
 
+    def _part(self, step: int) -> Path:
+        """A checkpoint while it is written: the same name for all ranks, and found again if they die."""
+        return self.folder / f".step{step:09d}{PART}"
+
     def save(self, engine: Engine, log: list[dict[str, Any]]) -> None:
-        """Write a checkpoint after the last step of the log; keep the last two."""
-        with whole_folder(self.folder / f"step{len(log):09d}") as folder:
-            engine.save(folder)
-            write_json(folder / LOG_FILE, log)
-            write_json(folder / SUMS_FILE, {f.name: sha256_of(f) for f in sorted(folder.iterdir())})
+        """Write a checkpoint after the last step of the log; keep the last two.
+
+        Raises StudyError, on every rank, if one of them cannot write; earlier checkpoints stay.
+        """
+        part, first = self._part(len(log)), engine.place.rank == 0
+        faults = engine.gather(_fault(lambda: _make(part)) if first else None)
+        if not any(faults):
+            faults = engine.gather(_fault(lambda: engine.save(part)))
+        if first and not any(faults):
+            faults = [_fault(lambda: self._finish(part, log))]
+        faults = [fault for fault in engine.gather(next(filter(None, faults), None)) if fault]
+        if faults:
+            if first:
+                shutil.rmtree(part, ignore_errors=True)
+            raise StudyError(
+                f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): make room, then "
+                "run the job again; it goes on from the checkpoint before"
+            )
+
+    def _finish(self, part: Path, log: list[dict[str, Any]]) -> None:
+        write_json(part / LOG_FILE, log)
+        write_json(part / SUMS_FILE, {f.name: sha256_of(f) for f in sorted(part.iterdir())})
+        target = self.folder / part.name.removeprefix(".").removesuffix(PART)
+        shutil.rmtree(target, ignore_errors=True)
+        part.replace(target)
         for old in self._steps()[KEPT:]:
             shutil.rmtree(old)
 
@@ -63,22 +91,42 @@ class Checkpoints:
         A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one
         before it is used. Nothing is lost but time.
         """
+        newest = engine.gather(self._newest() if engine.place.rank == 0 else None)[0]
+        if newest is None:
+            return []
+        log: list[dict[str, Any]] = json.loads((newest / LOG_FILE).read_text())
+        engine.load(newest)
+        if engine.place.rank == 0:
+            _complain(f"going on from {newest}")
+        return log
+
+    def _newest(self) -> Path | None:
+        for part in self.folder.glob(f".step*{PART}"):
+            shutil.rmtree(part)  # of a run that died while it wrote
         for folder in self._steps():
-            if fault := damage(folder):
-                _complain(
-                    f"checkpoint {folder} is damaged ({fault}): removed, going on from the one before it"
-                )
-                shutil.rmtree(folder)
-                continue
-            log: list[dict[str, Any]] = json.loads((folder / LOG_FILE).read_text())
-            engine.load(folder)
-            _complain(f"going on from {folder}")
-            return log
-        return []
+            if not (fault := damage(folder)):
+                return folder
+            _complain(f"checkpoint {folder} is damaged ({fault}): removed, going on from the one before it")
+            shutil.rmtree(folder)
+        return None
 
     def remove(self) -> None:
         """Drop all checkpoints: the outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _fault(write: Callable[[], None]) -> str | None:
+    """What went wrong when something was written, on one line; None if nothing did."""
+    try:
+        write()
+    except (OSError, SafetensorError) as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def damage(folder: Path) -> str | None:

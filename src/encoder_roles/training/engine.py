@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encoder_roles.study import StudyError
+from encoder_roles.training.ranks import Place
 
 BETAS = (0.9, 0.95)  # as GPT-3 and nanoGPT: the second moment forgets within a short run
-STATE_FILE = "state.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its number of steps
+STATE_FILES = "state-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -27,45 +31,125 @@ class Part:
 
 
 class Engine(ABC):
-    """The hooks of the training loop."""
+    """The hooks of the training loop.
 
-    @abstractmethod
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of a scalar loss."""
+    Every engine writes the same checkpoint: fp32 weights and AdamW's moments by the parameters' names, whole
+    tensors, spread over one file a rank. So a run goes on with another number of ranks, or another engine.
 
-    @abstractmethod
-    def step(self, scale: float) -> float:
-        """Clip, update the weights at ``scale`` times each part's learning rate, drop the gradient.
+    Attributes:
+        place: this process among the ranks.
+        device: where batches are computed.
+        named: the trained parameters by name.
+    """
 
-        Returns the gradient's norm before clipping; if it is not finite nothing is updated.
-        """
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write all a later `load` needs to go on with equal bytes: weights, optimizer and random state."""
-
-    @abstractmethod
-    def load(self, folder: Path) -> None:
-        """Take up what `save` wrote. Raises StudyError if it belongs to other parameters."""
-
-
-class TorchEngine(Engine):
-    """One process, plain torch: AdamW with one parameter group per part, global clipping."""
-
-    def __init__(self, parts: Mapping[str, Part], weight_decay: float, clip_norm: float) -> None:
-        self.clip_norm = clip_norm
+    def __init__(self, parts: Mapping[str, Part], place: Place) -> None:
+        self.place, self.device = place, place.device
         self.rates = [part.learning_rate for part in parts.values()]
-        self.named = {
+        self.named: dict[str, nn.Parameter] = {
             f"{name}.{key}": parameter
             for name, part in parts.items()
             for key, parameter in part.module.named_parameters()
             if parameter.requires_grad
         }
-        groups = [
+        self.groups = [
             {"params": [p for p in part.module.parameters() if p.requires_grad], "lr": part.learning_rate}
             for part in parts.values()
         ]
-        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=weight_decay, fused=True)
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Tensor:
+        """The model's summed loss of a micro batch."""
+
+    @abstractmethod
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of a scalar; over all ranks gradients are summed."""
+
+    @abstractmethod
+    def step(self, scale: float) -> float:
+        """Clip, update the weights at ``scale`` times each part's learning rate, drop the gradient.
+
+        Returns the gradient's norm before clipping, over all ranks; the run must end if it is not finite.
+        """
+
+    @abstractmethod
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights, moments and steps of all trained parameters, fp32, whole: `weight/<name>` and so on."""
+
+    @abstractmethod
+    def set_state(self, key: str, value: Tensor) -> None:
+        """Take up one entry of `state`."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor] | None:
+        """All weights of the model by their names in it, fp32, whole, on the CPU; on rank 0 alone. Training is
+        over then.
+        """
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order, on every rank; none goes on before all are here."""
+        return [value]
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of all a later `load` needs to go on: weights, optimizer and random state."""
+        tensors = {f"random/{self.place.rank}": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors[f"device_random/{self.place.rank}"] = torch.cuda.get_rng_state(self.device)
+        for number, (key, tensor) in enumerate(self.state()):
+            if number % self.place.ranks == self.place.rank:
+                tensors[key] = tensor.detach().cpu().contiguous()
+        save_file(tensors, folder / STATE_FILES.replace("*", f"{self.place.rank:05d}"))
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote, on however many ranks. Raises StudyError if it is of other parameters.
+
+        A rank that had none before starts its random numbers from its own number and the checkpoint's name.
+        """
+        files = sorted(folder.glob(STATE_FILES))
+        keys = {key: file for file in files for key in _keys(file)}
+        if {key.removeprefix("weight/") for key in keys if key.startswith("weight/")} != set(self.named):
+            raise StudyError(f"{folder}: the checkpoint holds other parameters; remove the folder")
+        torch.manual_seed(int(folder.name.removeprefix("step")) * 1000 + self.place.rank)
+        for file in files:
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118  # a handle, not a dictionary
+                    kind, name = key.split("/", 1)
+                    if kind not in ("random", "device_random"):
+                        self.set_state(key, tensors.get_tensor(key))
+                    elif name != str(self.place.rank):
+                        continue
+                    elif kind == "random":
+                        torch.set_rng_state(tensors.get_tensor(key))
+                    elif self.device.type == "cuda":
+                        torch.cuda.set_rng_state(tensors.get_tensor(key), self.device)
+
+
+def _keys(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as tensors:
+        return list(tensors.keys())
+
+
+class TorchEngine(Engine):
+    """One process, plain torch: AdamW with one parameter group per part, global clipping.
+
+    In bf16 the weights stay fp32 and the forward pass is autocast.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parts: Mapping[str, Part],
+        weight_decay: float,
+        clip_norm: float,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(parts, Place())
+        self.model, self.clip_norm, self.precision = model.to(self.device), clip_norm, precision
+        self.optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=weight_decay, fused=True)
+
+    def forward(self, batch: Any) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            loss: Tensor = self.model(batch)
+        return loss
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -79,23 +163,21 @@ class TorchEngine(Engine):
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def save(self, folder: Path) -> None:
-        tensors = {"random": torch.get_rng_state()}
+    def state(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.named.items():
-            tensors[f"weight/{name}"] = parameter.detach()
+            yield f"weight/{name}", parameter
             for moment, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{moment}/{name}"] = value
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / STATE_FILE)
+                yield f"{moment}/{name}", value
 
-    def load(self, folder: Path) -> None:
-        tensors = load_file(folder / STATE_FILE)
-        saved = {key.removeprefix("weight/") for key in tensors if key.startswith("weight/")}
-        if saved != set(self.named):
-            raise StudyError(f"{folder}: the checkpoint holds other parameters; remove the folder")
-        torch.set_rng_state(tensors.pop("random"))
-        for key, tensor in tensors.items():
-            kind, name = key.split("/", 1)
-            if kind == "weight":
-                self.named[name].data.copy_(tensor)
-            else:
-                self.optimizer.state[self.named[name]][kind] = tensor
+    def set_state(self, key: str, value: Tensor) -> None:
+        kind, name = key.split("/", 1)
+        parameter = self.named[name]
+        if kind == "weight":
+            parameter.data.copy_(value)
+        else:
+            # AdamW on a GPU keeps the number of steps there when it is fused
+            self.optimizer.state[parameter][kind] = value.to(self.device)
+
+    def weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = self.model.to("cpu").state_dict()
+        return weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from encoder_roles.data.packing import move
 from encoder_roles.study import StudyError
 from encoder_roles.training.checkpoints import Checkpoints
 from encoder_roles.training.engine import Engine
@@ -21,14 +22,20 @@ from encoder_roles.training.progress import Progress
 TERMINATED = 128 + signal.SIGTERM  # exit code of a run that was asked to stop: not 0, so that a retry goes on
 
 
+class Batch(Protocol):
+    """What the engine's model takes."""
+
+    learnt: Tensor  # (tokens,) what its summed loss is a sum over
+
+
 class Task(Protocol):
-    """What is learnt: numbered steps, each with its loss."""
+    """What is learnt: numbered steps, each with its batches."""
 
     title: str
     steps: int
 
-    def loss(self, step: int) -> Tensor:
-        """Mean loss (scalar) of the step's batch; depends on the step's number and the weights alone."""
+    def micro_batches(self, step: int) -> Sequence[Batch]:
+        """This rank's share of the step's batch; depends on the step's number alone."""
 
     def describe(self, step: int) -> str:
         """Which data the step's batch holds, for error messages."""
@@ -60,35 +67,73 @@ class Termination:
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) asks to stop after the step."""
+    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`) ask to
+    stop after the step.
+    """
     asked = Termination()
-    before = signal.signal(signal.SIGTERM, asked.request)
+    before = {number: signal.signal(number, asked.request) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """When checkpoints are written: every so many steps, and after so many minutes."""
+
+    checkpoints: Checkpoints
+    steps: int
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a rank brings to a step: tokens it learns from, and whether it wants all to save, and to stop then."""
+
+    tokens: int
+    save: bool
+    stop: bool
+
+
+def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, Wish]:
+    """Forward and backward passes of a step: the mean loss of all ranks' learnt tokens, and all ranks' wishes as one.
+
+    Raises StudyError if the loss is not finite.
+    """
+    batches = [move(batch, engine.device) for batch in task.micro_batches(step)]
+    own = Wish(sum(len(batch.learnt) for batch in batches), save, stop)
+    wishes = engine.gather(own)
+    tokens, total = sum(wish.tokens for wish in wishes), 0.0
+    for batch in batches:
+        loss = engine.forward(batch) / tokens
+        total += loss.item()
+        engine.backward(loss)
+    value = sum(engine.gather(total))
+    if not math.isfinite(value):
+        raise StudyError(f"{task.title}: loss is {value} at step {step}, batch: {task.describe(step)}")
+    return value, Wish(tokens, any(wish.save for wish in wishes), any(wish.stop for wish in wishes))
 
 
 def train(
-    engine: Engine, task: Task, schedule: Schedule, checkpoints: Checkpoints, every: int, rate: float
+    engine: Engine, task: Task, schedule: Schedule, saving: Saving, rate: float
 ) -> list[dict[str, Any]]:
     """Run the task to its end, from the newest checkpoint if there is one; returns the log, one row a step.
 
     ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or
-    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM comes.
+    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 comes to any
+    rank.
     """
-    log = checkpoints.load(engine)
+    log = saving.checkpoints.load(engine)
     earlier = log[-1]["seconds"] if log else 0.0
-    progress, started = Progress(task.title, task.steps, done=len(log)), time.perf_counter()
+    quiet = engine.place.rank > 0
+    progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()
+    saved = started
     with termination() as asked:
         for step in range(len(log), task.steps):
-            loss = task.loss(step)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise StudyError(
-                    f"{task.title}: loss is {value} at step {step}, batch: {task.describe(step)}"
-                )
-            engine.backward(loss)
+            late = saving.minutes is not None and time.perf_counter() - saved > 60 * saving.minutes
+            value, wish = compute_gradient(engine, task, step, late, asked.requested)
             norm = engine.step(schedule.scale(step))
             if not math.isfinite(norm):
                 raise StudyError(
@@ -100,8 +145,10 @@ def train(
                 {"step": step, "loss": value, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
             )
             progress.update(step + 1, f"loss {value:.3f}")
-            if ((step + 1) % every == 0 and step + 1 < task.steps) or asked.requested:
-                checkpoints.save(engine, log)
-            if asked.requested:
+            due = (step + 1) % saving.steps == 0 or wish.save
+            if (due and step + 1 < task.steps) or wish.stop:
+                saving.checkpoints.save(engine, log)
+                saved = time.perf_counter()
+            if wish.stop:
                 raise SystemExit(TERMINATED)
     return log

@@ -20,15 +20,19 @@ def duration(seconds: float) -> str:
 class Progress:
     """Reports steps done of ``total`` with the time left, on stderr."""
 
-    def __init__(self, title: str, total: int, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, title: str, total: int, done: int = 0, stream: TextIO | None = None, quiet: bool = False
+    ) -> None:
         self.stream = sys.stderr if stream is None else stream
         self.title, self.total, self.first = title, total, done
-        self.live = self.stream.isatty()
+        self.live, self.quiet = self.stream.isatty(), quiet
         self.started = self.reported = time.monotonic()
 
     def update(self, done: int, text: str = "") -> None:
         """Say that ``done`` of all steps are done, if it is time to say something."""
         now = time.monotonic()
+        if self.quiet:
+            return
         if done < self.total and now - self.reported < (LIVE_SECONDS if self.live else PLAIN_SECONDS):
             return
         self.reported = now

@@ -1,29 +1,52 @@
-"""What the two stages share: their inputs checked, their parts, their records."""
+"""What the two stages share: their inputs checked, their engine, their records."""
 
 from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer
-from encoder_roles.provenance import versions, write_json, write_jsonl
-from encoder_roles.study import BLIND, AlignStage, StudyError, TuneStage
-from encoder_roles.training.batches import PicturePrompts, read_prompts
+from encoder_roles.provenance import versions, whole_folder, write_json, write_jsonl
+from encoder_roles.study import (
+    BLIND,
+    AlignStage,
+    EngineSettings,
+    StudyError,
+    TrainingStage,
+    TuneStage,
+    accumulation,
+)
+from encoder_roles.training.attention import use_packed_attention
+from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
-from encoder_roles.training.engine import Engine
-from encoder_roles.training.loop import Schedule, train
-from encoder_roles.training.step import AnswerTask
+from encoder_roles.training.engine import Engine, Part, TorchEngine
+from encoder_roles.training.loop import Saving, Schedule, train
+from encoder_roles.training.ranks import Place
+from encoder_roles.training.step import AnswerModel, AnswerTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+# Settings that say how a run is computed and not what: a run goes on when one of them has changed.
+HOW = {
+    "checkpoint_every": True,
+    "checkpoint_minutes": True,
+    "engine": {"kind", "ranks", "zero_stage", "offload", "attention", "gradient_checkpointing"},
+    "align": {"micro_batch"},
+    "tune": {"micro_batch"},
+}
 
 
 def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
@@ -37,11 +60,18 @@ def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_training_data(
-    data: Path, tokenizer: PreTrainedTokenizerFast, language_model: PreTrainedModel, visual_tokens: int
-) -> list[PicturePrompts]:
-    """All pictures of the training file with their questions as token ids."""
+    data: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    language_model: PreTrainedModel,
+    visual_tokens: int,
+    stage: TrainingStage,
+) -> TrainingData:
+    """The pictures of the training file with their questions as token ids, read when they are needed."""
     longest = int(language_model.config.get_text_config().max_position_embeddings)
-    return read_prompts(data, PromptRenderer(tokenizer), longest, visual_tokens)
+    if stage.max_tokens is not None:
+        longest = min(longest, stage.max_tokens)
+    cut = stage.max_tokens is not None
+    return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut)
 
 
 def freeze(module: nn.Module) -> None:
@@ -49,21 +79,82 @@ def freeze(module: nn.Module) -> None:
     module.requires_grad_(False).eval()
 
 
-def count_flops(task: AnswerTask) -> int:
-    """FLOPs of the run: the first batch's, forward and backward, measured, scaled to all samples.
-
-    While it is counted attention runs in plain matrix products: on CPU the counter sees no fused kernel.
+def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
+    """Give the language model packed attention and, if asked for, have every part keep only its layers' inputs and
+    compute the rest again in the backward pass. Raises StudyError where the device cannot.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        task.loss(0).backward()
-    total: float = counter.get_total_flops() * task.batches.samples / len(task.batches[0])
+    if settings.attention == "flash" and not torch.cuda.is_available():
+        raise StudyError("training.engine.attention: flash needs a CUDA device, there is none; set sdpa")
+    language_model: Any = parts["language_model"]
+    use_packed_attention(language_model, flash=settings.attention == "flash")
+    if not settings.gradient_checkpointing:
+        return
+    # ZeRO-3 has the weights only while a layer runs, and checkpoints that hold tensors' shapes to account fail
+    reentrant = settings.kind == "deepspeed" and settings.zero_stage == 3
+    for part in parts.values():
+        network: Any = getattr(part, "trunk", part)
+        if hasattr(network, "gradient_checkpointing_enable"):
+            network.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        elif hasattr(network, "set_grad_checkpointing"):
+            network.set_grad_checkpointing()
+    language_model.train()  # transformers checkpoints in this mode only, frozen or not
+
+
+def build_engine(
+    stage: TrainingStage,
+    model: AnswerModel,
+    parts: Mapping[str, Part],
+    optimizer: Mapping[str, float],
+    accumulated: int,
+    place: Place,
+) -> Engine:
+    """The engine that the settings name; ``optimizer`` has weight_decay and clip_norm."""
+    if stage.engine.kind == "torch":
+        return TorchEngine(model, parts, **optimizer, precision=stage.engine.precision)
+    from encoder_roles.training.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(
+        model, parts, **optimizer, settings=stage.engine, accumulation=accumulated, place=place
+    )
+
+
+def count_flops(engine: Engine, task: AnswerTask) -> int:
+    """FLOPs of the run: this rank's first micro batch's, forward and backward, measured, scaled to all samples.
+
+    On a CPU attention runs in plain matrix products while it is counted: there the counter sees no fused kernel.
+    """
+    kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
+    batch, samples = task.first()
+    with kernel, FlopCounterMode(display=False) as counter:
+        engine.backward(engine.forward(move(batch, engine.device)))
+    total: float = counter.get_total_flops() * task.batches.samples / max(1, samples)
     return round(total)
 
 
 def peak_memory_mb() -> int:
-    """Most resident memory of this process so far."""
+    """Most memory of this process so far: of its GPU if it has used one, else resident."""
+    if torch.cuda.is_available() and (used := torch.cuda.max_memory_allocated()):
+        return round(used / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def count_parameters(parts: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Parameters of each part; before an engine divides them."""
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk, or one that cannot be written, into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(
+            f"{path}: cannot be written ({reason}): make room, then run the job again; it goes on from its last "
+            "checkpoint"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -75,6 +166,7 @@ class Run:
     seed: int
     settings: AlignStage | TuneStage
     inputs: tuple[Path, ...]
+    place: Place
 
     @property
     def title(self) -> str:
@@ -82,34 +174,78 @@ class Run:
         return f"{self.stage} {self.subset} seed {self.seed}"
 
     def checkpoints(self, restart: Path) -> Checkpoints:
-        """Its restart checkpoints; how often they are written is not in their key."""
-        settings = self.settings.model_dump(mode="json", exclude={"checkpoint_every"})
+        """Its restart checkpoints; how it is computed is not in their key."""
+        settings = self.settings.model_dump(mode="json", exclude=HOW)  # type: ignore[arg-type]
         return Checkpoints(run_folder(restart, [self.stage, self.subset, self.seed, settings], self.inputs))
 
     def train(
-        self, engine: Engine, task: AnswerTask, schedule: Schedule, restart: Path, rate: float
-    ) -> list[dict[str, Any]]:
-        """`loop.train`, with this run's checkpoints."""
-        every = self.settings.checkpoint_every
-        return train(engine, task, schedule, self.checkpoints(restart), every, rate)
-
-    def write_records(
-        self, folder: Path, log: Sequence[dict[str, Any]], task: AnswerTask, parts: Mapping[str, nn.Module]
+        self,
+        model: AnswerModel,
+        batches: Batches,
+        visual_tokens: int,
+        parts: Mapping[str, Part],
+        restart: Path,
+        output: Path,
+        write: Callable[[Path, dict[str, Tensor]], None],
     ) -> None:
-        """Write log.jsonl and training.json."""
+        """Train, then write to `output`, whole or not at all: what `write` makes of the weights, log.jsonl and
+        training.json.
+        """
+        stage: Any = getattr(self.settings, self.stage)
+        ranks, parameters = self.settings.engine.ranks, count_parameters(dict(model.parts.items()))
+        accumulated = accumulation(stage.batch_pictures, stage.micro_batch, ranks)
+        prepare(dict(model.parts.items()), self.settings.engine)
+        optimizer = {"weight_decay": stage.weight_decay, "clip_norm": stage.clip_norm}
+        engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.place)
+        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.place)
+        schedule = Schedule(len(batches), stage.warmup_fraction)
+        rate = next(iter(parts.values())).learning_rate
+        saving = Saving(
+            self.checkpoints(restart), self.settings.checkpoint_every, self.settings.checkpoint_minutes
+        )
+        log = train(engine, task, schedule, saving, rate)
+        flops, weights = count_flops(engine, task), engine.weights()
+        if weights is not None:
+            with explained(output), whole_folder(output) as folder:
+                write(folder, weights)
+                self._write_records(folder, log, batches.samples, parameters, flops, engine)
+            saving.checkpoints.remove()
+        engine.gather(None)  # no rank ends the job before the outputs are there
+
+    def _write_records(
+        self,
+        folder: Path,
+        log: Sequence[dict[str, Any]],
+        samples: int,
+        parameters: Mapping[str, int],
+        flops: int,
+        engine: Engine,
+    ) -> None:
         write_jsonl(folder / "log.jsonl", log)
         training = {
             "subset": self.subset,
             "seed": self.seed,
             "stage": self.stage,
             "steps": len(log),
-            "samples": task.batches.samples,
+            "samples": samples,
             "final_loss": log[-1]["loss"],
             "seconds": log[-1]["seconds"],
             "peak_memory_mb": peak_memory_mb(),
-            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-            "flops": count_flops(task),
+            "parameters": parameters,
+            "flops": flops,
             "versions": versions(),
             "threads": self.settings.threads,
+            "ranks": self.place.ranks,
+            "device": device_name(engine.device),
         }
         write_json(folder / "training.json", training)
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin so, without it."""
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,14 +11,13 @@ from torch import Tensor, nn
 from encoder_roles.encoders.weights import load_strictly, read_tensors
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
-from encoder_roles.provenance import whole_folder
 from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
 from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
-from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Schedule
-from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data
-from encoder_roles.training.step import AnswerTask, read_features
+from encoder_roles.training.engine import Part
+from encoder_roles.training.ranks import join_ranks
+from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
+from encoder_roles.training.step import AnswerModel, read_tokens
 
 
 def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> None:
@@ -43,7 +43,8 @@ def trained_parts(model: MultiEncoderVLM, settings: TuneSettings) -> dict[str, P
         if name in model.encoders and not settings.train_encoders:
             freeze(module)
             continue
-        rate = rates.encoders if name in model.encoders else getattr(rates, name)
+        encoder_rate = rates.by_encoder.get(name, rates.encoders)
+        rate = encoder_rate if name in model.encoders else getattr(rates, name)
         trained[name] = Part(module.train(), rate)
     return trained
 
@@ -76,13 +77,14 @@ def train_tune(
         output: the folder to write, whole or not at all.
     """
     stage = read_settings(settings, TuneStage)
+    place = join_ranks(stage.engine)
     torch.set_num_threads(stage.threads)
     model = MultiEncoderVLM.from_sources(
         check_subset(subset, encoders), language_model, stage.connector, seed
     )
     load_connector(model, align, subset)
     tokenizer = load_tokenizer(language_model)
-    pictures = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture)
+    pictures = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture, stage)
     tune = stage.tune
     batches = Batches(
         pictures,
@@ -91,21 +93,28 @@ def train_tune(
         questions=tune.questions_per_picture,
         seed=seed,
         stage="tune",
+        length_grouped=tune.length_grouped,
     )
 
     def visual_tokens(names: tuple[str, ...]) -> Tensor:
-        paths = [data.parent / name for name in names] if model.encoders else []
-        return model.visual_tokens(read_features(model, paths), len(names))
+        if not model.encoders:
+            return model.project({}, len(names))
+        return read_tokens(model, [data.parent / name for name in names])
+
+    def write(folder: Path, weights: dict[str, Tensor]) -> None:
+        model.save_pretrained(folder, state_dict=whole_model(model, weights))
+        tokenizer.save_pretrained(folder)
 
     inputs = (*encoders, language_model, *([] if align is None else [align]), data)
-    run = Run("tune", subset, seed, stage, inputs)
-    task = AnswerTask(run.title, batches, model.language_model, model.tokens_per_picture, visual_tokens)
-    parts = trained_parts(model, tune)
-    engine = TorchEngine(parts, tune.weight_decay, tune.clip_norm)
-    schedule = Schedule(len(batches), tune.warmup_fraction)
-    log = run.train(engine, task, schedule, restart, next(iter(parts.values())).learning_rate)
-    with whole_folder(output) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        run.write_records(folder, log, task, model_parts(model))
-    run.checkpoints(restart).remove()
+    run = Run("tune", subset, seed, stage, inputs, place)
+    step = AnswerModel(model_parts(model), visual_tokens)
+    run.train(step, batches, model.tokens_per_picture, trained_parts(model, tune), restart, output, write)
+
+
+def whole_model(model: MultiEncoderVLM, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parts' weights under the names they have in the model."""
+    found = {}
+    for part in model_parts(model):
+        prefix = f"encoders.{part}." if part in model.encoders else f"{part}."
+        found.update({prefix + name: value for name, value in strip(weights, f"parts.{part}.").items()})
+    return found
