@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
             sys.exit(f"{folder}: exists and is not a virtual environment: move it away, then run this again")
         print(f"{folder}: installing envs/laptop.lock (1.7 GB, two to four minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
-        run([sys.executable, "-m", "venv", str(folder)])
+        run([base_python(), "-m", "venv", str(folder)])
         pip(folder, "--require-hashes", "-r", str(LOCK))
         shutil.copyfile(LOCK, installed)
     if not same(package, ROOT / "pyproject.toml"):
@@ -41,6 +41,11 @@ def check_machine() -> None:
     machine = f"{platform.system()} on {platform.machine()}"
     if machine != "Linux on x86_64":
         sys.exit(f"envs/laptop.lock is for Linux on x86_64, this is {machine}")
+
+
+def base_python() -> str:
+    """The interpreter outside every virtual environment: this one may lie in the folder that was just removed."""
+    return str(Path(sys.base_prefix) / "bin" / f"python{PYTHON[0]}.{PYTHON[1]}")
 
 
 def same(first: Path, second: Path) -> bool:

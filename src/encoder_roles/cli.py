@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
+    "plan-study": "encoder_roles.planning.plan:plan_study",
     "pretrain-encoder": "encoder_roles.world.pretraining.commands:pretrain_encoder",
     "pretrain-language-model": "encoder_roles.world.language_commands:pretrain_language_model",
     "gate-language-model": "encoder_roles.world.language_commands:gate_language_model",

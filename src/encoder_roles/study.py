@@ -152,9 +152,15 @@ class EncoderSpec(Checkpoint):
 
 
 class LanguageModelSpec(Checkpoint):
-    """The language model; `chat_template` (Jinja) stands in for the tokenizer's own, or where it has none."""
+    """The language model.
+
+    Attributes:
+        chat_template: Jinja, in place of the tokenizer's own or where it has none.
+        library_config: what the network is, in transformers' words with its `model_type`, for `plan`.
+    """
 
     chat_template: str | None = None
+    library_config: dict[str, Any] | None = None
 
 
 # connector kind -> the keys beside kind, layers, grid and width that it reads; all of them must be given
@@ -335,6 +341,35 @@ class StatisticsSettings(Settings):
     seed_deviation: float | None = Field(default=None, ge=0)
 
 
+class Utilisation(Settings):
+    """The share of a device's peak that is reached."""
+
+    training: Rate
+    prediction: Rate
+
+
+class PlanSettings(Settings):
+    """What `plan` assumes, and no run reads.
+
+    Attributes:
+        device: its name, for the reader.
+        peak_teraflops: its peak at the precision of training, dense.
+        memory_gb: what one device has.
+        utilisation: of the peak.
+        text_tokens: of a training sample or an asked question, on average.
+        answer_tokens: generated an answer, on average.
+        training_samples: in the training data; the world's pictures if not given.
+    """
+
+    device: str
+    peak_teraflops: float = Field(gt=0)
+    memory_gb: float = Field(gt=0)
+    utilisation: Utilisation
+    text_tokens: Positive
+    answer_tokens: Positive
+    training_samples: Positive | None = None
+
+
 class Study(Settings):
     """A whole study, as config.yaml and its overrides describe it."""
 
@@ -353,6 +388,7 @@ class Study(Settings):
     masks: MaskSettings
     rank: RankSettings
     statistics: StatisticsSettings
+    plan: PlanSettings
 
     @model_validator(mode="before")
     @classmethod
@@ -571,6 +607,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
+        "plan": study,
         "world": study.world,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),

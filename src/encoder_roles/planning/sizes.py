@@ -1,0 +1,155 @@
+"""What a network's parts cost, from their architectures on the meta device: no weight is read or made.
+
+Parameters are counted, FLOPs are counted by torch's own counter during one forward pass (a multiply and an
+add are two), and the bytes that a forward pass keeps for its backward pass are those that autograd saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.loading import build_encoder, load_source
+from encoder_roles.models.connector import Levels, projector_inputs
+from encoder_roles.models.connectors.factory import build_connector
+from encoder_roles.study import ConnectorSettings, EncoderSpec, LanguageModelSpec, StudyError
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one part costs for one sample: a picture, or a sequence of the language model.
+
+    Attributes:
+        parameters: of the part.
+        flops: of one forward pass.
+        saved: bytes that the forward pass keeps for the backward pass, the weights aside.
+    """
+
+    parameters: int
+    flops: int
+    saved: int
+
+    def __add__(self, other: Size) -> Size:
+        return Size(
+            self.parameters + other.parameters, self.flops + other.flops, self.saved + other.saved
+        )
+
+
+NOTHING = Size(0, 0, 0)
+
+
+def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
+    """The size of a module of the meta device, from one forward pass."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        forward()  # attention in plain matrix products: the counter is blind to the fused kernels of a CPU
+    weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        held = forward()  # keeps every storage alive until it is counted, so that no address is used twice
+        saved = sum(kept.values())
+    del held
+    return Size(sum(p.numel() for p in module.parameters()), int(counter.get_total_flops()), saved)
+
+
+def meta_encoder(name: str, spec: EncoderSpec) -> Encoder:
+    """The encoder of a row on the meta device: from the row's `library_config`, or from its folder.
+
+    Raises:
+        StudyError: the row has neither.
+    """
+    if spec.library_config is not None:
+        with torch.device("meta"):
+            return build_encoder(name, spec, spec.library_config)
+    if not Path(spec.source).is_dir():
+        raise StudyError(
+            f"encoders.{name}: to plan with it, give its `library_config`, or fetch it into {spec.source}"
+        )
+    return load_source(name, spec, Path(spec.source)).to("meta")
+
+
+def size_encoder(encoder: Encoder, dtype: torch.dtype) -> Size:
+    """One picture through an encoder of the meta device."""
+    encoder.to(dtype)
+    side = encoder.spec.pixels
+    picture = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    pixels = encoder.preprocess(picture).to("meta", dtype)
+    return measure(encoder, lambda: encoder(pixels))
+
+
+def size_connector(
+    levels: Levels, settings: ConnectorSettings, hidden: int, dtype: torch.dtype
+) -> tuple[Size, int]:
+    """One picture through a connector, and the visual tokens that it gives."""
+    connector = build_connector(levels, settings, hidden, seed=0).to("meta", dtype)
+    grid = settings.grid
+    features = {name: torch.zeros(1, grid, grid, sum(w), device="meta") for name, w in levels.items()}
+    inputs = {name: block.to(dtype) for name, block in projector_inputs(features, levels).items()}
+    return measure(connector, lambda: connector(inputs)), connector.tokens
+
+
+class LanguageModelSizes:
+    """The language model's size for sequences of any length.
+
+    Args:
+        spec: its row of the config, with `library_config` or a folder.
+        dtype: of its weights.
+
+    Raises:
+        StudyError: the row has neither.
+    """
+
+    def __init__(self, spec: LanguageModelSpec, dtype: torch.dtype) -> None:
+        if spec.library_config is not None:
+            settings = dict(spec.library_config)
+            config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        elif Path(spec.source).is_dir():
+            config = AutoConfig.from_pretrained(spec.source, local_files_only=True, trust_remote_code=False)
+        else:
+            raise StudyError(
+                f"language_model: to plan with it, give its `library_config`, or fetch it into {spec.source}"
+            )
+        with torch.device("meta"):
+            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        text = config.get_text_config()
+        self.hidden, self.layers, self.vocabulary = (
+            int(text.hidden_size),
+            int(text.num_hidden_layers),
+            int(text.vocab_size),
+        )
+        self.dtype = dtype
+        self._sizes: dict[int, Size] = {}
+
+    def size(self, tokens: int) -> Size:
+        """One sequence of embeddings (1, tokens, hidden); the output layer is counted by `head_flops`."""
+        if tokens not in self._sizes:
+            embeddings = torch.zeros(1, tokens, self.hidden, device="meta", dtype=self.dtype)
+            found = measure(self.model, lambda: self.model.base_model(inputs_embeds=embeddings, use_cache=False))
+            self._sizes[tokens] = found
+        return self._sizes[tokens]
+
+    def head_flops(self, tokens: int) -> int:
+        """FLOPs of the output layer for so many predicted tokens."""
+        return 2 * tokens * self.hidden * self.vocabulary
+
+
+def sum_sizes(sizes: Mapping[str, Size]) -> Size:
+    """All parts together."""
+    return sum(sizes.values(), NOTHING)
