@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from encoder_roles.cluster.site import SITE_FILE, Site, read_site
-from encoder_roles.cluster.slurm import ask, has_accounting, queued_jobs, run_prefix
+from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, queued_jobs, run_prefix
 from encoder_roles.study import JobRequest, Study, StudyError, load_study
 
 LOCK = Path("envs/laptop.lock")
@@ -40,7 +41,7 @@ def check_run(study: Study, site: Site, status_command: str | None = None, lock:
     """`preflight` of a study and a site that have been read; without a lock the environment is not checked."""
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: check_status_command(status_command),
-        lambda: check_partitions(site),
+        lambda: check_partitions(study, site),
         lambda: check_account(site),
         lambda: check_requests(study, site),
         lambda: check_folders(study, site),
@@ -67,12 +68,18 @@ def check_status_command(status_command: str | None) -> Iterator[str]:
         )
 
 
-def check_partitions(site: Site) -> Iterator[str]:
-    """A job in a partition that is not there is refused or waits for ever."""
-    known = ask("sinfo", "--noheader", "--format", "%R").split()
+def check_partitions(study: Study, site: Site) -> Iterator[str]:
+    """A job in a partition that is not there, or that is too short for it, waits for ever."""
+    known = partition_minutes()
+    listed = ", ".join(sorted(filter(None, known)))
     for partition in site.partitions:
         if partition not in known:
-            yield f"{SITE_FILE}: partitions.{partition}: no such partition here (there are {', '.join(sorted(set(known)))})"
+            yield f"{SITE_FILE}: partitions.{partition}: no such partition here (there are {listed})"
+    for name, request in study.jobs.items():
+        partition = site.partition(name, request) or ""
+        if request.minutes > (most := known.get(partition, float("inf"))):
+            where = f"partition {partition}" if partition else "the default partition"
+            yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
 
 
 def check_account(site: Site) -> Iterator[str]:
@@ -91,13 +98,13 @@ def check_account(site: Site) -> Iterator[str]:
 
 def check_requests(study: Study, site: Site) -> Iterator[str]:
     """A request that no node can meet waits for ever: `sbatch --test-only` refuses it at once."""
-    asked: dict[tuple[str, ...], str] = {}
+    known = partition_minutes()
+    asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
     for name, request in study.jobs.items():
         partition = site.partition(name, request)
-        asked.setdefault(tuple(sbatch_options(request, partition, site)), name)
-    known = ask("sinfo", "--noheader", "--format", "%R").split()
-    for options, name in asked.items():
-        if any(o.startswith("--partition=") and o.partition("=")[2] not in known for o in options):
+        asked.setdefault(tuple(sbatch_options(request, partition, site)), (name, partition))
+    for options, (name, partition) in asked.items():
+        if partition and partition not in known:
             continue  # said by check_partitions
         try:
             ask("sbatch", "--test-only", *options, "--wrap", "true")
@@ -131,7 +138,8 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
             yield f"{folder}: cannot be written: {error.strerror}: free space there, or run where you may write"
             continue
         finally:
-            probe.unlink(missing_ok=True)
+            with suppress(OSError):
+                probe.unlink()
         if (free := shutil.disk_usage(folder).free / GB) < site.free_gb:
             yield f"{folder}: {free:.1f} GB free, {SITE_FILE} asks for free_gb: {site.free_gb:g}: make room"
 

@@ -72,6 +72,26 @@ def fitting_status_command(status_seconds: int) -> StatusCommand:
     return "squeue"
 
 
+def partition_minutes() -> dict[str, float]:
+    """The longest job of every partition, in minutes; the default partition also under the name "" ."""
+    found: dict[str, float] = {}
+    for line in ask("sinfo", "--noheader", "--format", "%P|%l").splitlines():
+        name, limit = line.strip().split("|")
+        found[name.removesuffix("*")] = in_minutes(limit)
+        if name.endswith("*"):
+            found[""] = in_minutes(limit)
+    return found
+
+
+def in_minutes(limit: str) -> float:
+    """A time limit as Slurm prints it, `[days-][[hours:]minutes:]seconds` or `infinite`, in minutes."""
+    if not limit[:1].isdigit():
+        return float("inf")
+    days, _, clock = limit.rpartition("-")
+    seconds = sum(int(part) * 60**power for power, part in enumerate(reversed(clock.split(":"))))
+    return int(days or 0) * 24 * 60 + seconds / 60
+
+
 def run_prefix(folder: Path) -> str:
     """What the names of all jobs of a checkout begin with."""
     return f"encoder-roles-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:10]}"
