@@ -34,7 +34,7 @@ include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text,
 
 
 onstart:
-    check_site(workflow)  # under `--profile slurm`: what would make jobs wait for ever is told before any is submitted
+    check_site(workflow)  # under `--profile slurm`, what would make jobs wait for ever is told at once
 
 
 localrules:

@@ -1,4 +1,4 @@
-"""Fixtures of more than one file: test clusters. Their tests are marked `slurm` and fail where Slurm is missing."""
+"""Fixtures of more than one file: test clusters, whose tests are marked `slurm` and fail without Slurm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def start(cluster: Cluster) -> Iterator[Cluster]:
     """A running cluster; a test that asks for one fails where Slurm is not installed."""
     if missing := missing_programs():
         pytest.fail(
-            f"Slurm is not installed here ({', '.join(missing)} missing): `python tests/slurm_cluster.py install` "
+            f"Slurm is not installed here (no {', '.join(missing)}): `python tests/slurm_cluster.py install` "
             "as root, or leave these tests out with `make test TESTS='-m \"not slurm\"'`"
         )
     with cluster:

@@ -100,7 +100,7 @@ def missing_programs() -> list[str]:
 
 
 def install() -> None:
-    """Install what is missing with apt-get, without starting any service. Exits with one line if it cannot."""
+    """Install what is missing with apt-get, without starting a service; exits with one line if it cannot."""
     if not (missing := missing_programs()):
         return
     packages = [PACKAGES[program] for program in missing]
@@ -159,9 +159,11 @@ class Cluster:
         self.stop()
 
     def start(self) -> None:
-        """Start everything and return when the node takes jobs. Raises RuntimeError, with the daemons' words."""
+        """Start everything; return when the node takes jobs. Raises RuntimeError with the daemons' words."""
         if missing := missing_programs():
-            raise RuntimeError(f"no {', '.join(missing)}: run `python tests/slurm_cluster.py install` as root")
+            raise RuntimeError(
+                f"no {', '.join(missing)}: run `python tests/slurm_cluster.py install` as root"
+            )
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         try:
             self.write_configuration()
@@ -211,11 +213,22 @@ class Cluster:
     def start_accounting(self) -> None:
         """MariaDB with a data folder of its own, slurmdbd, and this user in the one account."""
         data, mysql = self.folder / "mysql", self.folder / "mysql.socket"
-        made = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=socket"]
+        made = [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=socket",
+        ]
         self.command(*made, "--skip-test-db", "--user=root")
         serve = ["--no-defaults", "--user=root", f"--datadir={data}", f"--socket={mysql}"]
-        serve += ["--bind-address=127.0.0.1", f"--port={self.mysql_port}", f"--pid-file={self.folder}/mysql.pid"]
-        self.daemon("mariadbd", *serve, "--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900")
+        serve += [
+            "--bind-address=127.0.0.1",
+            f"--port={self.mysql_port}",
+            f"--pid-file={self.folder}/mysql.pid",
+        ]
+        self.daemon(
+            "mariadbd", *serve, "--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900"
+        )
         self.wait("mariadbd", mysql.exists)
         grant = f"CREATE USER slurm@'127.0.0.1' IDENTIFIED BY '{self.password}'; CREATE DATABASE slurm;"
         grant += " GRANT ALL ON slurm.* TO slurm@'127.0.0.1';"
@@ -231,12 +244,17 @@ class Cluster:
         with (self.folder / f"{program}.out").open("wb") as said:
             command = ["setpriv", "--pdeathsig", "TERM", program, *options]
             started = subprocess.Popen(
-                command, env=self.environment, stdout=said, stderr=said, start_new_session=True, cwd=self.folder
+                command,
+                env=self.environment,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                cwd=self.folder,
             )
         self.daemons.append((program, started))
 
     def wait(self, what: str, ready: Callable[[], bool]) -> None:
-        """Wait until something is ready. Raises RuntimeError if it is not in time, or if a daemon has ended."""
+        """Wait until something is ready. Raises RuntimeError if it is late, or if a daemon has ended."""
         until = time.monotonic() + READY_WITHIN
         while not ready():
             ended = [name for name, process in self.daemons if process.poll() is not None]

@@ -1,4 +1,4 @@
-"""What would make jobs wait for ever is told before a run, in one line each: by fake commands and by a real Slurm."""
+"""What would make jobs wait for ever is told before a run: with fake commands and with a real Slurm."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
     assert fitting_status_command(20) == "sacct"
     fake_command(place, "scontrol", CONFIG.format("none"))
     assert fitting_status_command(20) == "squeue"
-    with pytest.raises(StudyError, match="MinJobAge.*lower status_seconds .* to 100"):
+    with pytest.raises(StudyError, match=r"MinJobAge.*lower status_seconds .* to 100"):
         fitting_status_command(101)
 
 
@@ -175,7 +175,8 @@ def test_a_partition_too_short_for_a_job_is_told(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "minutes"), [("infinite", math.inf), ("1-00:00:00", 1440), ("2:30:00", 150), ("30:00", 30), ("n/a", math.inf)]
+    ("limit", "minutes"),
+    [("infinite", math.inf), ("1-00:00:00", 1440), ("2:30:00", 150), ("30:00", 30), ("n/a", math.inf)],
 )
 def test_a_time_limit_is_read_in_every_form_of_slurms(limit: str, minutes: float) -> None:
     assert in_minutes(limit) == minutes
@@ -240,11 +241,20 @@ def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cpu": {}, "gpu": {"gpus": 8}}, {"train_tune": {"gpus": 3}}, "jobs.train_tune: no node can run"),
         ({"cpu": {}}, {"assign_roles": {"memory_mb": 10**6}}, "jobs.assign_roles: no node can run"),
         ({"gpu": {"gpus": 8, "gpu_type": "h100"}}, {"train_tune": {"gpus": 1}}, "--gpus=h100:1"),
-        ({"cpu": {}}, {"train_tune": {"minutes": 1441}}, "jobs.train_tune: 1441 minutes, and partition cpu runs"),
+        (
+            {"cpu": {}},
+            {"train_tune": {"minutes": 1441}},
+            "jobs.train_tune: 1441 minutes, and partition cpu runs",
+        ),
     ],
 )
 def test_a_real_slurm_is_asked_whether_it_can_ever_run_the_jobs(
-    place: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, partitions: object, jobs: object, fault: str
+    place: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    partitions: object,
+    jobs: object,
+    fault: str,
 ) -> None:
     use(cluster, place, monkeypatch)
     found = faults(study(jobs=jobs), account=None, partitions=partitions)
@@ -259,4 +269,4 @@ def test_a_real_slurm_is_asked_for_its_accounts(
     assert fitting_status_command(20) == "sacct"
     assert faults(study(), account=ACCOUNT) == []
     found = faults(study(), account="physics")
-    assert f"has no account physics (there are: " in found[0] and ACCOUNT in found[0]
+    assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]

@@ -31,7 +31,8 @@ OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
 # The jobs whose needs the config states; `paper` is every figure, every table, the values and the PDF.
 JOBS: tuple[str, ...] = (
     *("pretrain_encoder", "pretrain_language_model", "fetch_source", "fetch_benchmark"),
-    *("check_gates", "stage_encoder", "stage_language_model", "make_world", "write_requests", "extract_features"),
+    *("check_gates", "stage_encoder", "stage_language_model"),
+    *("make_world", "write_requests", "extract_features"),
     *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
     *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs", "assign_roles", "paper"),
 )

@@ -61,7 +61,8 @@ def check_site(workflow):
     """Stop with a line for every fault that would keep this study from running on the cluster."""
     if SITE is None:
         return
-    own = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method  # jobs run in this environment
+    # with conda, jobs do not run in this environment
+    own = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
     try:
         check_run(
             STUDY, SITE, workflow.executor_settings.status_command, lock=PREFLIGHT_LOCK if own else None

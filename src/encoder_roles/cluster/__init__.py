@@ -1,1 +1,1 @@
-"""Slurm: what a site offers, what is checked before a run, jobs that outlived their run. Only this calls Slurm."""
+"""Slurm: what a site offers, what is checked before a run, jobs that outlived it. Only this calls Slurm."""

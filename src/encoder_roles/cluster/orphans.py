@@ -11,7 +11,9 @@ from pathlib import Path
 from encoder_roles.cluster.slurm import QueuedJob, ask, final_states, queued_jobs, run_prefix
 from encoder_roles.study import StudyError
 
-MARKERS = Path(".snakemake/incomplete")  # a file for every output under way: its path in base64, its job inside
+MARKERS = Path(
+    ".snakemake/incomplete"
+)  # a file for every output under way: its path in base64, its job inside
 LOOK_EVERY = 2.0  # seconds
 ENDS_WITHIN = 300.0  # seconds that a cancelled job may take to end
 
@@ -42,8 +44,8 @@ def cancel_orphans(*, prefix: str | None = None) -> None:
 def await_orphans(*, prefix: str | None = None) -> None:
     """Wait for the jobs that a killed Snakemake left in the queue, and keep what those that end well make.
 
-    Run it from the repository's root, and only when no Snakemake runs there. What failed or was cut short stays
-    marked as incomplete, and the next run makes it again.
+    Run it from the repository's root, and only when no Snakemake runs there. What failed or was cut short
+    stays marked as incomplete, and the next run makes it again.
 
     Args:
         prefix: of the jobs' names; by default that of this checkout.
@@ -77,6 +79,6 @@ def keep_outputs(ended_well: set[str]) -> int:
 
 
 def output_of(marker: Path) -> Path:
-    """The output that a marker is of; a long name goes over several folders, each but the last with an `@`."""
+    """The output of a marker; a long name goes over several folders, each but the last with an `@`."""
     parts = [part.removeprefix("@") for part in marker.relative_to(MARKERS).parts]
     return Path(base64.urlsafe_b64decode("".join(parts)).decode())

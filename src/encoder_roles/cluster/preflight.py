@@ -38,7 +38,7 @@ def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE, lock: Path =
 
 
 def check_run(study: Study, site: Site, status_command: str | None = None, lock: Path | None = LOCK) -> None:
-    """`preflight` of a study and a site that have been read; without a lock the environment is not checked."""
+    """`preflight` of a study and a site that have been read; without a lock, not of the environment."""
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
@@ -63,8 +63,8 @@ def check_status_command(status_command: str | None) -> Iterator[str]:
     """sacct without an accounting database waits for ever, without an error."""
     if status_command == "sacct" and not has_accounting():
         yield (
-            "slurm-status-command: sacct, but this cluster has no accounting database and sacct would wait for "
-            "ever: remove the option, or set squeue"
+            "slurm-status-command: sacct, but this cluster has no accounting database and sacct would wait "
+            "for ever: remove the option, or set squeue"
         )
 
 
@@ -135,7 +135,8 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
                 file.write(BLOCK)
                 os.fsync(file.fileno())
         except OSError as error:
-            yield f"{folder}: cannot be written: {error.strerror}: free space there, or run where you may write"
+            said = error.strerror
+            yield f"{folder}: cannot be written: {said}: free space there, or run where you may write"
             continue
         finally:
             with suppress(OSError):
@@ -175,7 +176,8 @@ def check_environment(lock: Path) -> Iterator[str]:
             wrong.append(f"{package} {found}, not {version}")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        yield f"{lock}: the environment is another: {'; '.join(wrong[:3])}{more}: `make environment` makes it anew"
+        said = "; ".join(wrong[:3]) + more
+        yield f"{lock}: the environment is another: {said}: `make environment` makes it anew"
 
 
 def check_orphans(folder: Path) -> Iterator[str]:
@@ -183,6 +185,6 @@ def check_orphans(folder: Path) -> Iterator[str]:
     if jobs := queued_jobs(run_prefix(folder)):
         ids = ", ".join(job.id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
         yield (
-            f"{len(jobs)} jobs of an earlier run of this checkout still wait or run ({ids}) and would write the same "
-            "files: `encoder-roles cancel-orphans`, or `encoder-roles await-orphans` to keep what they make"
+            f"{len(jobs)} jobs of an earlier run of this checkout still wait or run ({ids}) and would write "
+            "the same files: `encoder-roles cancel-orphans`, or `await-orphans` to keep what they make"
         )

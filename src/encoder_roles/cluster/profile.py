@@ -9,8 +9,8 @@ from pathlib import Path
 from encoder_roles.cluster.site import MARK, SITE_FILE, Site, read_site
 from encoder_roles.cluster.slurm import StatusCommand, fitting_status_command, run_prefix
 
-# Rules whose jobs are short and many. Not training: an array's tasks run outside of a job step, where no warning
-# before the end of their time reaches them.
+# Rules whose jobs are short and many. Not training: an array's tasks run outside of a job step, where no
+# warning before the end of their time reaches them.
 ARRAYS = ("extract_features", "predict_subset", "measure_ranks")
 
 
@@ -24,12 +24,12 @@ class Profile:
 
     @property
     def array_jobs(self) -> str | None:
-        """Rules submitted as arrays: none under sacct, where the plugin takes one task's end for all tasks' end."""
+        """Rules submitted as arrays; none under sacct, where the plugin takes one task's end for all's."""
         return ",".join(ARRAYS) if self.status_command == "squeue" else None
 
     @property
     def rate(self) -> str:
-        """Submissions a minute. An array must be ready within one minute's, or the plugin never submits it."""
+        """Submissions a minute. An array that does not fit into one minute's is never submitted."""
         return f"{self.site.jobs}/1m"
 
     @property
@@ -44,7 +44,7 @@ class Profile:
 
 
 def open_profile() -> Profile:
-    """The profile for this checkout on this cluster; marks this process, and so its jobs, as running on the site.
+    """The profile for this checkout on this cluster; marks this process, and so its jobs, as on the site.
 
     Raises:
         StudyError: slurm/site.yaml is faulty, Slurm does not answer, or no status command can work.

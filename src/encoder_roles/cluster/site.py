@@ -13,7 +13,9 @@ from pydantic import Field, ValidationError
 from encoder_roles.study import JobRequest, Settings, StudyError, describe_faults
 
 SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
-MARK = "ENCODER_ROLES_SITE"  # the environment variable by which a run through Slurm and its jobs know the site
+MARK = (
+    "ENCODER_ROLES_SITE"  # the environment variable by which a run through Slurm and its jobs know the site
+)
 
 SlurmName = Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -56,7 +58,7 @@ class Site(Settings):
                 return partition
         raise StudyError(
             f"{SITE_FILE}: partitions: none takes the jobs of {name}, which ask for {request.gpus} GPUs, "
-            f"{request.memory_mb} MB and {request.minutes} minutes: add one, or lower jobs.{name} of the study"
+            f"{request.memory_mb} MB and {request.minutes} minutes: add one, or lower the study's jobs.{name}"
         )
 
 
@@ -78,14 +80,15 @@ def active_site() -> Site | None:
 def scaled(amount: int, most: int | None) -> Callable[..., int]:
     """A resource that grows with the attempts, up to what the partition allows."""
 
-    def resource(wildcards: object, attempt: int) -> int:
+    def resource(wildcards: object, attempt: int) -> int:  # noqa: ARG001 - Snakemake gives both
         return min(amount * attempt, most or amount * attempt)
 
     return resource
 
 
 def job_resources(name: str, request: JobRequest, site: Site | None) -> dict[str, Any]:
-    """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a site where.
+    """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
+    site the partition and account.
 
     `slots` bounds how many figures and tables a group job draws at once (slurm/config.yaml).
     """

@@ -35,7 +35,9 @@ def ask(*command: str) -> str:
     except FileNotFoundError:
         raise StudyError(f"{command[0]}: no such program: Slurm's commands must be on PATH") from None
     except subprocess.TimeoutExpired:
-        raise StudyError(f"{command[0]}: no answer in {ANSWERS_WITHIN} s: is Slurm's controller up?") from None
+        raise StudyError(
+            f"{command[0]}: no answer in {ANSWERS_WITHIN} s: is Slurm's controller up?"
+        ) from None
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise StudyError(f"{command[0]}: {said or f'ended with {done.returncode}'}")
@@ -49,7 +51,7 @@ def configuration() -> dict[str, str]:
 
 
 def has_accounting() -> bool:
-    """Whether the cluster keeps finished jobs in a database. Without one sacct never answers, and says nothing."""
+    """Whether the cluster keeps finished jobs in a database; without one sacct says nothing, for ever."""
     return configuration().get("AccountingStorageType", "").endswith("slurmdbd")
 
 
@@ -63,11 +65,12 @@ def fitting_status_command(status_seconds: int) -> StatusCommand:
     if found.get("AccountingStorageType", "").endswith("slurmdbd"):
         return "sacct"
     age = re.match(r"\d+", found.get("MinJobAge", ""))
-    remembered, needed = int(age[0]) if age else 0, CHECKS_REMEMBERED * status_seconds
-    if remembered < needed:
+    remembered = int(age[0]) if age else 0
+    if remembered < CHECKS_REMEMBERED * status_seconds:
+        most = max(1, remembered // CHECKS_REMEMBERED)
         raise StudyError(
             f"the cluster has no accounting database, and squeue forgets a finished job after {remembered} s "
-            f"(MinJobAge): lower status_seconds in slurm/site.yaml to {max(1, remembered // CHECKS_REMEMBERED)}"
+            f"(MinJobAge): lower status_seconds in slurm/site.yaml to {most}"
         )
     return "squeue"
 
@@ -88,8 +91,10 @@ def in_minutes(limit: str) -> float:
     if not limit[:1].isdigit():
         return float("inf")
     days, _, clock = limit.rpartition("-")
-    seconds = sum(int(part) * 60**power for power, part in enumerate(reversed(clock.split(":"))))
-    return int(days or 0) * 24 * 60 + seconds / 60
+    minutes = int(days or 0) * 24 * 60.0
+    for power, part in enumerate(reversed(clock.split(":")), start=-1):
+        minutes += float(part) * 60.0**power
+    return minutes
 
 
 def run_prefix(folder: Path) -> str:
@@ -112,10 +117,14 @@ def final_states(jobs: list[QueuedJob]) -> dict[str, str]:
         return {}
     names = ",".join(sorted({job.name for job in jobs}))
     if has_accounting():
-        lines = ask("sacct", "-X", "-n", "-P", "--array", "--name", names, "--format", "JobID,State").splitlines()
+        lines = ask(
+            "sacct", "-X", "-n", "-P", "--array", "--name", names, "--format", "JobID,State"
+        ).splitlines()
     else:
         command = ("squeue", "--noheader", "--array", "--states", "all", "--name", names)
         lines = ask(*command, "--format", "%i|%T").splitlines()
     states = dict(line.split("|", 1) for line in lines if "|" in line)
     wanted = {job.id for job in jobs}
-    return {id: state.split()[0] for id, state in states.items() if id in wanted and state.split()[0] in ENDED}
+    return {
+        id: state.split()[0] for id, state in states.items() if id in wanted and state.split()[0] in ENDED
+    }
