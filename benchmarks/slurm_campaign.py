@@ -50,7 +50,7 @@ def run_campaign(folder: Path, cluster: Cluster, seeds: int) -> tuple[int, float
 
 
 def count_attempts(folder: Path) -> dict[str, int]:
-    """Jobs, attempts, failures, jobs lost, jobs that ended well twice, and attempts that began during another."""
+    """Jobs, attempts, failures, jobs lost, jobs that ended well twice, attempts that began during another."""
     found: Counter[str] = Counter()
     for log in sorted((folder / "campaign/log").rglob("*.*")):
         words = [line.split()[0] for line in log.read_text().splitlines()]

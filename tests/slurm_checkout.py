@@ -104,6 +104,14 @@ class Checkout:
         """Run Snakemake to its end; its exit status."""
         return self.start(*arguments, profile=profile).wait()
 
+    def ends_well(self, process: subprocess.Popen[str], seconds: float) -> bool:
+        """Wait for Snakemake's end, and kill it if it takes longer; whether it ended well."""
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            self.kill(process)
+            return False
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the package."""
         return subprocess.run(

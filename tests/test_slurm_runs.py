@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from slurm_checkout import Checkout
 from slurm_cluster import ACCOUNT, Cluster, free_port
 
 pytestmark = pytest.mark.slurm
-PATIENCE = 900  # seconds
+PATIENCE = 3000  # seconds; on two idle cores everything here takes a tenth of it
 TUNE = "train_tune_wildcards_blind_0"
 WEIGHTS = "models/blind/seed0/tune/model.safetensors"
 GATHER = """
@@ -38,7 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> C
 
 
 @pytest.fixture(scope="module")
-def disturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Checkout]:
+def disturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Checkout:
     """The whole study through Slurm, in which four jobs meet a fate."""
     checkout = Checkout(tmp_path_factory.mktemp("disturbed"), cluster)
     checkout.fate("train-tune.blind", "freeze")
@@ -49,8 +48,8 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Ite
     checkout.until("the frozen job", lambda: checkout.met("train-tune.blind"), snakemake, PATIENCE)
     (frozen,) = [job for job in cluster.jobs("R") if job["comment"] == f"rule_{TUNE}"]
     cluster.command("scancel", frozen["id"])
-    assert snakemake.wait(PATIENCE) == 0, checkout.said()[-3000:]
-    yield checkout
+    assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
+    return checkout
 
 
 def states(cluster: Cluster, job: str) -> list[str]:
@@ -152,7 +151,7 @@ def test_with_accounting_sacct_tells_how_jobs_end(
     checkout.until("the hanging job", lambda: checkout.met("extract-features."), snakemake, PATIENCE)
     (hanging, *_) = [j for j in accounting_cluster.jobs("R") if "extract_features" in j["comment"]]
     accounting_cluster.command("scancel", hanging["id"])
-    assert snakemake.wait(PATIENCE) == 0, checkout.said()[-3000:]
+    assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
     assert all(checkout.read(name) == undisturbed.read(name) for name in features)
     told = accounting_cluster.command("sacct", "-X", "-n", "-P", "-o", "Account,State").split()
     assert Counter(told) == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, told
