@@ -78,11 +78,8 @@ def test_what_a_job_that_ended_well_made_is_kept_and_nothing_else(
         (place / name).write_text("made")
     kept = [mark("whole", "11"), mark(long, "11")]
     left = [mark("cut", "12"), mark("never made", "11"), mark("of another run", "5")]
-    fake(
-        place,
-        "squeue",
-        f"case \"$*\" in *all*) echo '11|COMPLETED'; echo '12|CANCELLED';; *) {queue(place, '11', '12')};; esac",
-    )
+    ended, waiting = "echo '11|COMPLETED'; echo '12|CANCELLED'", queue(place, "11", "12")
+    fake(place, "squeue", f'case "$*" in *all*) {ended};; *) {waiting};; esac')
     fake(place, "scontrol", "echo 'AccountingStorageType = accounting_storage/none'")
     orphans.await_orphans()
     assert not any(marker.exists() for marker in kept) and all(marker.exists() for marker in left)
