@@ -1,10 +1,11 @@
 # Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock.
-# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>.
+# Options: TESTS='-m "not slurm"' (options of pytest), STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 STUDY ?=
+TESTS ?=
 
 unexport PYTHONDONTWRITEBYTECODE  # every job would compile the package again
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -30,7 +31,7 @@ dry-run: environment ## what `make paper` would do
 	@$(snakemake) --dry-run --quiet rules -- paper
 
 test: environment check ## the whole test suite
-	@python -m pytest
+	@python -m pytest $(TESTS)
 
 check: environment   ## formatting, lint and types
 	@ruff check . && ruff format --check . && mypy

@@ -33,6 +33,10 @@ include: "workflow/rules/roles.smk"  # effective ranks, costs, Capacity, Necessi
 include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text, the PDF
 
 
+onstart:
+    check_site(workflow)  # under `--profile slurm`, what would make jobs wait for ever is told at once
+
+
 localrules:
     lock_sources,
     paper,

@@ -10,6 +10,7 @@ import pytest
 
 from encoder_roles.cli import COMMANDS
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES
+from encoder_roles.study import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
@@ -53,6 +54,13 @@ def test_a_rule_gives_its_command_the_options_that_it_has_and_all_that_it_needs(
 def test_every_rule_with_a_shell_calls_one_command_and_keeps_what_it_says() -> None:
     assert len(CALLS) == len(SHELL.findall(RULES)) > 15
     assert all(call.startswith("encoder-roles ") and "{log}" in call for call in CALLS.values())
+
+
+def test_every_rule_that_runs_something_asks_for_what_the_config_says() -> None:
+    asked = re.findall(r'^ +resources:\n +\*\*asks\("(\w+)"\),$', RULES, re.MULTILINE)
+    assert set(asked) == set(JOBS)
+    local = {"lock_sources"}
+    assert len(asked) == len(re.findall(r"^ +conda:", RULES, re.MULTILINE)) - len(local)
 
 
 def test_every_figure_and_table_has_its_script_and_its_caption() -> None:

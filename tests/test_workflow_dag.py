@@ -159,6 +159,16 @@ def test_a_finished_study_has_nothing_to_do_and_says_so_within_ten_seconds(finis
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10, "of processor time"
 
 
+def test_a_study_of_three_seeds_and_every_mask_is_planned_within_ten_seconds(workflow: Path) -> None:
+    study = {"seeds": [0, 1, 2], "masks": {"operators": ["zero", "mean", "shuffle", "noise"]}}
+    (workflow / "studies/large.yaml").write_text(yaml.safe_dump(study))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    jobs = planned(workflow, "--configfile", "studies/large.yaml")
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10, "of processor time"
+    counted = Counter(rule for rule, _ in jobs)
+    assert (counted["train_tune"], counted["predict_masks"], len(jobs) > 400) == (3 * 32, 3 * 4, True)
+
+
 def test_a_new_encoder_source_brings_back_the_sixteen_subsets_with_it(finished: Path) -> None:
     weights = finished / "sources/laptop/encoders/sam/model.safetensors"
     os.utime(weights, (PAST + 20, PAST + 20))

@@ -39,6 +39,9 @@ COMMANDS: dict[str, str] = {
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
     "build-paper": "encoder_roles.paper.build:build_paper",
+    "preflight": "encoder_roles.cluster.preflight:preflight",
+    "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",
+    "await-orphans": "encoder_roles.cluster.orphans:await_orphans",
     "locate-results": "encoder_roles.results:locate_results",
 }
 

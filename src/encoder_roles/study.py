@@ -31,6 +31,15 @@ BENCHMARKS: tuple[str, ...] = tuple(itertools.chain(*GROUPS.values()))
 
 # The benchmarks whose score can be switched back to lmms-eval's own figure (docs/benchmarks.md).
 OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
+
+# The jobs whose needs the config states; `paper` is every figure, every table, the values and the PDF.
+JOBS: tuple[str, ...] = (
+    *("pretrain_encoder", "pretrain_language_model", "fetch_source", "fetch_benchmark"),
+    *("check_gates", "stage_encoder", "stage_language_model"),
+    *("make_world", "write_requests", "extract_features"),
+    *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
+    *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs", "assign_roles", "paper"),
+)
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # a hub's owner/name
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -370,6 +379,15 @@ class PlanSettings(Settings):
     training_samples: Positive | None = None
 
 
+class JobRequest(Settings):
+    """What one job of a rule asks of a cluster, at its first attempt."""
+
+    memory_mb: Positive
+    minutes: Positive
+    gpus: int = Field(default=0, ge=0)
+    cpus: Positive = 1
+
+
 class Study(Settings):
     """A whole study, as config.yaml and its overrides describe it."""
 
@@ -389,6 +407,7 @@ class Study(Settings):
     rank: RankSettings
     statistics: StatisticsSettings
     plan: PlanSettings
+    jobs: dict[str, JobRequest]
 
     @model_validator(mode="before")
     @classmethod
@@ -444,6 +463,9 @@ class Study(Settings):
         if wrong := [name for name in self.overlays if name not in OVERLAYS]:
             known = ", ".join(OVERLAYS)
             raise ValueError(f"evaluation.overlays: {wrong[0]!r} has none to switch (known: {known})")
+        if wrong := sorted(set(self.jobs) ^ set(JOBS)):
+            fault = "unknown job" if wrong[0] in self.jobs else "missing"
+            raise ValueError(f"jobs.{wrong[0]}: {fault} (there is a row for each of {', '.join(JOBS)})")
         if self.sources == "train" and (fetched := self.hub_sources):
             raise ValueError(
                 f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "
@@ -646,10 +668,14 @@ def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Stu
     try:
         return Study.model_validate(dict(config))
     except ValidationError as error:
-        # a list with a wrong entry is also reported as too short: only the entry is at fault
-        faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
-        faults = faults or error.errors()
-        raise StudyError(f"{where}: {'; '.join(_fault(fault) for fault in faults)}") from None
+        raise StudyError(f"{where}: {describe_faults(error)}") from None
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Every fault of a file's keys in one line."""
+    # a list with a wrong entry is also reported as too short: only the entry is at fault
+    faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
+    return "; ".join(_fault(fault) for fault in faults or error.errors())
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

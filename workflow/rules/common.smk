@@ -1,9 +1,15 @@
 # What all rules share: the validated study, and the names of its files and wildcards.
 
 import re
+import signal
 import sys
 from pathlib import Path
 
+from snakemake.settings.types import DeploymentMethod
+
+from encoder_roles.cluster.preflight import LOCK as PREFLIGHT_LOCK
+from encoder_roles.cluster.preflight import check_run
+from encoder_roles.cluster.site import active_site, job_resources
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
 from encoder_roles.study import (
     BENCHMARKS,
@@ -17,8 +23,13 @@ from encoder_roles.study import (
 )
 from encoder_roles.world.scenes import SPLITS
 
+# Slurm warns every process of a job before its time is up; the warning is for the training alone
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 try:
     STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
+    SITE = active_site()  # None but under `--profile slurm`
+    ASKED = {job: job_resources(job, request, SITE) for job, request in STUDY.jobs.items()}
 except StudyError as error:
     sys.exit(f"error: {error}")
 
@@ -39,6 +50,25 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
 }
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
+
+
+def asks(job):
+    """The resources of a rule: what its row of `jobs` in the config asks for, and on a site where it is to run."""
+    return ASKED[job]
+
+
+def check_site(workflow):
+    """Stop with a line for every fault that would keep this study from running on the cluster."""
+    if SITE is None:
+        return
+    # with conda, jobs do not run in this environment
+    own = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
+    try:
+        check_run(
+            STUDY, SITE, workflow.executor_settings.status_command, lock=PREFLIGHT_LOCK if own else None
+        )
+    except StudyError as error:
+        sys.exit(f"preflight: {error}")
 
 
 def one_of(values):

@@ -26,8 +26,7 @@ rule make_world:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **asks("make_world"),
     params:
         folder=subpath(output.train, ancestor=2),
     shell:
@@ -47,8 +46,7 @@ rule fetch_benchmark:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **asks("fetch_benchmark"),
     params:
         lock=LOCK,
     shell:
@@ -71,8 +69,7 @@ rule write_requests:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **asks("write_requests"),
     params:
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
         folder=subpath(output.manifest, parent=True),
@@ -95,8 +92,7 @@ rule extract_features:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **asks("extract_features"),
     shell:
         "encoder-roles extract-features --settings {input.settings} --encoder {input.encoder} --data {input.data}"
         " --output {output} 2> {log}"

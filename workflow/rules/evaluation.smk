@@ -20,8 +20,7 @@ rule predict_subset:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        **asks("predict_subset"),
     params:
         requests=subpath(input.manifest, parent=True),
     shell:
@@ -46,8 +45,7 @@ rule predict_masks:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks("predict_masks"),
     params:
         masks=STUDY.masks_of_full,
         requests=subpath(input.manifest, parent=True),
@@ -75,8 +73,7 @@ rule score_predictions:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks("score_predictions"),
     params:
         requests=subpath(input.manifest, parent=True),
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],

@@ -23,8 +23,7 @@ for figure in FIGURES:
         conda:
             "../../envs/paper.yaml"
         resources:
-            mem_mb=1000,
-            runtime=10,
+            **asks("paper"),
         params:
             figure=figure,
         script:
@@ -49,8 +48,7 @@ for table in TABLES:
         conda:
             "../../envs/paper.yaml"
         resources:
-            mem_mb=1000,
-            runtime=10,
+            **asks("paper"),
         params:
             table=table,
         script:
@@ -69,8 +67,7 @@ rule collect_values:
     conda:
         "../../envs/paper.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("paper"),
     script:
         "../scripts/collect_values.py"
 
@@ -90,8 +87,7 @@ rule build_paper:
     conda:
         "../../envs/paper.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("paper"),
     params:
         source=lambda wildcards, input: Path(input.source[0]).parent,
         figures=lambda wildcards, input: Path(input.figures[0]).parent,

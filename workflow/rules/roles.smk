@@ -18,8 +18,7 @@ rule measure_pretrained_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        **asks("measure_pretrained_ranks"),
     shell:
         "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
         " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws} 2> {log}"
@@ -43,8 +42,7 @@ rule measure_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        **asks("measure_ranks"),
     shell:
         "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --model {input.model} --data {input.data} --pretrained {input.pretrained} --draws {input.draws}"
@@ -64,8 +62,7 @@ rule collect_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("collect_ranks"),
     shell:
         "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output} 2> {log}"
 
@@ -85,8 +82,7 @@ rule collect_costs:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("collect_costs"),
     params:
         training=lambda wildcards, input: [
             f"{folder}/training.json" for folder in [*input.align, *input.tune]
@@ -121,8 +117,7 @@ rule assign_roles:
     conda:
         "../../envs/paper.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks("assign_roles"),
     params:
         folder=subpath(output.roles, parent=True),
     shell:

@@ -25,8 +25,7 @@ rule pretrain_encoder:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks("pretrain_encoder"),
     shell:
         "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --output {output} 2> {log}"
 
@@ -41,8 +40,7 @@ rule pretrain_language_model:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        **asks("pretrain_language_model"),
     shell:
         "encoder-roles pretrain-language-model --output {output} > {log} 2>&1"
 
@@ -80,8 +78,7 @@ rule fetch_source:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        **asks("fetch_source"),
     params:
         lock=LOCK,
     shell:
@@ -106,8 +103,7 @@ rule check_gates:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=500,
-        runtime=5,
+        **asks("check_gates"),
     params:
         gates=[f"{source_folder(source)}/gates.csv" for source in GATED],
     shell:
@@ -127,8 +123,7 @@ rule stage_encoder:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("stage_encoder"),
     params:
         source=lambda wildcards: source_folder(f"encoders/{wildcards.encoder}"),
     shell:
@@ -147,8 +142,7 @@ rule stage_language_model:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("stage_language_model"),
     params:
         source=lambda wildcards: source_folder("language_model"),
     shell:

@@ -21,8 +21,7 @@ rule train_align:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks("train_align"),
     params:
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
@@ -53,8 +52,7 @@ rule train_tune:
     conda:
         "../../envs/model.yaml"
     resources:
-        mem_mb=3000,
-        runtime=120,
+        **asks("train_tune"),
     params:
         align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
         restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",

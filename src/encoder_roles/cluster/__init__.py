@@ -1,0 +1,1 @@
+"""Slurm: what a site offers, what is checked before a run, jobs that outlived it. Only this calls Slurm."""

@@ -1,0 +1,190 @@
+"""Before a run through Slurm: everything that would make jobs wait for ever, or fail one after another."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from encoder_roles.cluster.site import SITE_FILE, Site, read_site
+from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, queued_jobs, run_prefix
+from encoder_roles.study import JobRequest, Study, StudyError, load_study
+
+LOCK = Path("envs/laptop.lock")
+PIN = re.compile(r"^([\w.-]+)==([^\s;\\]+)", re.MULTILINE)
+BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
+GB = 10**9
+
+
+def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE, lock: Path = LOCK) -> None:
+    """Check that a study can run on this cluster: one line for every fault, or nothing.
+
+    `snakemake --profile slurm` does the same before it submits anything. Run it from the repository's root.
+
+    Args:
+        configs: config.yaml and the study that overrides it, if any.
+        site: the site's settings.
+        lock: the lock that the environment must match.
+
+    Raises:
+        StudyError: with a line for every fault.
+    """
+    check_run(load_study(*configs), read_site(site), lock=lock)
+
+
+def check_run(study: Study, site: Site, status_command: str | None = None, lock: Path | None = LOCK) -> None:
+    """`preflight` of a study and a site that have been read; without a lock, not of the environment."""
+    checks: list[Callable[[], Iterator[str]]] = [
+        lambda: check_status_command(status_command),
+        lambda: check_partitions(study, site),
+        lambda: check_account(site),
+        lambda: check_requests(study, site),
+        lambda: check_folders(study, site),
+        lambda: check_sources(study),
+        lambda: check_environment(lock) if lock else iter(()),
+        lambda: check_orphans(Path.cwd()),
+    ]
+    faults: list[str] = []
+    for check in checks:
+        try:
+            faults += check()
+        except StudyError as error:
+            faults.append(str(error))
+    if faults:
+        raise StudyError("\n".join(dict.fromkeys(faults)))
+
+
+def check_status_command(status_command: str | None) -> Iterator[str]:
+    """sacct without an accounting database waits for ever, without an error."""
+    if status_command == "sacct" and not has_accounting():
+        yield (
+            "slurm-status-command: sacct, but this cluster has no accounting database and sacct would wait "
+            "for ever: remove the option, or set squeue"
+        )
+
+
+def check_partitions(study: Study, site: Site) -> Iterator[str]:
+    """A job in a partition that is not there, or that is too short for it, waits for ever."""
+    known = partition_minutes()
+    listed = ", ".join(sorted(filter(None, known)))
+    for partition in site.partitions:
+        if partition not in known:
+            yield f"{SITE_FILE}: partitions.{partition}: no such partition here (there are {listed})"
+    for name, request in study.jobs.items():
+        partition = site.partition(name, request) or ""
+        if request.minutes > (most := known.get(partition, float("inf"))):
+            where = f"partition {partition}" if partition else "the default partition"
+            yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
+
+
+def check_account(site: Site) -> Iterator[str]:
+    """With accounting, jobs are charged to an account that the user must be in."""
+    if not has_accounting():
+        return
+    user = getpass.getuser()
+    show = ("sacctmgr", "--noheader", "--parsable2", "show")
+    accounts = ask(*show, "associations", f"user={user}", "format=account").split()
+    listed = ", ".join(sorted(set(accounts))) or "none"
+    if site.account and site.account not in accounts:
+        yield f"{SITE_FILE}: account: {user} has no account {site.account} (there are: {listed})"
+    elif not site.account and not ask(*show, "user", user, "format=defaultaccount").strip():
+        yield f"{SITE_FILE}: account: missing, and {user} has no default account (there are: {listed})"
+
+
+def check_requests(study: Study, site: Site) -> Iterator[str]:
+    """A request that no node can meet waits for ever: `sbatch --test-only` refuses it at once."""
+    known = partition_minutes()
+    asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
+    for name, request in study.jobs.items():
+        partition = site.partition(name, request)
+        asked.setdefault(tuple(sbatch_options(request, partition, site)), (name, partition))
+    for options, (name, partition) in asked.items():
+        if partition and partition not in known:
+            continue  # said by check_partitions
+        try:
+            ask("sbatch", "--test-only", *options, "--wrap", "true")
+        except StudyError as error:
+            yield f"jobs.{name}: no node can run {' '.join(options)}: {error}"
+
+
+def sbatch_options(request: JobRequest, partition: str | None, site: Site) -> list[str]:
+    """The options that a first attempt is submitted with."""
+    options = [f"--mem={request.memory_mb}", f"--time={request.minutes}", f"--cpus-per-task={request.cpus}"]
+    if partition:
+        options.append(f"--partition={partition}")
+        if request.gpus:
+            type = site.partitions[partition].gpu_type
+            options.append(f"--gpus={f'{type}:' if type else ''}{request.gpus}")
+    elif request.gpus:
+        options.append(f"--gpus={request.gpus}")
+    return options + ([f"--account={site.account}"] if site.account else [])
+
+
+def check_folders(study: Study, site: Site) -> Iterator[str]:
+    """Jobs write to results/ and Snakemake to .snakemake/: both must take files, and the disk have room."""
+    for folder in (Path("results") / study.study, Path(".snakemake")):
+        probe = folder / f".preflight.{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with probe.open("wb") as file:
+                file.write(BLOCK)
+                os.fsync(file.fileno())
+        except OSError as error:
+            said = error.strerror
+            yield f"{folder}: cannot be written: {said}: free space there, or run where you may write"
+            continue
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+        if (free := shutil.disk_usage(folder).free / GB) < site.free_gb:
+            yield f"{folder}: {free:.1f} GB free, {SITE_FILE} asks for free_gb: {site.free_gb:g}: make room"
+
+
+def check_sources(study: Study) -> Iterator[str]:
+    """Every pretrained source must be there, or be fetched by its lock."""
+    hub = study.hub_sources
+    lock = Path(f"studies/{study.study}.lock.yaml")
+    if (hub or study.evaluation.data == "hub") and not lock.is_file():
+        yield f"{lock}: missing: `snakemake lock_sources` writes it, on a machine with a network"
+    if study.sources == "train":
+        return
+    sources = {f"encoders/{name}": study.encoders[name].source for name in study.pool}
+    sources["language_model"] = study.language_model.source
+    for name, folder in sources.items():
+        if name not in hub and not any(file.is_file() for file in Path(folder).rglob("*")):
+            yield f"{name}: no files in {folder}: `make sources`, or set its source"
+
+
+def check_environment(lock: Path) -> Iterator[str]:
+    """The packages that jobs will import must be those of the lock."""
+    try:
+        pins = dict(PIN.findall(lock.read_text()))
+    except OSError as error:
+        raise StudyError(f"{lock}: cannot be read: {error.strerror}") from error
+    wrong = []
+    for package, version in pins.items():
+        try:
+            found = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found != version:
+            wrong.append(f"{package} {found}, not {version}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        said = "; ".join(wrong[:3]) + more
+        yield f"{lock}: the environment is another: {said}: `make environment` makes it anew"
+
+
+def check_orphans(folder: Path) -> Iterator[str]:
+    """Jobs that outlived the Snakemake that submitted them would write the same outputs as this run's."""
+    if jobs := queued_jobs(run_prefix(folder)):
+        ids = ", ".join(job.id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
+        yield (
+            f"{len(jobs)} jobs of an earlier run of this checkout still wait or run ({ids}) and would write "
+            "the same files: `encoder-roles cancel-orphans`, or `await-orphans` to keep what they make"
+        )

@@ -1,0 +1,54 @@
+"""What slurm/config.yaml asks of Python when Snakemake reads it (its `?` values)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder_roles.cluster.site import MARK, SITE_FILE, Site, read_site
+from encoder_roles.cluster.slurm import StatusCommand, fitting_status_command, run_prefix
+
+# Rules whose jobs are short and many. Not training: an array's tasks run outside of a job step, where no
+# warning before the end of their time reaches them.
+ARRAYS = ("extract_features", "predict_subset", "measure_ranks")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The site, and what follows from it and from the cluster."""
+
+    site: Site
+    prefix: str
+    status_command: StatusCommand
+
+    @property
+    def array_jobs(self) -> str | None:
+        """Rules submitted as arrays; none under sacct, where the plugin takes one task's end for all's."""
+        return ",".join(ARRAYS) if self.status_command == "squeue" else None
+
+    @property
+    def rate(self) -> str:
+        """Submissions a minute. An array that does not fit into one minute's is never submitted."""
+        return f"{self.site.jobs}/1m"
+
+    @property
+    def warning(self) -> str:
+        """The option of sbatch that warns a job's steps, quoted for Snakemake, which evaluates it."""
+        return repr(f"--signal=USR1@{self.site.warning_seconds}")
+
+    @property
+    def precommand(self) -> str:
+        """What runs in a job before Snakemake does."""
+        return " && ".join(f"module load {module}" for module in self.site.modules) or "true"
+
+
+def open_profile() -> Profile:
+    """The profile for this checkout on this cluster; marks this process, and so its jobs, as on the site.
+
+    Raises:
+        StudyError: slurm/site.yaml is faulty, Slurm does not answer, or no status command can work.
+    """
+    site = read_site(SITE_FILE)
+    os.environ[MARK] = str(SITE_FILE)
+    return Profile(site, run_prefix(Path.cwd()), fitting_status_command(site.status_seconds))

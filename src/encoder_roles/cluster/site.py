@@ -1,0 +1,110 @@
+"""What is particular to a site (slurm/site.yaml), and what a rule's jobs ask of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from encoder_roles.study import JobRequest, Settings, StudyError, describe_faults
+
+SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
+MARK = (
+    "ENCODER_ROLES_SITE"  # the environment variable by which a run through Slurm and its jobs know the site
+)
+
+SlurmName = Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Partition(Settings):
+    """What one job may ask of a partition."""
+
+    gpus: int = Field(default=0, ge=0)
+    gpu_type: SlurmName | None = None
+    max_minutes: Positive | None = None
+    max_memory_mb: Positive | None = None
+
+    def takes(self, request: JobRequest) -> bool:
+        """Whether a job may run here."""
+        return (
+            request.gpus <= self.gpus
+            and request.minutes <= (self.max_minutes or request.minutes)
+            and request.memory_mb <= (self.max_memory_mb or request.memory_mb)
+        )
+
+
+class Site(Settings):
+    """slurm/site.yaml."""
+
+    account: SlurmName | None = None
+    partitions: dict[SlurmName, Partition] = Field(default_factory=dict)
+    modules: tuple[Annotated[str, Field(pattern=r"^[\w./+-]+$")], ...] = ()
+    jobs: Positive = 1000
+    status_seconds: Positive = 20
+    warning_seconds: Positive = 300
+    free_gb: float = Field(default=20, ge=0)
+
+    def partition(self, name: str, request: JobRequest) -> str | None:
+        """The first partition that takes a rule's jobs; None, Slurm's default, where the site names none."""
+        if not self.partitions:
+            return None
+        for partition, limits in self.partitions.items():
+            if limits.takes(request):
+                return partition
+        raise StudyError(
+            f"{SITE_FILE}: partitions: none takes the jobs of {name}, which ask for {request.gpus} GPUs, "
+            f"{request.memory_mb} MB and {request.minutes} minutes: add one, or lower the study's jobs.{name}"
+        )
+
+
+def read_site(path: Path = SITE_FILE) -> Site:
+    """The site's settings. Raises StudyError: one line that names every faulty key."""
+    try:
+        return Site.model_validate(yaml.safe_load(path.read_text()) or {})
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise StudyError(f"{path}: {describe_faults(error)}") from None
+
+
+def active_site() -> Site | None:
+    """The site of a run through Slurm, and None of any other run."""
+    return read_site(Path(os.environ[MARK])) if MARK in os.environ else None
+
+
+def scaled(amount: int, most: int | None) -> Callable[..., int]:
+    """A resource that grows with the attempts, up to what the partition allows."""
+
+    def resource(wildcards: object, attempt: int) -> int:  # noqa: ARG001 - Snakemake gives both
+        return min(amount * attempt, most or amount * attempt)
+
+    return resource
+
+
+def job_resources(name: str, request: JobRequest, site: Site | None) -> dict[str, Any]:
+    """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
+    site the partition and account.
+
+    `slots` bounds how many figures and tables a group job draws at once (slurm/config.yaml).
+    """
+    partition = site.partition(name, request) if site else None
+    limits = site.partitions[partition] if site and partition else Partition()
+    found: dict[str, Any] = {
+        "mem_mb": scaled(request.memory_mb, limits.max_memory_mb),
+        "runtime": scaled(request.minutes, limits.max_minutes),
+        "cpus_per_task": request.cpus,
+        "slots": 1,
+    }
+    if request.gpus:
+        found["gpu"] = request.gpus
+        found |= {"gpu_model": limits.gpu_type} if limits.gpu_type else {}
+    if partition:
+        found["slurm_partition"] = partition
+    if site and site.account:
+        found["slurm_account"] = site.account
+    return found

@@ -1,0 +1,130 @@
+"""Slurm's own commands, asked with lists of words and a time limit."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from encoder_roles.study import StudyError
+
+ANSWERS_WITHIN = 60  # seconds
+CHECKS_REMEMBERED = 3  # squeue must remember a finished job for so many status checks
+ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+StatusCommand = Literal["sacct", "squeue"]
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job as squeue shows it; of an array, one of its tasks."""
+
+    id: str
+    name: str
+    state: str
+    comment: str  # rule and wildcards, as Snakemake's plugin writes them
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm's prints. Raises StudyError, with the command's own words, if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
+    except FileNotFoundError:
+        raise StudyError(f"{command[0]}: no such program: Slurm's commands must be on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise StudyError(
+            f"{command[0]}: no answer in {ANSWERS_WITHIN} s: is Slurm's controller up?"
+        ) from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise StudyError(f"{command[0]}: {said or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
+def configuration() -> dict[str, str]:
+    """The cluster's configuration: `scontrol show config`."""
+    pairs = (line.split("=", 1) for line in ask("scontrol", "show", "config").splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def has_accounting() -> bool:
+    """Whether the cluster keeps finished jobs in a database; without one sacct says nothing, for ever."""
+    return configuration().get("AccountingStorageType", "").endswith("slurmdbd")
+
+
+def fitting_status_command(status_seconds: int) -> StatusCommand:
+    """The command that tells how a finished job ended: sacct where there is accounting, else squeue.
+
+    Raises:
+        StudyError: there is no accounting and squeue forgets finished jobs before they are asked about.
+    """
+    found = configuration()
+    if found.get("AccountingStorageType", "").endswith("slurmdbd"):
+        return "sacct"
+    age = re.match(r"\d+", found.get("MinJobAge", ""))
+    remembered = int(age[0]) if age else 0
+    if remembered < CHECKS_REMEMBERED * status_seconds:
+        most = max(1, remembered // CHECKS_REMEMBERED)
+        raise StudyError(
+            f"the cluster has no accounting database, and squeue forgets a finished job after {remembered} s "
+            f"(MinJobAge): lower status_seconds in slurm/site.yaml to {most}"
+        )
+    return "squeue"
+
+
+def partition_minutes() -> dict[str, float]:
+    """The longest job of every partition, in minutes; the default partition also under the name "" ."""
+    found: dict[str, float] = {}
+    for line in ask("sinfo", "--noheader", "--format", "%P|%l").splitlines():
+        name, limit = line.strip().split("|")
+        found[name.removesuffix("*")] = in_minutes(limit)
+        if name.endswith("*"):
+            found[""] = in_minutes(limit)
+    return found
+
+
+def in_minutes(limit: str) -> float:
+    """A time limit as Slurm prints it, `[days-][[hours:]minutes:]seconds` or `infinite`, in minutes."""
+    if not limit[:1].isdigit():
+        return float("inf")
+    days, _, clock = limit.rpartition("-")
+    minutes = int(days or 0) * 24 * 60.0
+    for power, part in enumerate(reversed(clock.split(":")), start=-1):
+        minutes += float(part) * 60.0**power
+    return minutes
+
+
+def run_prefix(folder: Path) -> str:
+    """What the names of all jobs of a checkout begin with."""
+    return f"encoder-roles-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:10]}"
+
+
+def queued_jobs(prefix: str) -> list[QueuedJob]:
+    """This user's jobs with that prefix that wait or run, array tasks one by one."""
+    states = "PENDING,CONFIGURING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
+    command = ("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--states", states)
+    lines = ask(*command, "--format", "%i|%j|%T|%k").splitlines()
+    jobs = [QueuedJob(*line.split("|", 3)) for line in lines if line.count("|") >= 3]
+    return [job for job in jobs if job.name.startswith(f"{prefix}_")]
+
+
+def final_states(jobs: list[QueuedJob]) -> dict[str, str]:
+    """How jobs that have ended did so, by id; a job that Slurm has forgotten is missing."""
+    if not jobs:
+        return {}
+    names = ",".join(sorted({job.name for job in jobs}))
+    if has_accounting():
+        lines = ask(
+            "sacct", "-X", "-n", "-P", "--array", "--name", names, "--format", "JobID,State"
+        ).splitlines()
+    else:
+        command = ("squeue", "--noheader", "--array", "--states", "all", "--name", names)
+        lines = ask(*command, "--format", "%i|%T").splitlines()
+    states = dict(line.split("|", 1) for line in lines if "|" in line)
+    wanted = {job.id for job in jobs}
+    return {
+        id: state.split()[0] for id, state in states.items() if id in wanted and state.split()[0] in ENDED
+    }

@@ -1,0 +1,143 @@
+"""A checkout to run on a test Slurm, in which chosen jobs meet a fate: cancelled, killed, swollen, frozen."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from slurm_cluster import Cluster
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+STUDY = "tests/slurm_study.yaml"
+SITE = {
+    "partitions": {"cpu": {}, "gpu": {"gpus": 2}},
+    "status_seconds": 2,
+    "warning_seconds": 45,
+    "free_gb": 0,
+}
+# Stands before encoder-roles on the jobs' PATH. A fate is a file fates/<command>.<subset>, or of no subset.
+WRAPPER = """\
+#!/usr/bin/env bash
+real={real} fates={fates} subset= restart= before=
+for word in "$@"; do
+    case $before in --subset) subset=$word ;; --restart) restart=$word ;; esac
+    before=$word
+done
+fate=$fates/$1.$subset
+case $(cat "$fate" 2> /dev/null) in
+swell) # at every attempt
+    {python} -c 'import time; held = bytearray(b"x") * 2_000_000_000; time.sleep(4)' || exit 1 ;;
+hang)
+    mv "$fate" "$fate.met" && exec sleep 600 ;;
+slow)
+    mv "$fate" "$fate.met" && sleep 20 ;;
+await_warning)
+    mv "$fate" "$fate.met"
+    exec {python} - "$fate.warned" << 'PYTHON'
+import pathlib, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(pathlib.Path(sys.argv[1]).write_text("by SIGUSR1") and 1))
+while True:
+    signal.pause()
+PYTHON
+    ;;
+freeze) # in the middle of training, with a checkpoint on the disk
+    "$real" "$@" &
+    until [ -n "$(find "$restart" -type f ! -path '*.part/*' 2> /dev/null)" ]; do sleep 0.02; done
+    kill -STOP $!
+    mv "$fate" "$fate.met"
+    wait ;;
+esac
+exec "$real" "$@"
+"""
+
+
+class Checkout:
+    """A copy of the workflow with the small study, and Snakemake in it."""
+
+    def __init__(self, folder: Path, cluster: Cluster, **site: object) -> None:
+        self.folder, self.cluster = folder, cluster
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("workflow", "studies", "paper", "envs", "slurm"):
+            shutil.copytree(ROOT / name, folder / name)
+        for name in ("sources", "tests"):
+            (folder / name).symlink_to(ROOT / name)
+        (folder / "slurm/site.yaml").write_text(yaml.safe_dump({**SITE, **site}))
+        (folder / "fates").mkdir()
+        wrapper = folder / "bin/encoder-roles"
+        wrapper.parent.mkdir()
+        text = WRAPPER.replace("{real}", str(BIN / "encoder-roles")).replace("{python}", sys.executable)
+        wrapper.write_text(text.replace("{fates}", str(folder / "fates")))
+        wrapper.chmod(0o755)
+        path = f"{folder}/bin:{BIN}:{cluster.environment['PATH']}"
+        self.environment = {**cluster.environment, "PATH": path, "OMP_NUM_THREADS": "1"}
+
+    def fate(self, name: str, what: str) -> None:
+        """The next job of `<command>.<subset>` meets this."""
+        (self.folder / "fates" / name).write_text(what)
+
+    def met(self, name: str) -> bool:
+        """Whether a job has met its fate."""
+        return (self.folder / "fates" / f"{name}.met").exists()
+
+    def start(self, *arguments: str, profile: str = "slurm") -> subprocess.Popen[str]:
+        """Start Snakemake; what it says goes to said.txt."""
+        how = ["--profile", "slurm"] if profile else ["--cores", "2"]
+        command = [sys.executable, "-m", "snakemake", *how, "--configfile", STUDY, *arguments]
+        with (self.folder / "said.txt").open("w") as said:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=said, stderr=said, text=True
+            )
+
+    def said(self) -> str:
+        """What the last Snakemake said."""
+        return (self.folder / "said.txt").read_text()
+
+    def run(self, *arguments: str, profile: str = "slurm") -> int:
+        """Run Snakemake to its end; its exit status."""
+        return self.start(*arguments, profile=profile).wait()
+
+    def ends_well(self, process: subprocess.Popen[str], seconds: float) -> bool:
+        """Wait for Snakemake's end, and kill it if it takes longer; whether it ended well."""
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            self.kill(process)
+            return False
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the package."""
+        return subprocess.run(
+            [str(BIN / "encoder-roles"), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL Snakemake: it can say nothing to anybody."""
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def read(self, result: str) -> bytes:
+        """A result's bytes."""
+        return (self.folder / "results/slurm" / result).read_bytes()
+
+    def until(
+        self, what: str, true: Callable[[], bool], process: subprocess.Popen[str], seconds: float
+    ) -> None:
+        """Wait for something that happens while Snakemake runs."""
+        end = time.monotonic() + seconds
+        while not true():
+            if process.poll() is not None or time.monotonic() > end:
+                process.kill()
+                raise AssertionError(f"{what} did not happen; Snakemake said {self.said()[-3000:]}")
+            time.sleep(0.3)

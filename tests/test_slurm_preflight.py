@@ -1,0 +1,272 @@
+"""What would make jobs wait for ever is told before a run: with fake commands and with a real Slurm."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from slurm_cluster import ACCOUNT, Cluster
+
+from encoder_roles.cluster import preflight
+from encoder_roles.cluster.profile import open_profile
+from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, read_site
+from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
+from encoder_roles.study import JobRequest, Study, StudyError, load_study
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = {"account": "vision", "partitions": {"cpu": {}, "gpu": {"gpus": 2}}, "free_gb": 0}
+CONFIG = "AccountingStorageType = accounting_storage/{}\\nMinJobAge = 300 sec"
+FAKES = {  # what each command of a healthy site with accounting prints
+    "scontrol": CONFIG.format("slurmdbd"),
+    "sinfo": "cpu*|1-00:00:00\\ngpu|infinite",
+    "sacctmgr": "vision",
+    "squeue": "",
+    "sbatch": "",
+}
+Fake = Callable[..., None]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with a site, sources and an environment's lock, on a healthy fake cluster."""
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/site.yaml").write_text(yaml.safe_dump(SITE))
+    (tmp_path / "sources").symlink_to(ROOT / "sources")
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/laptop.lock").write_text(f"pytest=={pytest.__version__} \\\n    --hash=sha256:0\n")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    for name, said in FAKES.items():
+        fake_command(tmp_path, name, said)
+    return tmp_path
+
+
+def fake_command(place: Path, name: str, said: str, status: int = 0, to: int = 1) -> None:
+    """A command of Slurm's that says this and ends with this."""
+    script = place / "bin" / name
+    script.write_text(f"#!/bin/sh\nprintf '%b\\n' '{said}' >&{to}\nexit {status}\n")
+    script.chmod(0o755)
+
+
+def study(**overrides: object) -> Study:
+    """The laptop study with some keys of it replaced."""
+    Path("override.yaml").write_text(yaml.safe_dump(overrides))
+    return load_study(Path("config.yaml"), Path("override.yaml"))
+
+
+def faults(study: Study, **changes: object) -> list[str]:
+    """The lines that preflight says."""
+    site = Site.model_validate({**SITE, **changes})
+    try:
+        preflight.check_run(study, site)
+    except StudyError as error:
+        return str(error).splitlines()
+    return []
+
+
+def test_a_healthy_site_passes(place: Path) -> None:
+    assert faults(study()) == []
+
+
+def test_an_unknown_partition_is_named_with_those_that_there_are(place: Path) -> None:
+    (fault,) = faults(study(), partitions={"cpu": {}, "gpus": {"gpus": 2}})
+    assert "partitions.gpus: no such partition" in fault and "cpu, gpu" in fault
+
+
+def test_an_impossible_request_is_named_once_with_its_job_and_slurms_words(place: Path) -> None:
+    fake_command(place, "sbatch", "Requested node configuration is not available", 1, to=2)
+    jobs = {"train_tune": {"gpus": 2, "memory_mb": 9_000_000}}
+    found = faults(study(jobs=jobs))
+    assert any(line.startswith("jobs.train_tune: no node can run") and "--gpus=2" in line for line in found)
+    assert all("Requested node configuration is not available" in line for line in found)
+    assert len(found) < 15, "one line for equal requests"
+
+
+def test_a_job_that_no_partition_takes_is_named(place: Path) -> None:
+    (fault,) = faults(study(jobs={"train_tune": {"gpus": 4}}))
+    assert "partitions: none takes the jobs of train_tune, which ask for 4 GPUs" in fault
+
+
+def test_an_account_that_the_user_lacks_is_named(place: Path) -> None:
+    (fault,) = faults(study(), account="physics")
+    assert "account" in fault and "physics" in fault and "vision" in fault
+
+
+def test_a_missing_account_without_a_default_is_told(place: Path) -> None:
+    fake_command(place, "sacctmgr", "")
+    (fault,) = faults(study(), account=None)
+    assert "account: missing" in fault and "no default account" in fault
+
+
+def test_sacct_without_accounting_is_told_before_it_waits_for_ever(place: Path) -> None:
+    fake_command(place, "scontrol", CONFIG.format("none"))
+    with pytest.raises(StudyError, match="slurm-status-command: sacct, but this cluster has no accounting"):
+        preflight.check_run(study(), Site.model_validate(SITE), status_command="sacct")
+
+
+def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
+    assert fitting_status_command(20) == "sacct"
+    fake_command(place, "scontrol", CONFIG.format("none"))
+    assert fitting_status_command(20) == "squeue"
+    with pytest.raises(StudyError, match=r"MinJobAge.*lower status_seconds .* to 100"):
+        fitting_status_command(101)
+
+
+def test_the_profile_uses_arrays_only_where_every_task_has_its_own_state(place: Path) -> None:
+    assert (open_profile().status_command, open_profile().array_jobs) == ("sacct", None)
+    fake_command(place, "scontrol", CONFIG.format("none"))
+    assert "predict_subset" in (open_profile().array_jobs or "")
+    assert active_site() is not None, "a job knows by its environment that it runs on a site"
+    os.environ.pop(MARK)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")
+def test_a_full_disk_is_told(place: Path) -> None:
+    results = place / "results/laptop"
+    results.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(results)], check=True)
+    try:
+        (fault,) = faults(study())
+    finally:
+        subprocess.run(["umount", str(results)], check=True)
+    assert "results/laptop: cannot be written: No space left on device" in fault
+
+
+def test_too_little_room_is_told_with_how_much_there_is(place: Path) -> None:
+    found = faults(study(), free_gb=1e6)
+    assert len(found) == 2 and all("GB free" in line and "free_gb: 1e+06" in line for line in found)
+
+
+def test_a_folder_that_takes_no_files_is_told(place: Path) -> None:
+    (place / "results").write_text("a file where the folder should be")
+    (fault,) = faults(study())
+    assert fault.startswith("results/laptop: cannot be written: Not a directory")
+
+
+def test_a_missing_source_folder_is_told(place: Path) -> None:
+    (fault,) = faults(study(encoders={"sam": {"source": "sources/laptop/encoders/nowhere"}}))
+    assert fault.startswith("encoders/sam: no files in sources/laptop/encoders/nowhere")
+
+
+def test_a_source_of_a_hub_without_its_lock_is_told(place: Path) -> None:
+    (fault,) = faults(study(encoders={"sam": {"source": "owner/sam", "revision": "main"}}))
+    assert fault.startswith("studies/laptop.lock.yaml: missing")
+
+
+def test_an_environment_that_is_not_the_locks_is_told(place: Path) -> None:
+    (place / "envs/laptop.lock").write_text("pytest==0.0.1\nno-such-package==1.0\n")
+    (fault,) = faults(study())
+    assert "envs/laptop.lock" in fault
+    assert f"pytest {pytest.__version__}, not 0.0.1; no-such-package missing, not 1.0" in fault
+
+
+def test_a_partition_too_short_for_a_job_is_told(place: Path) -> None:
+    (fault,) = faults(study(jobs={"assign_roles": {"minutes": 1441}}))
+    assert fault == "jobs.assign_roles: 1441 minutes, and partition cpu runs jobs of 1440 minutes at most"
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("infinite", math.inf), ("1-00:00:00", 1440), ("2:30:00", 150), ("30:00", 30), ("n/a", math.inf)],
+)
+def test_a_time_limit_is_read_in_every_form_of_slurms(limit: str, minutes: float) -> None:
+    assert in_minutes(limit) == minutes
+
+
+def test_jobs_of_an_earlier_run_are_told_and_others_are_not_ours(place: Path) -> None:
+    ours = f"12_3|{run_prefix(place)}_1a2b|RUNNING|rule_train_tune"
+    fake_command(place, "squeue", f"{ours}\\n13|somebody_1a2b|RUNNING|rule_train_tune")
+    (fault,) = faults(study())
+    assert fault.startswith("1 jobs of an earlier run") and "(12_3)" in fault and "cancel-orphans" in fault
+
+
+def test_slurm_that_is_not_there_is_told_once(place: Path) -> None:
+    for name in FAKES:
+        (place / "bin" / name).unlink()
+    os.environ["PATH"] = f"{place}/bin"
+    found = faults(study())
+    assert all("no such program" in line for line in found) and len(found) == len(set(found))
+
+
+def test_every_fault_is_told_in_one_call_that_fails(place: Path) -> None:
+    (place / "slurm/site.yaml").write_text(yaml.safe_dump({**SITE, "account": "physics", "free_gb": 1e6}))
+    command = [str(Path(sys.executable).with_name("encoder-roles")), "preflight", "--configs", "config.yaml"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 1 and "Traceback" not in told.stderr
+    assert "physics" in told.stderr and "GB free" in told.stderr
+    assert len(told.stderr.splitlines()) == 3
+
+
+def test_an_unknown_key_of_the_site_is_an_error(place: Path) -> None:
+    (place / "slurm/site.yaml").write_text("acount: vision")
+    with pytest.raises(StudyError, match=r"slurm/site\.yaml: acount: unknown key"):
+        read_site(Path("slurm/site.yaml"))
+
+
+def test_a_job_goes_to_the_first_partition_that_takes_it_and_grows_with_its_attempts() -> None:
+    partitions = {"cpu": {"max_minutes": 100}, "gpu": {"gpus": 4, "gpu_type": "h100", "max_memory_mb": 5000}}
+    site = Site.model_validate({"partitions": partitions, "account": "vision"})
+    small = job_resources("train_tune", JobRequest(memory_mb=2000, minutes=60), site)
+    large = job_resources("train_tune", JobRequest(memory_mb=2000, minutes=60, gpus=4, cpus=8), site)
+    assert (small["slurm_partition"], large["slurm_partition"]) == ("cpu", "gpu")
+    assert "gpu" not in small and (large["gpu"], large["gpu_model"], large["cpus_per_task"]) == (4, "h100", 8)
+    assert [small["runtime"](None, attempt) for attempt in (1, 2)] == [60, 100], "up to the partition's limit"
+    assert [large["mem_mb"](None, attempt) for attempt in (1, 2, 3)] == [2000, 4000, 5000]
+    assert "slurm_partition" not in job_resources("train_tune", JobRequest(memory_mb=1, minutes=1), None)
+
+
+def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the fakes away and speak to a real cluster."""
+    shutil.rmtree(place / "bin")
+    for key, value in cluster.environment.items():
+        monkeypatch.setenv(key, value)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("partitions", "jobs", "fault"),
+    [
+        ({"cpu": {}}, {}, None),
+        ({"cpu": {}, "gpu": {"gpus": 8}}, {"train_tune": {"gpus": 2}}, None),
+        ({"night": {}}, {}, "partitions.night: no such partition here (there are cpu, gpu)"),
+        ({"cpu": {}, "gpu": {"gpus": 8}}, {"train_tune": {"gpus": 3}}, "jobs.train_tune: no node can run"),
+        ({"cpu": {}}, {"assign_roles": {"memory_mb": 10**6}}, "jobs.assign_roles: no node can run"),
+        ({"gpu": {"gpus": 8, "gpu_type": "h100"}}, {"train_tune": {"gpus": 1}}, "--gpus=h100:1"),
+        (
+            {"cpu": {}},
+            {"train_tune": {"minutes": 1441}},
+            "jobs.train_tune: 1441 minutes, and partition cpu runs",
+        ),
+    ],
+)
+def test_a_real_slurm_is_asked_whether_it_can_ever_run_the_jobs(
+    place: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    partitions: object,
+    jobs: object,
+    fault: str,
+) -> None:
+    use(cluster, place, monkeypatch)
+    found = faults(study(jobs=jobs), account=None, partitions=partitions)
+    assert (found == []) if fault is None else (len(found) == 1 and fault in found[0]), found
+
+
+@pytest.mark.slurm
+def test_a_real_slurm_is_asked_for_its_accounts(
+    place: Path, accounting_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(accounting_cluster, place, monkeypatch)
+    assert fitting_status_command(20) == "sacct"
+    assert faults(study(), account=ACCOUNT) == []
+    found = faults(study(), account="physics")
+    assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]

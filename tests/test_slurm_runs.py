@@ -1,0 +1,166 @@
+"""`snakemake --profile slurm` on a real Slurm: the whole study, jobs that meet a fate, a killed Snakemake;
+each time with the bytes of an undisturbed run on one machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from slurm_checkout import Checkout
+from slurm_cluster import ACCOUNT, Cluster, free_port
+
+pytestmark = pytest.mark.slurm
+PATIENCE = 3000  # seconds; on two idle cores everything here takes a tenth of it
+TUNE = "train_tune_wildcards_blind_0"
+WEIGHTS = "models/blind/seed0/tune/model.safetensors"
+GATHER = """
+import os, torch, torch.distributed as dist
+rank, world_size = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS"))
+dist.init_process_group("gloo", rank=rank, world_size=world_size)
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+print("sum", total.item(), "of", dist.get_world_size(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Checkout:
+    """The study up to its scores on one machine, without Slurm."""
+    checkout = Checkout(tmp_path_factory.mktemp("undisturbed"), cluster)
+    assert checkout.run("--", "results/slurm/scores.parquet", profile="") == 0, checkout.said()[-3000:]
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Checkout:
+    """The whole study through Slurm, in which four jobs meet a fate."""
+    checkout = Checkout(tmp_path_factory.mktemp("disturbed"), cluster)
+    checkout.fate("train-tune.blind", "freeze")
+    checkout.fate("train-align.clip+sam", "await_warning")
+    checkout.fate("predict-subset.clip+sam", "swell")
+    checkout.fate("measure-pretrained-ranks.", "hang")
+    snakemake = checkout.start("--", "paper")
+    checkout.until("the frozen job", lambda: checkout.met("train-tune.blind"), snakemake, PATIENCE)
+    (frozen,) = [job for job in cluster.jobs("R") if job["comment"] == f"rule_{TUNE}"]
+    cluster.command("scancel", frozen["id"])
+    assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
+    return checkout
+
+
+def states(cluster: Cluster, job: str) -> list[str]:
+    """How the attempts of a job ended, in order."""
+    found = [j for j in cluster.jobs() if j["comment"].startswith(f"rule_{job}") and "_" not in j["id"]]
+    return [j["state"] for j in sorted(found, key=lambda j: int(j["id"]))]
+
+
+def test_the_whole_study_goes_through_slurm_to_its_paper(disturbed: Checkout) -> None:
+    assert disturbed.read("paper/paper.pdf").startswith(b"%PDF-")
+    assert (disturbed.folder / "results/slurm/figures/subset_bars.png").exists()
+
+
+def test_its_scores_are_those_of_one_machine_byte_for_byte(
+    undisturbed: Checkout, disturbed: Checkout
+) -> None:
+    assert disturbed.read("scores.parquet") == undisturbed.read("scores.parquet")
+    assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
+
+
+def test_a_cancelled_job_is_run_again(disturbed: Checkout, cluster: Cluster) -> None:
+    assert states(cluster, TUNE) == ["CANCELLED", "COMPLETED"]
+
+
+def test_a_job_out_of_time_is_run_again_with_more(disturbed: Checkout, cluster: Cluster) -> None:
+    assert states(cluster, "measure_pretrained_ranks") == ["TIMEOUT", "COMPLETED"]
+
+
+def test_a_job_out_of_memory_is_run_again_with_more(disturbed: Checkout, cluster: Cluster) -> None:
+    (first, *_) = [j for j in cluster.jobs() if j["comment"].startswith("rule_predict_subset")]
+    found = Counter(j["state"] for j in cluster.jobs() if j["comment"].startswith("rule_predict_subset"))
+    assert found["COMPLETED"] == 2 and found.total() >= 3, (first, found)
+
+
+def test_a_training_job_is_warned_before_its_time_is_up(disturbed: Checkout, cluster: Cluster) -> None:
+    assert (disturbed.folder / "fates/train-align.clip+sam.warned").read_text() == "by SIGUSR1"
+    assert states(cluster, "train_align") == ["FAILED", "COMPLETED"]
+
+
+def test_a_rule_that_fans_out_is_one_array(disturbed: Checkout, cluster: Cluster) -> None:
+    tasks = [job["id"] for job in cluster.jobs() if job["comment"].startswith("rule_extract_features")]
+    assert len(tasks) == 2 and len({task.split("_")[0] for task in tasks}) == 1, tasks
+
+
+def test_no_job_ended_well_twice(disturbed: Checkout, cluster: Cluster) -> None:
+    done = Counter(job["comment"] for job in cluster.jobs("CD") if "_" not in job["id"])
+    assert len(done) > 8 and set(done.values()) == {1}, done
+
+
+def kill_with_a_job_running(checkout: Checkout, cluster: Cluster, fate: str) -> None:
+    """Start the training of one model anew, and SIGKILL Snakemake while it runs."""
+    shutil.rmtree(checkout.folder / "results/slurm/models/blind")
+    checkout.fate("train-tune.blind", fate)
+    (checkout.folder / "fates/train-tune.blind.met").unlink(missing_ok=True)
+    snakemake = checkout.start("--", f"results/slurm/{Path(WEIGHTS).parent}")
+    checkout.until("the job", lambda: checkout.met("train-tune.blind"), snakemake, PATIENCE)
+    checkout.kill(snakemake)
+    assert [job["comment"] for job in cluster.jobs("R")] == [f"rule_{TUNE}"], "the job outlives Snakemake"
+    assert checkout.run("--unlock") == 0
+
+
+def test_after_a_sigkill_of_snakemake_its_jobs_are_cancelled_before_a_new_run(
+    undisturbed: Checkout, disturbed: Checkout, cluster: Cluster
+) -> None:
+    model = f"results/slurm/{Path(WEIGHTS).parent}"
+    kill_with_a_job_running(disturbed, cluster, "freeze")
+    assert disturbed.run("--", model) != 0, "a second run would write what the orphan writes"
+    assert "1 jobs of an earlier run of this checkout still wait or run" in disturbed.said()
+    assert "Traceback" not in disturbed.said()
+    cancelled = disturbed.command("cancel-orphans")
+    assert (cancelled.returncode, cancelled.stderr.splitlines()[-1][:16]) == (0, "1 jobs cancelled")
+    assert cluster.jobs("R", "PD", "CG") == []
+    assert disturbed.run("--", model) == 0, disturbed.said()[-3000:]
+    assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
+
+
+def test_after_a_sigkill_of_snakemake_its_jobs_are_awaited_and_what_they_made_is_kept(
+    undisturbed: Checkout, disturbed: Checkout, cluster: Cluster
+) -> None:
+    model = f"results/slurm/{Path(WEIGHTS).parent}"
+    kill_with_a_job_running(disturbed, cluster, "slow")
+    awaited = disturbed.command("await-orphans")
+    assert awaited.returncode == 0 and "1 of 1 jobs ended well: 1 outputs kept" in awaited.stderr, (
+        awaited.stderr
+    )
+    before = len(cluster.jobs())
+    assert disturbed.run("--", model) == 0, disturbed.said()[-3000:]
+    assert "Nothing to be done" in disturbed.said() and len(cluster.jobs()) == before
+    assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
+
+
+def test_with_accounting_sacct_tells_how_jobs_end(
+    tmp_path: Path, undisturbed: Checkout, accounting_cluster: Cluster
+) -> None:
+    checkout = Checkout(tmp_path, accounting_cluster, account=ACCOUNT)
+    features = [f"features/{name}/train.safetensors" for name in ("clip", "sam")]
+    checkout.fate("extract-features.", "hang")
+    snakemake = checkout.start("--", *(f"results/slurm/{name}" for name in features))
+    checkout.until("the hanging job", lambda: checkout.met("extract-features."), snakemake, PATIENCE)
+    (hanging, *_) = [j for j in accounting_cluster.jobs("R") if "extract_features" in j["comment"]]
+    accounting_cluster.command("scancel", hanging["id"])
+    assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
+    assert all(checkout.read(name) == undisturbed.read(name) for name in features)
+    told = accounting_cluster.command("sacct", "-X", "-n", "-P", "-o", "Account,State").split()
+    assert Counter(told) == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, told
+
+
+def test_two_processes_under_srun_find_each_other(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "gather.py").write_text(GATHER)
+    environment = {**cluster.environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    command = ["srun", "-n2", "--mem-per-cpu=1000", sys.executable, str(tmp_path / "gather.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["sum 3.0 of 2"] * 2
