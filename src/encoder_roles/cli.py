@@ -36,6 +36,8 @@ COMMANDS: dict[str, str] = {
     "collect-ranks": "encoder_roles.analysis.rank_table:collect_ranks",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
+    "replay-advisor": "encoder_roles.analysis.advisor_commands:replay_advisor",
+    "advise": "encoder_roles.analysis.advisor_commands:advise_next",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "locate-results": "encoder_roles.results:locate_results",
 }

@@ -167,6 +167,12 @@ class StatisticsSettings(Settings):
     seed_deviation: float | None = Field(default=None, ge=0)
 
 
+class AdvisorSettings(Settings):
+    at_most: Positive = 2
+    margin: float = Field(default=0.5, ge=0)
+    replays: Positive = 100
+
+
 class Study(Settings):
     """A whole study, as config.yaml and its overrides describe it."""
 
@@ -185,6 +191,7 @@ class Study(Settings):
     masks: MaskSettings
     rank: RankSettings
     statistics: StatisticsSettings
+    advisor: AdvisorSettings = AdvisorSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -355,6 +362,13 @@ class RoleStage(Settings):
     tau: Fraction
 
 
+class AdvisorStage(Settings):
+    pool: tuple[str, ...]
+    level: Rate
+    seed: int
+    advisor: AdvisorSettings
+
+
 def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
@@ -399,6 +413,12 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
             study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
+        ),
+        "advisor": AdvisorStage(
+            pool=study.pool,
+            level=study.statistics.level,
+            seed=study.statistics.seed,
+            advisor=study.advisor,
         ),
     }
 
