@@ -1,11 +1,12 @@
 """The design advisor replayed on simulated lattices of several families, beside other orders of training.
 
-Run from the repository root: `python benchmarks/advisor_replay.py --output benchmarks/results/advisor_replay.csv`.
-One replay per lattice. Settings of the advisor were chosen on lattices 0-299 of the family `skills` and on nothing
-else; the lattices here are others. Questions: the best pair or single, and a proper subset within half a point of
-the full pool. Rows: `family, lattices, strategy, trainings, found_best, found_match, found_both` (shares),
-`regret_best, regret_match` (mean points), and of the advisor's 95% intervals `coverage` (of subsets left out of
-random parts of that size; empty for other strategies).
+Run from the repository root: `python benchmarks/advisor_replay.py --output
+benchmarks/results/advisor_replay.csv`. One replay per lattice. Settings of the advisor were chosen on
+lattices 0-299 of the family `skills` and on nothing else; the lattices here are others. Questions: the best
+pair or single, and a proper subset within half a point of the full pool. Rows: `family, lattices, strategy,
+trainings, found_best, found_match, found_both` (shares), `regret_best, regret_match` (mean points), and of
+the advisor's 95% intervals `coverage` (of subsets left out of random parts of that size; empty for other
+strategies).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # How many trainings the design advisor saves
-# The advisor and other orders of training, replayed on the finished lattice: what the best answer trained so far
-# lacks to the best answer there is, and in how many replays every question is answered.
+# The advisor and other orders of training, replayed on the finished lattice: in how many replays every
+# question is answered, and what the best answer trained so far lacks to the best answer there is.
 
 # %%
 from matplotlib import pyplot as plt

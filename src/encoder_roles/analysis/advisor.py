@@ -211,7 +211,7 @@ def _state(prediction: Prediction, question: Question, chance: Array) -> str:
     allowed = question.allowed(sizes(prediction))
     trained = np.flatnonzero(allowed & prediction.measured)
     ahead = int(np.argmax(np.where(allowed, chance, -1)))
-    likeliest = f"the likeliest is {prediction.subsets[ahead]} (probability {chance[ahead]:.2f})"
+    likeliest = f"the likeliest is {prediction.subsets[ahead]} ({chance[ahead]:.2f})"
     if not len(trained):
         return f"{question}: none of them is trained; {likeliest}."
     mean = prediction.mean
@@ -228,11 +228,11 @@ def _state(prediction: Prediction, question: Question, chance: Array) -> str:
     if not len(found := matches(prediction, question)):
         lacks = mean[-1] - question.margin - mean[best]
         return (
-            f"{question}: none of those trained; {prediction.subsets[best]} lacks {lacks:.2f} points more; "
+            f"{question}: none of those trained; {prediction.subsets[best]} lacks {lacks:.2f} more; "
             f"{likeliest}."
         )
     smallest = min(found, key=lambda i: (int(sizes(prediction)[i]), -mean[i]))
     return (
-        f"{question}: {prediction.subsets[smallest]} ({mean[smallest]:.1f}, the full pool {mean[-1]:.1f}) is, "
-        f"with probability {chance[smallest]:.2f}."
+        f"{question}: {prediction.subsets[smallest]} ({mean[smallest]:.1f}, the full pool {mean[-1]:.1f}) "
+        f"is, with probability {chance[smallest]:.2f}."
     )
