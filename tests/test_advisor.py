@@ -335,7 +335,7 @@ def test_anybodys_table_of_subsets_is_read_and_a_faulty_one_refused_in_one_line(
     with pytest.raises(StudyError, match="no column standard_error, nor low and high"):
         read_part(path)
     path.write_text("subset,points\na,50\n")
-    with pytest.raises(StudyError, match="no column 'score'"):
+    with pytest.raises(StudyError, match="no column 'score'; it has subset, points"):
         read_part(path)
 
 
@@ -365,6 +365,13 @@ def test_the_command_prints_predictions_next_trainings_and_where_the_questions_s
     assert "best of at most 2 encoders: " in said and "the full pool is not trained" in said
     written = pd.read_csv(tmp_path / "advice.csv")
     assert len(written) == 31 and (written["low"] <= written["score"]).all()
+    known = tmp_path / "known.csv"
+    pd.DataFrame({"subset": SUBSETS, "masked": range(31)}).to_csv(known, index=False)
+    advise_next(scores=path, covariates=known)
+    assert capsys.readouterr().out != said
+    pd.DataFrame({"subset": SUBSETS, "masked": "high"}).to_csv(known, index=False)
+    with pytest.raises(StudyError, match="column 'masked' holds no numbers"):
+        advise_next(scores=path, covariates=known)
     with pytest.raises(StudyError, match="no column 'litres'; it has subset, parameters"):
         advise_next(scores=path, costs=costs, cost="litres")
 

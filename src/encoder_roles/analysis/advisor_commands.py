@@ -44,13 +44,7 @@ def read_part(
     `standard_error` for all). Seeds are averaged; their spread is part of the error. Raises StudyError, one
     line.
     """
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a readable CSV file: {error}") from error
-    for column in ("subset", "score"):
-        if column not in table:
-            raise StudyError(f"{path}: no column {column!r}; one row per subset is needed, with its score")
+    table = _read_table(path, ("subset", "score"))
     if "level" in table:
         table = _rows_of_level(table, level, path)
     key = ["subset", "seed"] if "seed" in table else ["subset"]
@@ -118,6 +112,7 @@ def advise_next(
     pool: tuple[str, ...] = (),
     costs: Path | None = None,
     cost: str = "parameters",
+    covariates: Path | None = None,
     standard_error: float | None = None,
     confidence: float = 0.95,
     count: int = 3,
@@ -133,6 +128,7 @@ def advise_next(
         pool: the encoders, in order; those of the table if not given.
         costs: costs.csv: chances per unit of cost then decide; those of untrained subsets are added up.
         cost: the column of costs.csv that counts.
+        covariates: a CSV with a column subset and columns of numbers known of every subset, trained or not.
         standard_error: of every score, in points, where the table has none.
         confidence: of the intervals read and printed.
         count: how many next trainings to name.
@@ -144,7 +140,8 @@ def advise_next(
     if match is not None:
         questions.append(Question(len(names) - 1, match))
     prices = None if costs is None else extend_costs(_read_costs(costs, cost), names)
-    found = advise(part, names, questions, costs=prices, count=count, level=confidence)
+    known = None if covariates is None else _read_covariates(covariates, names)
+    found = advise(part, names, questions, costs=prices, covariates=known, count=count, level=confidence)
     print(found)
     if output:
         with whole_file(output) as temporary:
@@ -152,14 +149,27 @@ def advise_next(
 
 
 def _read_costs(path: Path, column: str) -> dict[str, float]:
+    table = _read_table(path, ("subset", column))
+    return {str(subset): float(value) for subset, value in table.groupby("subset")[column].mean().items()}
+
+
+def _read_covariates(path: Path, pool: tuple[str, ...]) -> dict[str, list[float]]:
+    table = _read_table(path, ("subset",)).set_index("subset")
+    if table.index.has_duplicates:
+        raise StudyError(f"{path}: subset {table.index[table.index.duplicated()][0]!r} stands twice")
+    if wrong := [str(c) for c in table if not pd.api.types.is_numeric_dtype(table[c])]:
+        raise StudyError(f"{path}: column {wrong[0]!r} holds no numbers; remove it")
+    return {name_subset(parse_subset(str(s), pool), pool): list(row) for s, row in table.iterrows()}
+
+
+def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: not a readable CSV file: {error}") from error
-    for needed in ("subset", column):
-        if needed not in table:
-            raise StudyError(f"{path}: no column {needed!r}; it has {', '.join(map(str, table.columns))}")
-    return {str(subset): float(value) for subset, value in table.groupby("subset")[column].mean().items()}
+    if missing := [column for column in needed if column not in table]:
+        raise StudyError(f"{path}: no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
+    return table
 
 
 def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path) -> None:
