@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from lattice_simulation import make_plan, simulate
 
+from encoder_roles.analysis.advisor_commands import replay_advisor
 from encoder_roles.analysis.commands import assign_roles
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
@@ -62,7 +63,7 @@ def make_paper_study(
 
     statistics = {"resamples": 60, "level": 0.95, "seed": 0, "overall": "benchmarks"}
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config |= {"study": "simulated", "pool": list(pool), "statistics": statistics}
+    config |= {"study": "simulated", "pool": list(pool), "statistics": statistics, "advisor": {"replays": 5}}
     study = validate_study(config)
     random = np.random.default_rng(1)
     found = simulate(make_plan(random, pool), random, seeds, questions=24, subsets=subsets)
@@ -81,6 +82,12 @@ def make_paper_study(
         **{name: folder / f"{name}.csv" for name in ("ranks", "costs")},
         scores=folder / "scores.parquet",
         output=folder,
+    )
+    replay_advisor(
+        settings=folder / "settings" / "advisor.json",
+        scores=folder / "scores.csv",
+        output=folder / "advisor.csv",
+        coverage=folder / "advisor_coverage.csv",
     )
     (folder / "gates.csv").write_text(_gates(pool))
     (folder / "requests").mkdir()

@@ -350,6 +350,12 @@ class StatisticsSettings(Settings):
     seed_deviation: float | None = Field(default=None, ge=0)
 
 
+class AdvisorSettings(Settings):
+    at_most: Positive = 2
+    margin: float = Field(default=0.5, ge=0)
+    replays: Positive = 100
+
+
 class Utilisation(Settings):
     """The share of a device's peak that is reached."""
 
@@ -406,6 +412,7 @@ class Study(Settings):
     masks: MaskSettings
     rank: RankSettings
     statistics: StatisticsSettings
+    advisor: AdvisorSettings = AdvisorSettings()
     plan: PlanSettings
     jobs: dict[str, JobRequest]
 
@@ -622,6 +629,13 @@ class RoleStage(Settings):
     tau: Fraction
 
 
+class AdvisorStage(Settings):
+    pool: tuple[str, ...]
+    level: Rate
+    seed: int
+    advisor: AdvisorSettings
+
+
 def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
@@ -659,6 +673,12 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
             study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
+        ),
+        "advisor": AdvisorStage(
+            pool=study.pool,
+            level=study.statistics.level,
+            seed=study.statistics.seed,
+            advisor=study.advisor,
         ),
     }
 

@@ -123,3 +123,24 @@ rule assign_roles:
     shell:
         "encoder-roles assign-roles --settings {input.settings} --scores {input.scores} --ranks {input.ranks}"
         " --costs {input.costs} --output {params.folder} 2> {log}"
+
+
+rule replay_advisor:
+    input:
+        settings=f"{RESULTS}/settings/advisor.json",
+        scores=f"{RESULTS}/scores.csv",
+    output:
+        regret=f"{RESULTS}/advisor.csv",
+        coverage=f"{RESULTS}/advisor_coverage.csv",
+    log:
+        f"{RESULTS}/logs/replay_advisor.log",
+    benchmark:
+        f"{RESULTS}/timings/replay_advisor.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "encoder-roles replay-advisor --settings {input.settings} --scores {input.scores} --output {output.regret}"
+        " --coverage {output.coverage} 2> {log}"

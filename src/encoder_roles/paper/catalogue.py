@@ -18,6 +18,7 @@ FILES: dict[str, str] = {
     "games": "games.csv",
     "chains": "chains.csv",
     "rank_regression": "rank_regression.csv",
+    "advisor": "advisor.csv",
     "claims": "claims.json",
     "gates": "gates.csv",
     "manifest": "requests/manifest.json",
@@ -36,6 +37,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "games": ("level", "group", "operator", "index", "coalition", "value", "low", "high"),
     "chains": ("kind", "size", "subset", "added", "gain", "low", "high"),
     "rank_regression": ("model", "term", "r2", "permutation_p"),
+    "advisor": ("question", "strategy", "trainings", "replays", "regret", "low", "high", "share_found"),
     "gates": ("source", "gate", "value", "low", "high", "n", "threshold", "passed"),
 }
 
@@ -51,6 +53,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "benchmark_heatmap": ("roles", "scores", "settings"),
     "chains": ("chains", "settings"),
     "score_cost": ("scores", "costs", "settings"),
+    "advisor_regret": ("advisor",),
 }
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
