@@ -361,6 +361,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "world": study.world,
+        "study": study,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
         "align": AlignStage(

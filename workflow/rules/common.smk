@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from encoder_roles.manifest.environment import check_environment
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
 from encoder_roles.study import (
     BENCHMARKS,
