@@ -43,10 +43,8 @@ sources: environment ## pretrain the laptop study's encoders and language model 
 	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources
 	@cp -R results/laptop/pretrained/. sources/laptop/
 
-relock: environment  ## compile envs/laptop.in to envs/laptop.lock
-	@uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-		$$(python -m pip config get global.find-links 2> /dev/null | sed 's/^/--find-links /') \
-		envs/laptop.in --output-file envs/laptop.lock
+relock: environment  ## compile envs/laptop.in to the locks of all environments
+	@python envs/relock.py
 
 environment:
 	@$(PYTHON) envs/install.py .venv
