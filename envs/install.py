@@ -3,8 +3,8 @@
 `python envs/install.py .venv` makes the environment of the laptop study. It does nothing when the environment
 already is the lock's, and makes it anew when the lock has changed, so that it never holds a package that the
 lock does not name. `python envs/install.py --into model` fills the environment that runs it, a fresh one of
-conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu (also if unset) or cuda. A
-copy of the lock in the environment says later what it was made from. pip's own configuration (indexes,
+conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu, also if unset, or cuda.
+A copy of the lock in the environment says later what it was made from. pip's own configuration (indexes,
 certificates) applies.
 """
 
@@ -46,8 +46,8 @@ def fill(name: str) -> None:
     if pinned is None or pinned[1] != platform.python_version():
         sys.exit(
             f"envs/{name}.yaml pins Python {pinned and pinned[1]}, {sys.prefix} has "
-            f"{platform.python_version()}: conda did not make what was asked for; remove that folder, then run "
-            "this again"
+            f"{platform.python_version()}: conda did not make what was asked for; remove that folder, then "
+            "run this again"
         )
     lock = lock_of(name)
     pip(Path(sys.executable), "--require-hashes", "-r", str(lock))

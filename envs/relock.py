@@ -1,7 +1,7 @@
 """Compile every lock from the requirements beside it: `make relock`. Run again, it changes nothing.
 
 laptop.in pins each direct requirement of the whole study; it is the only file with versions to edit.
-laptop.lock is compiled from it: every package, exact, with hashes, for CPUs. The environments that conda makes
+laptop.lock is compiled from it: every package, exact, with hashes, for CPUs. Environments that conda makes
 name their direct requirements in <name>.in, without versions; theirs are laptop.lock's, so that all of them
 hold the same. The locks for CUDA differ in torch's build and in what it brings. uv reads metadata and
 installs nothing.

@@ -83,7 +83,7 @@ def open_values(scope: Mapping[str, Any]) -> Job:
 def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: Mapping[str, Any]) -> Job:
     if "snakemake" in scope:
         given = scope["snakemake"]
-        _announce(scope["__file__"], given.log)
+        _announce(Path(scope["__file__"]), given)
         return Job(
             name,
             {key: _paths(getattr(given.input, key)) for key in inputs},
@@ -97,12 +97,12 @@ def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: M
     )
 
 
-def _announce(script: str, log: Sequence[str]) -> None:
+def _announce(script: Path, given: Any) -> None:
     """Say in the job's log who makes the figure or table; a script's stderr does not go there by itself."""
     if LOCKS_VARIABLE not in os.environ:
         return
-    path = Path(script).relative_to(Path.cwd())
-    with Path(log[0]).open("w", encoding="utf-8") as stream:
+    path = script.relative_to(Path.cwd())
+    with Path(given.log[0]).open("w", encoding="utf-8") as stream:
         announce(path.stem, script=path, stream=stream)
 
 
