@@ -3,7 +3,7 @@
 `python envs/install.py .venv` makes the environment of the laptop study. It does nothing when the environment
 already is the lock's, and makes it anew when the lock has changed, so that it never holds a package that the
 lock does not name. `python envs/install.py --into model` fills the environment that runs it, a fresh one of
-conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu, also if unset, or cuda.
+conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu (the default) or cuda.
 A copy of the lock in the environment says later what it was made from. pip's own configuration (indexes,
 certificates) applies.
 """
