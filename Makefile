@@ -1,4 +1,5 @@
-# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock.
+# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock, or with
+# ENCODER_ROLES_PLATFORM=cuda in the environment from envs/laptop.cuda.lock.
 # Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>.
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper report test check format sources relock environment dry-run
+.PHONY: help paper verify report test check format sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -25,6 +26,9 @@ paper: environment   ## the whole study, then its figures, tables, PDF and repor
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
+
+verify: environment  ## are the results what their manifest says, made by this code, config and environment?
+	@encoder-roles verify --configs config.yaml $(STUDY)
 
 dry-run: environment ## what `make paper` would do
 	@$(snakemake) --dry-run --quiet rules -- paper
