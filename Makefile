@@ -1,5 +1,7 @@
-# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock.
-# Options: TESTS='-m "not slurm"' (options of pytest), STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>.
+# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock, or with
+# ENCODER_ROLES_PLATFORM=cuda in the environment from envs/laptop.cuda.lock.
+# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>,
+# TESTS='-m "not slurm"' (options of pytest).
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -16,7 +18,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper report test check format sources relock environment dry-run
+.PHONY: help paper verify report test check format sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -26,6 +28,9 @@ paper: environment   ## the whole study, then its figures, tables, PDF and repor
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
+
+verify: environment  ## are the results what their manifest says, made by this code, config and environment?
+	@encoder-roles verify --configs config.yaml $(STUDY)
 
 dry-run: environment ## what `make paper` would do
 	@$(snakemake) --dry-run --quiet rules -- paper
@@ -44,10 +49,8 @@ sources: environment ## pretrain the laptop study's encoders and language model 
 	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources
 	@cp -R results/laptop/pretrained/. sources/laptop/
 
-relock: environment  ## compile envs/laptop.in to envs/laptop.lock
-	@uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-		$$(python -m pip config get global.find-links 2> /dev/null | sed 's/^/--find-links /') \
-		envs/laptop.in --output-file envs/laptop.lock
+relock: environment  ## compile envs/laptop.in to the locks of all environments
+	@python envs/relock.py
 
 environment:
 	@$(PYTHON) envs/install.py .venv

@@ -9,7 +9,10 @@ report: "workflow/report/workflow.rst"
 
 
 # glibc keeps the memory of freed tensors: handing it back and fetching it anew costs time in every step
-shell.prefix("export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296; ")
+# and with the folder of locks a job says in its log what it runs in, or stops if that is not what the lock pins
+shell.prefix(
+    "export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 ENCODER_ROLES_LOCKS=envs; "
+)
 
 
 include: "workflow/rules/common.smk"  # config -> STUDY, the validated study; names of files
@@ -31,16 +34,19 @@ include: "workflow/rules/training.smk"  # align and tune: a model for every subs
 include: "workflow/rules/evaluation.smk"  # answers of every subset and every mask -> scores
 include: "workflow/rules/roles.smk"  # effective ranks, costs, Capacity, Necessity, rankings, claims
 include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text, the PDF
+include: "workflow/rules/manifest.smk"  # every file with its hash and what made it; verify
 
 
 onstart:
-    check_site(workflow)  # under `--profile slurm`, what would make jobs wait for ever is told at once
+    check_start(workflow)
 
 
 localrules:
     lock_sources,
     paper,
     pretrained_sources,
+    verify,
+    write_manifest,
     write_settings,
 
 
@@ -49,3 +55,4 @@ rule paper:
     input:
         f"{RESULTS}/paper",
         expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
+        f"{RESULTS}/manifest.json",

@@ -1,35 +1,69 @@
-"""Make the environment from its hash lock with Python 3.11 and pip: `python envs/install.py .venv`.
+"""Make an environment from its hash lock with Python 3.11 and pip.
 
-Does nothing when the environment already is the lock's; makes it anew when the lock has changed, so that it
-never holds a package that the lock does not name. pip's own configuration (indexes, certificates) applies.
+`python envs/install.py .venv` makes the environment of the laptop study. It does nothing when the environment
+already is the lock's, and makes it anew when the lock has changed, so that it never holds a package that the
+lock does not name. `python envs/install.py --into model` fills the environment that runs it, a fresh one of
+conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu (the default) or cuda.
+A copy of the lock in the environment says later what it was made from. pip's own configuration (indexes,
+certificates) applies.
 """
 
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "envs" / "laptop.lock"
-PYTHON = (3, 11)  # the lock's wheels are of this version
+PYTHON = (3, 11)  # the locks' wheels are of this version
+PLATFORM = "ENCODER_ROLES_PLATFORM"
 
 
 def main(folder: Path) -> None:
     """Make or update the virtual environment `folder`."""
     check_machine()
-    installed, package = folder / "laptop.lock", folder / "pyproject.toml"  # copies of what it was made from
-    if not same(installed, LOCK):
+    lock = lock_of("laptop")
+    installed, package = folder / lock.name, folder / "pyproject.toml"  # copies of what it was made from
+    if not same(installed, lock):
         if folder.is_symlink() or (folder.exists() and not (folder / "pyvenv.cfg").exists()):
             sys.exit(f"{folder}: exists and is not a virtual environment: move it away, then run this again")
-        print(f"{folder}: installing envs/laptop.lock (1.7 GB, two to four minutes)", file=sys.stderr)
+        print(f"{folder}: installing envs/{lock.name} (1.7 GB, two to four minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         run([base_python(), "-m", "venv", str(folder)])
-        pip(folder, "--require-hashes", "-r", str(LOCK))
-        shutil.copyfile(LOCK, installed)
+        pip(folder / "bin" / "python", "--require-hashes", "-r", str(lock))
+        shutil.copyfile(lock, installed)
     if not same(package, ROOT / "pyproject.toml"):
-        pip(folder, "--no-build-isolation", "--editable", str(ROOT))
+        pip(folder / "bin" / "python", "--no-build-isolation", "--editable", str(ROOT))
         shutil.copyfile(ROOT / "pyproject.toml", package)
+
+
+def fill(name: str) -> None:
+    """Install the lock of the environment `name`, and this package, into the environment of this Python."""
+    check_machine()
+    pinned = re.search(r"python=([\d.]+)", (ROOT / "envs" / f"{name}.yaml").read_text())
+    if pinned is None or pinned[1] != platform.python_version():
+        sys.exit(
+            f"envs/{name}.yaml pins Python {pinned and pinned[1]}, {sys.prefix} has "
+            f"{platform.python_version()}: conda did not make what was asked for; remove that folder, then "
+            "run this again"
+        )
+    lock = lock_of(name)
+    pip(Path(sys.executable), "--require-hashes", "-r", str(lock))
+    pip(Path(sys.executable), "--no-build-isolation", "--editable", str(ROOT))
+    shutil.copyfile(lock, Path(sys.prefix) / lock.name)
+
+
+def lock_of(name: str) -> Path:
+    """The lock of an environment for the platform that is asked for."""
+    asked = os.environ.get(PLATFORM, "cpu")
+    if asked not in ("cpu", "cuda"):
+        sys.exit(f"{PLATFORM}={asked}: must be cpu or cuda")
+    lock = ROOT / "envs" / ("laptop.lock" if (name, asked) == ("laptop", "cpu") else f"{name}.{asked}.lock")
+    if not lock.is_file():
+        sys.exit(f"envs/{lock.name}: there is no such lock; `make relock` writes them")
+    return lock
 
 
 def check_machine() -> None:
@@ -40,7 +74,7 @@ def check_machine() -> None:
         sys.exit(f"Python {needed} is needed, {found}: install it, or make PYTHON=<path of python{needed}>")
     machine = f"{platform.system()} on {platform.machine()}"
     if machine != "Linux on x86_64":
-        sys.exit(f"envs/laptop.lock is for Linux on x86_64, this is {machine}")
+        sys.exit(f"the locks are for Linux on x86_64, this is {machine}")
 
 
 def base_python() -> str:
@@ -53,10 +87,10 @@ def same(first: Path, second: Path) -> bool:
     return first.exists() and first.read_bytes() == second.read_bytes()
 
 
-def pip(folder: Path, *arguments: str) -> None:
-    """`pip install` into the environment; what pip says is shown when it fails."""
+def pip(python: Path, *arguments: str) -> None:
+    """`pip install` into the environment of a Python; what pip says is shown when it fails."""
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    run([str(folder / "bin" / "python"), "-m", "pip", "install", *options, *arguments])
+    run([str(python), "-m", "pip", "install", *options, *arguments])
 
 
 def run(command: list[str]) -> None:
@@ -74,6 +108,10 @@ def run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python envs/install.py <folder of the environment>")
-    main(Path(sys.argv[1]))
+    match sys.argv[1:]:
+        case ["--into", name]:
+            fill(name)
+        case [folder] if not folder.startswith("-"):
+            main(Path(folder))
+        case _:
+            sys.exit("usage: python envs/install.py <folder of the environment> | --into <name of a yaml>")

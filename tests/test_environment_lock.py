@@ -1,8 +1,12 @@
-"""The environment: one lock, and everything else agrees with it."""
+"""The environments: one source of versions, a lock for each and for each platform, and everything agrees."""
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import importlib.metadata
 import importlib.util
+import platform
 import re
 import subprocess
 import sys
@@ -13,9 +17,17 @@ from types import ModuleType
 import pytest
 import yaml
 
+from encoder_roles.cli import COMMANDS
+from encoder_roles.manifest.code import PACKAGE, code_of
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\]+)", re.MULTILINE)
+CONDA = sorted(path.stem for path in ENVS.glob("*.yaml"))
+LOCKS = sorted(path.name for path in ENVS.glob("*.lock"))
+
+
+WRITING_REQUESTS = ("encoder_roles/evaluation/harness.py", "encoder_roles/evaluation/rows.py")
 
 
 def normal(name: str) -> str:
@@ -31,19 +43,47 @@ def pins(text: str) -> dict[str, str]:
 LOCK = pins((ENVS / "laptop.lock").read_text())
 
 
-def installer() -> ModuleType:
-    """envs/install.py, which is a script and not of the package."""
-    spec = importlib.util.spec_from_file_location("install", ENVS / "install.py")
+def names(file: str) -> set[str]:
+    """The packages that a file of requirements names."""
+    lines = [line.partition("#")[0].partition("==")[0] for line in (ENVS / file).read_text().splitlines()]
+    return {normal(line.strip()) for line in lines if line.strip()}
+
+
+def script(name: str) -> ModuleType:
+    """A script of envs/, which is not of the package."""
+    spec = importlib.util.spec_from_file_location(name, ENVS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_every_package_of_the_lock_is_exact_and_has_a_hash() -> None:
-    entries = re.split(r"\n(?=[a-zA-Z0-9])", (ENVS / "laptop.lock").read_text().strip())
-    assert len(entries) == len(LOCK) > 100
+def test_every_environment_has_a_lock_for_each_platform() -> None:
+    assert len(CONDA) == 3
+    expected = {f"{name}.{kind}.lock" for name in CONDA for kind in ("cpu", "cuda")}
+    assert set(LOCKS) == expected | {"laptop.lock", "laptop.cuda.lock"}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_of_a_lock_is_exact_and_has_a_hash(lock: str) -> None:
+    entries = re.split(r"\n(?=[a-zA-Z0-9])", (ENVS / lock).read_text().strip())
+    assert len(entries) == len(pins((ENVS / lock).read_text())) > 50
     assert all(PIN.match(entry) and "--hash=sha256:" in entry for entry in entries)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_package_has_one_version_in_all_locks(lock: str) -> None:
+    found = pins((ENVS / lock).read_text())
+    cuda = lock.endswith("cuda.lock")
+    expected = {name: version.partition("+")[0] if cuda else version for name, version in LOCK.items()}
+    assert {name: version for name, version in found.items() if name in LOCK} == {
+        name: expected[name] for name in found if name in LOCK
+    }
+    beside = found.keys() - LOCK.keys()
+    assert bool(beside) == (cuda and "torch" in found), (
+        "only torch's build for CUDA brings packages of its own"
+    )
+    assert all(re.match(r"(nvidia|cuda|triton)\b", name) for name in beside)
 
 
 def test_the_lock_holds_every_direct_requirement_at_its_pin() -> None:
@@ -59,22 +99,78 @@ def test_the_lock_holds_what_stands_for_the_dependencies_of_lmms_eval() -> None:
     assert {normal(name) for name in replaced["requires-dist"]} <= set(LOCK)
 
 
-@pytest.mark.parametrize("name", ["model", "evaluation", "paper"])
-def test_a_conda_environment_has_the_versions_of_the_lock(name: str) -> None:
+@pytest.mark.parametrize("name", CONDA)
+def test_conda_provides_an_exact_python_and_pip_and_nothing_that_has_no_hash(name: str) -> None:
     environment = yaml.safe_load((ENVS / f"{name}.yaml").read_text())
-    python, pip, packages = environment["dependencies"]
+    python, pip = environment["dependencies"]
     assert re.fullmatch(r"python=3\.11\.\d+", python) and re.fullmatch(r"pip=[\d.]+", pip)
-    pinned = pins("\n".join(packages["pip"]))
-    assert len(pinned) == len(packages["pip"])
-    assert pinned == {name: LOCK[name].split("+")[0] for name in pinned}
+    assert python.startswith("python={}.{}.".format(*script("install").PYTHON))
+    assert environment == yaml.safe_load((ENVS / f"{CONDA[0]}.yaml").read_text()), "all have the same"
+
+
+@pytest.mark.parametrize("name", CONDA)
+def test_a_lock_of_an_environment_was_compiled_from_its_requirements(name: str) -> None:
+    asked = names(f"{name}.in")
+    assert asked <= names("laptop.in") | set(LOCK)
+    cpu, cuda = (pins((ENVS / f"{name}.{kind}.lock").read_text()) for kind in ("cpu", "cuda"))
+    assert asked <= set(cpu) <= set(cuda)
+
+
+@pytest.mark.parametrize("name", CONDA)
+def test_an_environment_is_made_anew_when_its_lock_changes(name: str) -> None:
+    text = (ENVS / f"{name}.post-deploy.sh").read_text()  # Snakemake keys the environment by it
+    assert f"python envs/install.py --into {name}\n" in text
+    named = dict(re.findall(r"^# ([0-9a-f]{64})  (\S+)$", text, re.MULTILINE))
+    locks = [f"{name}.{kind}.lock" for kind in ("cpu", "cuda")]
+    assert named == {hashlib.sha256((ENVS / lock).read_bytes()).hexdigest(): lock for lock in locks}, (
+        "make relock"
+    )
+
+
+def libraries(files: dict[str, str]) -> set[str]:
+    """The distributions that modules of this package, or scripts of the workflow, import."""
+    found = set()
+    for file in files:
+        path = ROOT / file if (ROOT / file).is_file() else PACKAGE.parent / file
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    owners = importlib.metadata.packages_distributions()
+    known = found - sys.stdlib_module_names - {PACKAGE.name}
+    return {normal(owner) for module in known for owner in owners.get(module, [f"({module})"])}
+
+
+@pytest.mark.parametrize("name", CONDA)
+def test_the_code_of_an_environment_imports_what_its_lock_has(name: str) -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    blocks = [block for block in re.split(r"\n\n\n", rules) if f"envs/{name}.yaml" in block]
+    files: dict[str, str] = {}
+    for block in blocks:
+        for command in re.findall(r"encoder-roles ([\w-]+)", block):
+            files |= code_of(COMMANDS[command].partition(":")[0])
+        for stem in re.findall(r'"../scripts/(\w+)', block):
+            for path in (ROOT / "workflow/scripts").glob(f"{stem}*.py"):
+                files |= code_of(None, path.relative_to(ROOT))
+    assert files
+    if (
+        name == "model"
+    ):  # it reads requests; what writes them is imported where they are written, in a function
+        files = {file: sha256 for file, sha256 in files.items() if file not in WRITING_REQUESTS}
+    lock = pins((ENVS / f"{name}.cpu.lock").read_text())
+    assert libraries(files) - {"snakemake", "ipython"} <= set(lock), "add it to the .in, then `make relock`"
 
 
 def test_every_rule_has_an_environment_that_exists() -> None:
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     used = set(re.findall(r"envs/(\w+)\.yaml", rules))
     assert used == {path.stem for path in ENVS.glob("*.yaml")}
-    runs = len(re.findall(r"^    (?:shell|script|run):", rules, re.MULTILINE))
-    assert runs == len(re.findall(r"^    conda:", rules, re.MULTILINE)) > 10
+    runs = len(re.findall(r"^ +(?:shell|script|run):", rules, re.MULTILINE))
+    asking = len(
+        re.findall(r"^rule (?:write_manifest|verify):", rules, re.MULTILINE)
+    )  # they ask Snakemake itself
+    assert runs - asking == len(re.findall(r"^ +conda:", rules, re.MULTILINE)) > 10
 
 
 def test_no_file_of_the_environment_names_an_index_or_a_path_of_a_machine() -> None:
@@ -85,29 +181,55 @@ def test_no_file_of_the_environment_names_an_index_or_a_path_of_a_machine() -> N
             )
 
 
+def test_the_environment_that_conda_made_must_have_the_python_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install = script("install")
+    monkeypatch.setattr(platform, "python_version", lambda: "3.11.99")
+    monkeypatch.setattr(install, "run", lambda command: pytest.fail(f"ran {command}"))
+    with pytest.raises(SystemExit, match=r"pins Python 3\.11\.\d+, .* has 3\.11\.99: conda did not make"):
+        install.fill("paper")
+
+
+def test_the_platform_is_chosen_by_name_and_an_unknown_one_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install = script("install")
+    monkeypatch.delenv(install.PLATFORM, raising=False)
+    assert [install.lock_of(name).name for name in ("laptop", "paper")] == ["laptop.lock", "paper.cpu.lock"]
+    monkeypatch.setenv(install.PLATFORM, "cuda")
+    assert [install.lock_of(name).name for name in ("laptop", "paper")] == [
+        "laptop.cuda.lock",
+        "paper.cuda.lock",
+    ]
+    monkeypatch.setenv(install.PLATFORM, "rocm")
+    with pytest.raises(SystemExit, match="ENCODER_ROLES_PLATFORM=rocm: must be cpu or cuda"):
+        install.lock_of("paper")
+
+
 def test_another_python_is_told_with_the_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 13, 1, "final", 0))
     with pytest.raises(SystemExit, match=r"^Python 3\.11 is needed, .* make PYTHON="):
-        installer().check_machine()
+        script("install").check_machine()
 
 
 def test_a_missing_wheel_of_torch_is_told_with_what_to_do() -> None:
     said = "ERROR: No matching distribution found for torch==2.13.0+cpu"
     with pytest.raises(SystemExit, match="index of CPU wheels"):
-        installer().run([sys.executable, "-c", f"import sys; sys.exit({said!r})"])
+        script("install").run([sys.executable, "-c", f"import sys; sys.exit({said!r})"])
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(SystemExit, match="is not a virtual environment"):
-        installer().main(tmp_path)
+        script("install").main(tmp_path)
     assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_an_environment_of_this_lock_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install = installer()
+    install = script("install")
     (tmp_path / "laptop.lock").write_bytes((ENVS / "laptop.lock").read_bytes())
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     monkeypatch.setattr(install, "run", lambda command: pytest.fail(f"ran {command}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -187,7 +188,7 @@ def test_a_new_encoder_source_brings_back_the_sixteen_subsets_with_it(finished: 
 def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: Path) -> None:
     jobs = planned(finished, "--config", "training={tune: {epochs: 2}}")
     rules = {rule for rule, _ in jobs}
-    assert [wildcards["stage"] for rule, wildcards in jobs if rule == "write_settings"] == ["tune"]
+    assert {w["stage"] for rule, w in jobs if rule == "write_settings"} == {"tune", "study"}
     assert Counter(rule for rule, _ in jobs)["train_tune"] == 32
     assert {"predict_subset", "predict_masks", "score_predictions", "assign_roles", "build_paper"} <= rules
     assert not {"make_world", "write_requests", "extract_features", "train_align", "stage_encoder"} & rules
@@ -200,4 +201,33 @@ def test_a_touched_figure_script_brings_back_that_figure_and_the_paper(finished:
         jobs = planned(finished)
     finally:
         os.utime(script, (PAST, PAST))
-    assert sorted(rule for rule, _ in jobs) == ["build_paper", "draw_subset_bars", "paper"]
+    assert sorted(rule for rule, _ in jobs) == ["build_paper", "draw_subset_bars", "paper", "write_manifest"]
+
+
+def test_the_manifest_lists_what_the_dag_makes_and_verify_finds_what_it_does_not_miss(finished: Path) -> None:
+    """Planted in a study of stand-ins that no job made: the lines about their makers are left aside."""
+    results = finished / "results/laptop"
+    lost, orphan = results / "features/sam/train.safetensors", results / "models/clip+vit/seed0/ranks.csv"
+    orphan.parent.mkdir(parents=True)
+    orphan.touch()
+    made = snakemake(finished, "--quiet", "all", "--forcerun", "write_manifest", "--", "paper")
+    assert made.returncode == 0, made.stderr
+    manifest = json.loads((results / "manifest.json").read_text())
+    assert manifest["missing"] == [] and manifest["orphans"] == ["models/clip+vit/seed0/ranks.csv"]
+    assert {job["rule"] for job in manifest["jobs"]} >= {"make_world", "train_tune", "build_paper", "draw_chains"}
+    assert {f"models/{subset}/seed0/ranks.csv" for subset in ("clip", "+".join(POOL))} <= set(manifest["files"])
+    assert "sources/laptop/encoders/sam/model.safetensors" in manifest["inputs"]
+    lost.unlink()
+    try:
+        done = snakemake(finished, "--dry-run")
+        assert "Nothing to be done" in done.stdout + done.stderr, "Snakemake does not miss an intermediate"
+        failed = snakemake(finished, "--", "verify")
+    finally:
+        lost.touch()
+        os.utime(lost, (PAST + 10, PAST + 10))
+        orphan.unlink()
+    said = [line for line in failed.stderr.splitlines() + failed.stdout.splitlines() if "laptop/" in line]
+    assert failed.returncode != 0
+    assert [line for line in said if str(lost.relative_to(finished)) in line and ": missing; " in line]
+    assert [line for line in said if str(orphan.relative_to(finished)) in line and ": orphaned: " in line]
+    assert not [line for line in said if "another config" in line or "an input" in line]

@@ -45,6 +45,10 @@ COMMANDS: dict[str, str] = {
     "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",
     "await-orphans": "encoder_roles.cluster.orphans:await_orphans",
     "locate-results": "encoder_roles.results:locate_results",
+    "write-manifest": "encoder_roles.manifest.write:write_manifest",
+    "verify": "encoder_roles.manifest.verify:verify",
+    "compare-runs": "encoder_roles.manifest.compare:compare_runs",
+    "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
 
 
@@ -56,9 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"usage: encoder-roles <command> --help\ncommands:\n  {known}")
     import tyro
 
+    from encoder_roles.manifest.job import announce
     from encoder_roles.study import StudyError
 
     module, function = COMMANDS[argv[0]].split(":")
+    if not module.startswith("encoder_roles.manifest."):  # these look at results and make none
+        try:
+            announce(argv[0], module)
+        except StudyError as error:
+            sys.exit(f"encoder-roles {argv[0]}: {error}")
     gc.disable()  # what imports make stays: no use in looking for garbage among it
     command = getattr(importlib.import_module(module), function)
     gc.freeze()

@@ -643,7 +643,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     return {
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
-        "plan": study,
+        "study": study,
         "world": study.world,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),

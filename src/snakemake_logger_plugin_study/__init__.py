@@ -36,6 +36,7 @@ USUAL_SECONDS = {
 }
 USUAL_OTHER = 3.0
 LOG_LINES = 12  # of a failed job
+RECORD = "made by {"  # how the record begins that a job puts first into its log (encoder_roles.manifest.job)
 
 
 @dataclass
@@ -130,7 +131,8 @@ class LogHandler(LogHandlerBase):
         rule, what = self.describe(record)
         paths = [Path(str(log).split(" ")[0]) for log in record.log]
         logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
-        lines = "".join(logs).splitlines()[-LOG_LINES:] or self.command.splitlines()
+        said = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]
+        lines = said[-LOG_LINES:] or self.command.splitlines()
         where = ", ".join(map(str, paths))
         self.say(f"failed: {rule} {what}", *(f"    {line}" for line in lines), f"    (log: {where})")
 

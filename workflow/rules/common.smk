@@ -5,11 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
-from snakemake.settings.types import DeploymentMethod
-
-from encoder_roles.cluster.preflight import LOCK as PREFLIGHT_LOCK
 from encoder_roles.cluster.preflight import check_run
 from encoder_roles.cluster.site import active_site, job_resources
+from encoder_roles.manifest.environment import check_environment
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
 from encoder_roles.study import (
     BENCHMARKS,
@@ -57,18 +55,15 @@ def asks(job):
     return ASKED[job]
 
 
-def check_site(workflow):
-    """Stop with a line for every fault that would keep this study from running on the cluster."""
-    if SITE is None:
-        return
-    # with conda, jobs do not run in this environment
-    own = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
+def check_start(workflow):
+    """Stop before any job with a line for every fault: an environment that is not its lock's; under
+    `--profile slurm` what would make jobs wait for ever, or two jobs write one file."""
     try:
-        check_run(
-            STUDY, SITE, workflow.executor_settings.status_command, lock=PREFLIGHT_LOCK if own else None
-        )
+        check_environment()
+        if SITE is not None:
+            check_run(STUDY, SITE, workflow.executor_settings.status_command)
     except StudyError as error:
-        sys.exit(f"preflight: {error}")
+        sys.exit(f"error: {error}")
 
 
 def one_of(values):

@@ -74,7 +74,7 @@ rule collect_costs:
         answers=[unmasked_answers(subset, seed) for subset in SUBSETS for seed in STUDY.seeds],
         settings=f"{RESULTS}/settings/score.json",
     output:
-        f"{RESULTS}/costs.csv",
+        report(f"{RESULTS}/costs.csv", category="Tables", caption="../report/measured_costs.rst"),
     log:
         f"{RESULTS}/logs/collect_costs.log",
     benchmark:

@@ -338,12 +338,7 @@ def gain_is_worth_it(study: Findings) -> Claim:
     full = study.name(len(study.point) - 1)
     ratios = [
         f"{float(study.costs[c].to_dict()[full] / study.costs[c].to_dict()[single]):.2f} times the {word}"
-        for c, word in (
-            ("parameters", "parameters"),
-            ("flops", "training FLOPs"),
-            ("core_hours", "core-hours"),
-            ("predict_seconds", "prediction seconds"),
-        )
+        for c, word in (("parameters", "parameters"), ("flops", "training FLOPs"))
         if c in study.costs.columns and study.costs[c].to_dict()[single] > 0
     ]
     gain = float(study.point[-1] - study.point[subset_index(single, study.lattices.pool)])

@@ -145,7 +145,7 @@ def pair_table(lattices: Lattices, pairs: Pairs, ranks: Ranks, costs: pd.DataFra
             "probability_roles": pairs.roled_draws.mean(0) if len(pairs.roled_draws) else np.nan,
         }
     )
-    known = [c for c in ("parameters", "flops", "core_hours") if c in costs.columns]
+    known = [c for c in ("parameters", "flops") if c in costs.columns]  # measured time is in pareto.csv
     names_of = [subset_name(int(i), pool) for i in pairs.index]
     table = table.join(costs.reindex(names_of)[known].reset_index(drop=True))
     return table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoder_roles.manifest.job import LOCKS_VARIABLE, announce
 from encoder_roles.paper.catalogue import COLUMNS, FIGURES, FILES, TABLES, VALUES
 from encoder_roles.study import RoleStage, Stage, StudyError, read_settings
 
@@ -82,6 +83,7 @@ def open_values(scope: Mapping[str, Any]) -> Job:
 def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: Mapping[str, Any]) -> Job:
     if "snakemake" in scope:
         given = scope["snakemake"]
+        _announce(Path(scope["__file__"]), given)
         return Job(
             name,
             {key: _paths(getattr(given.input, key)) for key in inputs},
@@ -93,6 +95,15 @@ def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: M
         {key: (folder / FILES[key],) for key in inputs},
         {key: folder / path for key, path in outputs.items()},
     )
+
+
+def _announce(script: Path, given: Any) -> None:
+    """Say in the job's log who makes the figure or table; a script's stderr does not go there by itself."""
+    if LOCKS_VARIABLE not in os.environ:
+        return
+    path = script.relative_to(Path.cwd())
+    with Path(given.log[0]).open("w", encoding="utf-8") as stream:
+        announce(path.stem, script=path, stream=stream)
 
 
 def _paths(value: str | Sequence[str]) -> tuple[Path, ...]:

@@ -220,17 +220,16 @@ def _chain_sentence(findings: Findings) -> str:
 
 
 def _cost_sentence(findings: Findings) -> str:
-    """Size and training time of the full pool against models with one encoder."""
+    """Size and training operations of the full pool against models with one encoder."""
     costs = findings.costs[findings.costs["subset"] != BLIND]
-    costs = costs.assign(seconds=costs["align_seconds"] + costs["tune_seconds"])
+    costs = costs.assign(flops=costs["align_flops"] + costs["tune_flops"])
     full, single = (costs[costs["encoders"] == size] for size in (len(findings.pool), 1))
     if full.empty or single.empty:
         return ""
-    larger, longer = (float(full[c].mean() / single[c].mean()) for c in ("parameters", "seconds"))
-    seconds, of_single = (fixed(float(costs["seconds"].mean()), 0) for costs in (full, single))
+    larger, longer = (float(full[c].mean() / single[c].mean()) for c in ("parameters", "flops"))
     return (
-        f"The full pool has {fixed(larger)} times the parameters of a model with one encoder and trains "
-        f"{fixed(longer)} times as long ({seconds} against {of_single} seconds)."
+        f"The full pool has {fixed(larger)} times the parameters of a model with one encoder and trains with "
+        f"{fixed(longer)} times the operations."
     )
 
 

@@ -224,7 +224,7 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
     """Write what a study will cost, per rule and per model, and print it.
 
     Args:
-        settings: settings/plan.json: the whole study.
+        settings: settings/study.json.
         output: plan.csv.
         models: plan_models.csv.
 

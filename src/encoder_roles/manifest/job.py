@@ -1,0 +1,99 @@
+"""Who made a file: a job says it in the first line of its log, before it does anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from encoder_roles.manifest.code import code_key, code_of
+from encoder_roles.manifest.environment import check_platform, pinned_environment
+
+LOCKS_VARIABLE = "ENCODER_ROLES_LOCKS"  # the folder of locks; set by the Snakefile in every job
+MARK = "made by "  # how the line begins
+LINES = 200  # of a log in which the line is looked for: a launcher may speak first
+
+
+def announce(
+    name: str, module: str | None = None, script: Path | None = None, stream: TextIO | None = None
+) -> None:
+    """In a job of the workflow, say what runs: code, environment, machine, time. Elsewhere say nothing.
+
+    Args:
+        name: the command, or the script.
+        module: the command's module.
+        script: the script's file.
+        stream: where to; stderr, which a rule sends to its log, if None.
+
+    Raises:
+        StudyError: the environment is not what its lock says or is for another platform than asked for.
+    """
+    locks = os.environ.get(LOCKS_VARIABLE)
+    if locks is None:
+        return
+    environment = pinned_environment(Path(locks))
+    check_platform(environment.lock)
+    record = {
+        "command": name,
+        "module": module,
+        "script": None if script is None else script.as_posix(),
+        "code": code_key(code_of(module, script)),
+        "environment": environment.lock,
+        "lock_sha256": environment.sha256,
+        "unlisted": list(environment.unlisted),
+        "python": platform.python_version(),
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+        **machine(),
+    }
+    print(MARK + json.dumps(record, sort_keys=True), file=stream or sys.stderr, flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """`cpu` (model), `cores` this process may use, `threads` (OpenMP's, if set) and `gpus` (models)."""
+    return {
+        "cpu": cpu_model(Path("/proc/cpuinfo")),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "gpus": gpu_models(Path("/proc/driver/nvidia/gpus")),
+    }
+
+
+def cpu_model(info: Path) -> str:
+    """The processor's name, as Linux tells it; else its architecture."""
+    try:
+        with info.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def gpu_models(folder: Path) -> list[str]:
+    """The names of the machine's NVIDIA GPUs, from the driver's files: no library, no process."""
+    found = []
+    for information in sorted(folder.glob("*/information")):
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Model:"):
+                found.append(line.partition(":")[2].strip())
+    return found
+
+
+def read_record(log: Path) -> dict[str, Any] | None:
+    """What a job said of itself in its log; None if the log is gone or says nothing."""
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            for line, _ in zip(lines, range(LINES), strict=False):
+                if line.startswith(MARK):
+                    record: dict[str, Any] = json.loads(line.removeprefix(MARK))
+                    return record
+    except FileNotFoundError:
+        pass
+    except ValueError:  # a line cut off by a kill or a full disk
+        return None
+    return None

@@ -1,0 +1,234 @@
+"""`write-manifest`: every kept file of a study with its hash, and which job, code and environment made it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from encoder_roles.manifest.code import Code, code_key, code_of
+from encoder_roles.manifest.environment import read_pins
+from encoder_roles.manifest.job import machine, read_record
+from encoder_roles.provenance import key_of, sha256_of, versions, write_json
+from encoder_roles.study import Study, StudyError, read_settings
+
+# What a run leaves in its folder that is no result, and why it is not hashed.
+INCIDENTAL: dict[str, str] = {
+    "logs": "what jobs said, with times and process ids; the record in a log's first line is in `jobs`",
+    "timings": "seconds and memory as Snakemake measured them, copied to `jobs`",
+    "report.html": "holds the run times; written after this manifest from files that are in it",
+    "manifest.json": "this file",
+    ".restart": "restart checkpoints of jobs that did not finish",
+}
+STAMP = ".snakemake_timestamp"  # Snakemake's empty mark in a folder that a rule makes
+UNRECORDED = ("write_settings",)  # filled in by Snakemake from the config, which is compared by itself
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One output of the DAG, as `snakemake --detailed-summary` tells it."""
+
+    output: Path
+    rule: str
+    logs: tuple[Path, ...]
+    inputs: tuple[str, ...]
+
+
+def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], output: Path) -> None:
+    """Write manifest.json of a finished study, whole or not at all.
+
+    Args:
+        results: results/<study>.
+        study: settings/study.json, the whole validated config.
+        workflow: Snakefile and the files of rules.
+        output: the manifest (docs/contracts.md).
+
+    Raises:
+        StudyError: Snakemake cannot say what the study's outputs are.
+    """
+    settings = read_settings(study, Study)
+    plan = [planned for planned in planned_outputs(study) if planned.output != output]
+    made = {file: planned.rule for planned in plan for file in files_of(planned.output)}
+    jobs = [describe(results, rule, logs, outputs) for rule, logs, outputs in group(plan)]
+    read = {Path(name) for planned in plan for name in planned.inputs} | set(workflow)
+    inputs = sorted(file for path in read if not path.is_relative_to(results) for file in files_of(path))
+    write_json(
+        output,
+        {
+            "study": settings.study,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "repository": repository(Path()),
+            "config": settings.model_dump(mode="json"),
+            "config_sha256": key_of(settings.model_dump(mode="json")),
+            "seeds": {
+                "models": list(settings.seeds),
+                "world": settings.world.seed,
+                "statistics": settings.statistics.seed,
+            },
+            "threads": settings.training.threads,
+            "machine": machine(),
+            "versions": versions(),
+            "environments": environments(jobs),
+            "code": {code_key(code): code for code in sources(jobs)},
+            "jobs": jobs,
+            "unrecorded": UNRECORDED,
+            "inputs": digests(inputs),
+            "files": {
+                file.relative_to(results).as_posix(): {
+                    "sha256": sha256,
+                    "size": file.stat().st_size,
+                    "rule": made[file],
+                }
+                for file, sha256 in zip(sorted(made), digests(sorted(made)).values(), strict=True)
+            },
+            "missing": [
+                {"output": below(planned.output, results), "rule": planned.rule}
+                for planned in plan
+                if not planned.output.exists()
+            ],
+            "orphans": [below(file, results) for file in kept_files(results) if file not in made],
+            "incidental": INCIDENTAL,
+        },
+    )
+
+
+def planned_outputs(study: Path) -> list[Planned]:
+    """All outputs of the target `paper` with their rules, asked of Snakemake in the repository's root."""
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--detailed-summary",
+        "--configfile",
+        str(study),
+        "--",
+        "paper",
+    ]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode != 0:
+        raise StudyError(f"snakemake cannot say what it would make: {' '.join(asked.stderr.split())[-500:]}")
+    head, *rows = (line.split("\t") for line in asked.stdout.splitlines())
+    output, rule, logs, inputs = map(head.index, ("output_file", "rule", "log-file(s)", "input-file(s)"))
+    plan = [
+        Planned(Path(row[output]), row[rule], tuple(map(Path, listed(row[logs]))), listed(row[inputs]))
+        for row in rows
+    ]
+    return sorted(plan, key=lambda planned: planned.output)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """A list in a cell of Snakemake's summary."""
+    return () if text in ("-", "") else tuple(text.split(","))
+
+
+def group(plan: Iterable[Planned]) -> list[tuple[str, tuple[Path, ...], list[Path]]]:
+    """The jobs: rule, logs, outputs. Outputs of one rule with one log are of one job."""
+    jobs: dict[tuple[str, tuple[Path, ...]], list[Path]] = {}
+    for planned in plan:
+        jobs.setdefault((planned.rule, planned.logs), []).append(planned.output)
+    return [(rule, logs, outputs) for (rule, logs), outputs in jobs.items()]
+
+
+def describe(results: Path, rule: str, logs: Sequence[Path], outputs: Sequence[Path]) -> dict[str, Any]:
+    """One job: what its log says of it, and what Snakemake measured."""
+    record = next((found for log in logs if (found := read_record(log))), None)
+    timing = next((row for log in logs if (row := read_timing(timing_of(log, results)))), {})
+    seconds = float(timing["s"]) if timing.get("s") else None
+    end = None
+    if record is not None and seconds is not None:
+        end = (datetime.fromisoformat(record["start"]) + timedelta(seconds=seconds)).isoformat(
+            timespec="seconds"
+        )
+    return {
+        "rule": rule,
+        "outputs": [below(output, results) for output in outputs],
+        "made_by": record,
+        "end": end,
+        "seconds": seconds,
+        "peak_memory_mb": float(timing["max_rss"]) if timing.get("max_rss", "-") != "-" else None,
+    }
+
+
+def timing_of(log: Path, results: Path) -> Path:
+    """Where Snakemake's measurement of the job with this log is: rules name both alike."""
+    return results / "timings" / log.relative_to(results / "logs").with_suffix(".tsv")
+
+
+def read_timing(path: Path) -> dict[str, str]:
+    """The first row of a file that Snakemake's `benchmark` wrote; empty if there is none."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8") as lines:
+        return next(csv.DictReader(lines, delimiter="\t"), {})
+
+
+def environments(jobs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The locks of all jobs' environments: `sha256` and `packages`."""
+    names = sorted({job["made_by"]["environment"] for job in jobs if job["made_by"]})
+    locks = {name: Path("envs") / name for name in names}
+    return {
+        name: {"sha256": sha256_of(path), "packages": read_pins(path.read_text(encoding="utf-8"))}
+        for name, path in locks.items()
+        if path.is_file()
+    }
+
+
+def sources(jobs: Iterable[dict[str, Any]]) -> list[Code]:
+    """The files, as they are now, of everything that made something."""
+    makers = {(job["made_by"]["module"], job["made_by"]["script"]) for job in jobs if job["made_by"]}
+    return [present_code(module, script) for module, script in sorted(makers, key=str)]
+
+
+def present_code(module: str | None, script: str | None) -> Code:
+    """The files that a command's module, or a script of the workflow, is made of now; none if it is gone."""
+    if script is not None:
+        return code_of(None, Path(script)) if Path(script).is_file() else {}
+    return code_of(module)
+
+
+def repository(root: Path) -> dict[str, Any] | None:
+    """`commit` and `dirty` (whether files differ from it); None outside a repository, as in a release."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    asked = [
+        subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True)
+        for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+    ]
+    if any(answer.returncode != 0 for answer in asked):
+        return None
+    return {"commit": asked[0].stdout.strip(), "dirty": bool(asked[1].stdout.strip())}
+
+
+def files_of(output: Path) -> list[Path]:
+    """The files of an output of a rule, which may be a folder."""
+    if not output.is_dir():
+        return [output] if output.is_file() else []
+    return sorted(
+        Path(folder, name) for folder, _, names in os.walk(output) for name in names if name != STAMP
+    )
+
+
+def kept_files(results: Path) -> list[Path]:
+    """All files of a study but the incidental ones."""
+    top = [path for path in sorted(results.iterdir()) if path.name not in INCIDENTAL]
+    return [file for path in top for file in files_of(path)]
+
+
+def digests(files: Sequence[Path]) -> dict[str, str]:
+    """File -> SHA-256; hashing releases the interpreter, so as many at once as there are cores."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(map(str, files), pool.map(sha256_of, files), strict=True))
+
+
+def below(path: Path, results: Path) -> str:
+    """A path as the manifest names it."""
+    return path.relative_to(results).as_posix()

@@ -1,0 +1,46 @@
+"""A stand-in for `conda` on a machine without a channel: notes what it is asked for and makes venvs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ACTIVATE = 'export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"\n'
+
+
+def install(folder: Path) -> Path:
+    """Write `conda` and `activate` into `folder`/bin, which goes on PATH; return the file of notes."""
+    (folder / "bin").mkdir(parents=True)
+    conda = folder / "bin/conda"
+    conda.write_text(f'#!/bin/sh\nCONDA_STAND_IN="{folder}" exec "{sys.executable}" "{__file__}" "$@"\n')
+    conda.chmod(0o755)
+    (folder / "bin/activate").write_text(ACTIVATE)
+    return folder / "asked.jsonl"
+
+
+def main(arguments: list[str]) -> None:
+    """Answer as conda does to what Snakemake asks."""
+    folder = Path(os.environ["CONDA_STAND_IN"])
+    with (folder / "asked.jsonl").open("a") as notes:
+        notes.write(json.dumps(arguments) + "\n")
+    match arguments:
+        case ["--version"]:
+            print("conda 25.1.0")
+        case ["info", "--json"]:
+            print(json.dumps({"conda_prefix": str(folder), "platform": "linux-64"}))
+        case ["config", "--get", "channel_priority", "--json"]:
+            print(json.dumps({"get": {"channel_priority": "strict"}}))
+        case ["env", "create", *options]:
+            prefix = options[options.index("--prefix") + 1]
+            subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+        case ["clean", *_]:
+            pass
+        case _:
+            sys.exit(f"the stand-in for conda was asked for {arguments}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,365 @@
+"""The manifest of a study and what `verify` finds: each fault planted in a small study of real files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from encoder_roles.cli import COMMANDS, main
+from encoder_roles.manifest import environment, job, verify, write
+from encoder_roles.manifest.code import PACKAGE, code_key, code_of
+from encoder_roles.manifest.compare import compare_runs
+from encoder_roles.provenance import write_json, write_jsonl
+from encoder_roles.study import StudyError, load_study
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = "torch==2.13.0+cpu \\\n    --hash=sha256:00\nopen-clip-torch==3.3.0 \\\n    --hash=sha256:00\n"
+RESULTS = Path("results/tiny")
+# output -> its rule, what makes it, its text
+MADE = {
+    "settings/align.json": ("write_settings", None, "{}"),
+    "features/clip/train.safetensors": ("extract_features", "extract-features", "features"),
+    "models/clip/seed0/tune": ("train_tune", "train-tune", "weights"),
+    "scores.parquet": ("score_predictions", "score-predictions", "scores"),
+    "figures/chains.pdf": ("draw_chains", "workflow/scripts/draw_chains.py", "picture"),
+}
+
+
+@pytest.fixture
+def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one lock, and a Python whose environment was made from it."""
+    prefix, root = tmp_path / "prefix", tmp_path / "repository"
+    for folder in (prefix, root / "envs"):
+        folder.mkdir(parents=True)
+        (folder / "laptop.lock").write_text(LOCK)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    found = {"torch": "2.13.0+cpu", "open-clip-torch": "3.3.0", "pip": "24.0", "ipdb": "1.0"}
+    monkeypatch.setattr(environment, "installed", lambda paths: dict(found))
+    monkeypatch.setenv(job.LOCKS_VARIABLE, "envs")
+    monkeypatch.delenv(environment.PLATFORM_VARIABLE, raising=False)
+    return root
+
+
+def run_job(output: str) -> write.Planned:
+    """Make one output as its rule would: announce who makes it into the log, write it, leave a timing."""
+    rule, maker, text = MADE[output]
+    path, log = RESULTS / output, RESULTS / "logs" / rule / "job.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix:
+        path.write_text(text)
+    else:
+        path.mkdir(exist_ok=True)
+        (path / "model.safetensors").write_text(text)
+        (path / write.STAMP).touch()
+    with log.open("w") as stream:
+        if maker in COMMANDS:
+            job.announce(maker, COMMANDS[maker].partition(":")[0], stream=stream)
+        elif maker:
+            job.announce(Path(maker).stem, script=Path(maker), stream=stream)
+        stream.write("step 1 of 2\n")
+    if maker:
+        timing = RESULTS / "timings" / rule / "job.tsv"
+        timing.parent.mkdir(parents=True, exist_ok=True)
+        timing.write_text("s\th:m:s\tmax_rss\n60.5\t0:01:00\t812.25\n")
+    return write.Planned(path, rule, (log,), ("sources/clip.safetensors", str(RESULTS / "settings")))
+
+
+def write_now() -> dict[str, Any]:
+    """Write the manifest of what is there."""
+    output = RESULTS / "manifest.json"
+    study = RESULTS / "settings/study.json"
+    write.write_manifest(results=RESULTS, study=study, workflow=(Path("Snakefile"),), output=output)
+    return json.loads(output.read_text())
+
+
+@pytest.fixture
+def study(pinned: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A finished study with its manifest; the working directory is its repository."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"study": "tiny"}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    Path("Snakefile").write_text("rule paper:\n")
+    Path("sources").mkdir()
+    Path("sources/clip.safetensors").write_text("pretrained")
+    (pinned / "workflow/scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "workflow/scripts/draw_chains.py", "workflow/scripts")
+    write_json(RESULTS / "settings/study.json", load_study(Path("config.yaml")).model_dump(mode="json"))
+    plan = [run_job(output) for output in MADE]
+    plan.append(write.Planned(RESULTS / "settings/study.json", "write_settings", (), ()))
+    monkeypatch.setattr(write, "planned_outputs", lambda study: plan)
+    return write_now()
+
+
+def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines that `verify` says, none if all is well."""
+    capsys.readouterr()
+    try:
+        main(["verify", "--configs", "config.yaml"])
+    except SystemExit as end:
+        said = capsys.readouterr().err.splitlines()
+        number = "1 fault," if len(said) == 1 else f"{len(said)} faults,"
+        assert number in str(end.code), "the exit code is that of an error"
+        return said
+    assert "verified" in capsys.readouterr().out
+    return []
+
+
+def test_an_untouched_study_verifies(study: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert faults(capsys) == []
+
+
+def test_the_manifest_says_what_made_every_file_on_what_and_when(study: dict[str, Any]) -> None:
+    assert set(study["files"]) == {
+        "settings/study.json",
+        "models/clip/seed0/tune/model.safetensors",
+        *(output for output in MADE if not output.endswith("tune")),
+    }
+    (tune,) = (made for made in study["jobs"] if made["rule"] == "train_tune")
+    made_by = tune["made_by"]
+    assert (tune["seconds"], tune["peak_memory_mb"]) == (60.5, 812.25)
+    assert tune["end"] > made_by["start"]
+    assert study["code"][made_by["code"]] == code_of("encoder_roles.training.tune")
+    assert made_by["environment"] == "laptop.lock" and made_by["unlisted"] == ["ipdb"]
+    assert study["environments"]["laptop.lock"]["packages"] == environment.read_pins(LOCK)
+    assert made_by["cores"] >= 1 and made_by["cpu"] and isinstance(made_by["gpus"], list)
+    assert study["seeds"] == {"models": [0], "world": 0, "statistics": 0} and study["threads"] == 1
+    assert set(study["inputs"]) == {"Snakefile", "sources/clip.safetensors"}
+    assert not study["orphans"] and not study["missing"]
+
+
+def lose_weights() -> None:
+    shutil.rmtree(RESULTS / "models/clip/seed0/tune")
+
+
+def flip_a_byte() -> None:
+    (RESULTS / "scores.parquet").write_text("scorez")
+
+
+def cut_a_file() -> None:
+    (RESULTS / "scores.parquet").write_text("score")
+
+
+def leave_an_orphan() -> None:
+    orphan = RESULTS / "models/clip+sam/seed0/tune/model.safetensors"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_text("of an encoder that left the pool")
+
+
+def edit_the_config() -> None:
+    text = Path("config.yaml").read_text()
+    assert "    epochs: 1" in text
+    Path("config.yaml").write_text(text.replace("    epochs: 1", "    epochs: 2"))
+
+
+def edit_an_input() -> None:
+    Path("sources/clip.safetensors").write_text("another checkpoint")
+
+
+def relock() -> None:
+    Path("envs/laptop.lock").write_text(LOCK.replace("3.3.0", "3.3.1"))
+
+
+def edit_a_script() -> None:
+    with Path("workflow/scripts/draw_chains.py").open("a") as script:
+        script.write("# another colour\n")
+
+
+@pytest.mark.parametrize(
+    ("plant", "line"),
+    [
+        (
+            lose_weights,
+            "tune/model.safetensors: missing; train_tune makes it: snakemake .*--forcerun train_tune",
+        ),
+        (flip_a_byte, "scores.parquet: changed: its SHA-256 is not what score_predictions wrote"),
+        (cut_a_file, "scores.parquet: changed: 5 bytes, 6 when it was made"),
+        (
+            leave_an_orphan,
+            r"clip\+sam/seed0/tune/model.safetensors: orphaned: no rule of this study makes it",
+        ),
+        (edit_the_config, r"another config than config\.yaml: training\.tune\.epochs was 1, is 2"),
+        (edit_an_input, "sources/clip.safetensors: an input has changed since the results were made"),
+        (
+            edit_a_script,
+            r"chains.pdf \(draw_chains\): made by other code .*workflow/scripts/draw_chains.py differ",
+        ),
+    ],
+)
+def test_a_fault_is_found_and_told_in_one_line(
+    plant: Callable[[], None], line: str, study: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant()
+    (said,) = faults(capsys)
+    assert re.search(line, said), said
+
+
+def test_results_of_another_lock_are_named_by_rule(
+    study: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    relock()
+    said = faults(capsys)
+    assert len(said) == 4 and all(
+        "made in another environment than envs/laptop.lock of now" in s for s in said
+    )
+
+
+def test_an_intermediate_deleted_before_the_manifest_is_written_is_missing_all_the_same(
+    study: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (RESULTS / "features/clip/train.safetensors").unlink()
+    assert write_now()["missing"] == [
+        {"output": "features/clip/train.safetensors", "rule": "extract_features"}
+    ]
+    (said,) = faults(capsys)
+    assert "features/clip/train.safetensors: missing when the manifest was written" in said
+
+
+def test_a_result_made_by_other_code_is_found_although_the_manifest_is_newer(
+    study: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = code_of("encoder_roles.training.tune") | {"encoder_roles/training/step.py": "0" * 64}
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "code_of", lambda module, script: other)
+        run_job("models/clip/seed0/tune")  # an earlier version of the package made it
+    write_now()
+    (said,) = faults(capsys)
+    assert said.startswith("models/clip/seed0/tune (train_tune): made by other code than the present")
+
+
+def test_a_result_whose_log_is_gone_has_nothing_that_says_what_made_it(
+    study: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (RESULTS / "logs/train_tune/job.log").unlink()
+    write_now()
+    (said,) = faults(capsys)
+    assert "nothing says which code and environment made it" in said
+
+
+def test_a_study_without_a_manifest_or_with_a_damaged_one_is_told_so(study: dict[str, Any]) -> None:
+    path = RESULTS / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(StudyError, match=r"manifest\.json: not JSON"):
+        verify.verify(configs=(Path("config.yaml"),))
+    path.unlink()
+    with pytest.raises(StudyError, match="not written yet; `make paper`"):
+        verify.verify(configs=(Path("config.yaml"),))
+
+
+def test_a_job_stops_when_its_environment_is_not_what_the_lock_pins(
+    pinned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "installed", lambda paths: {"torch": "2.14.0"})
+    with pytest.raises(
+        StudyError, match=r"not what .*: torch 2\.14\.0 \(pinned 2\.13\.0\+cpu\), open-clip-torch"
+    ):
+        job.announce("train-tune", "encoder_roles.training.tune")
+    monkeypatch.delenv(job.LOCKS_VARIABLE)
+    job.announce("train-tune", "encoder_roles.training.tune")  # outside of the workflow anything may be used
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda: relock(), "made from another envs/laptop.lock than this one"),
+        (lambda: Path("envs/laptop.lock").unlink(), "laptop.lock, which is not in envs"),
+        (lambda: Path(sys.prefix, "laptop.lock").unlink(), "holds no copies of a lock"),
+    ],
+)
+def test_an_environment_that_no_present_lock_made_is_an_error(
+    change: Callable[[], None], line: str, pinned: Path
+) -> None:
+    environment.check_environment()
+    change()
+    with pytest.raises(StudyError, match=line):
+        environment.check_environment()
+
+
+def test_an_environment_for_another_platform_than_asked_for_stops_a_job(
+    pinned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(environment.PLATFORM_VARIABLE, "cuda")
+    with pytest.raises(StudyError, match=r"made from laptop\.lock, for cpu, .* asks for cuda"):
+        job.announce("train-tune", "encoder_roles.training.tune")
+    assert environment.platform_of("model.cuda.lock") == "cuda"
+
+
+def test_what_is_installed_is_what_an_import_would_find(tmp_path: Path) -> None:
+    for folder, version in (("first", "1.0"), ("second", "2.0")):
+        (tmp_path / folder / f"open_clip_torch-{version}.dist-info").mkdir(parents=True)
+    found = environment.installed([str(tmp_path / name) for name in ("absent", "first", "second")])
+    assert found == {"open-clip-torch": "1.0"}
+
+
+LOADED = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+package = "encoder_roles"
+print(*(n for n in sys.modules if n.partition(".")[0] == package))
+"""
+
+
+@pytest.mark.parametrize("command", ["make-world", "train-tune", "score-predictions", "assign-roles"])
+def test_the_code_of_a_command_holds_every_module_that_it_imports(command: str) -> None:
+    module = COMMANDS[command].partition(":")[0]
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOADED, module], capture_output=True, text=True, check=True
+    )
+    files = {str(Path(sys.modules["encoder_roles"].__path__[0]).parent / file) for file in code_of(module)}
+    for name in loaded.stdout.split():
+        place = PACKAGE.joinpath(*name.split(".")[1:])
+        assert {str(place.with_suffix(".py")), str(place / "__init__.py")} & files, name
+
+
+def test_the_code_of_a_command_is_not_that_of_others() -> None:
+    tune, pretrain = (code_of(COMMANDS[c].partition(":")[0]) for c in ("train-tune", "pretrain-encoder"))
+    assert not [file for file in tune if "/paper/" in file or "/analysis/" in file]
+    assert "encoder_roles/world/pretraining/sam.py" in pretrain, "imported by a computed name"
+    assert code_key(tune) != code_key(pretrain)
+
+
+def write_run(folder: Path, seconds: float, loss: float = 0.5, scores: str = "scores") -> Path:
+    """The results of a run with two files that hold seconds."""
+    tune = folder / "models/clip/seed0/tune"
+    write_json(tune / "training.json", {"final_loss": loss, "seconds": seconds, "peak_memory_mb": 100})
+    write_jsonl(tune / "log.jsonl", [{"step": 0, "loss": loss, "seconds": seconds}])
+    (folder / "costs.csv").write_text(f"subset,parameters,tune_seconds\nclip,100,{seconds}\n")
+    (folder / "scores.parquet").write_text(scores)
+    files = {str(path.relative_to(folder)): {} for path in folder.rglob("*.*")}
+    write_json(
+        folder / "manifest.json", {"files": files, "jobs": [], "inputs": {}, "config": {}, "missing": []}
+    )
+    return folder
+
+
+def test_runs_that_differ_in_measured_time_alone_are_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare_runs(write_run(tmp_path / "a", 1.0), write_run(tmp_path / "b", 2.0))
+    assert "1 files have the same bytes, 3 differ in measured time alone" in capsys.readouterr().out
+
+
+def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_run(tmp_path / "a", 1.0)
+    second = write_run(tmp_path / "b", 2.0, loss=0.25, scores="others")
+    (second / "costs.csv").unlink()
+    with pytest.raises(StudyError, match="4 files differ"):
+        compare_runs(first, second)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{second / 'costs.csv'}: missing, `encoder-roles verify`",
+        "models/clip/seed0/tune/log.jsonl: loss is 0.5 against 0.25",
+        "models/clip/seed0/tune/training.json: final_loss is 0.5 against 0.25",
+        "scores.parquet: the bytes differ",
+    ]

@@ -1,0 +1,32 @@
+# What was made, by what, and whether it still is so. Both rules ask Snakemake, so they run in its own environment.
+
+
+rule write_manifest:
+    input:
+        study=f"{RESULTS}/settings/study.json",
+        workflow=["Snakefile", *sorted(str(file) for file in Path("workflow/rules").iterdir())],
+        paper=f"{RESULTS}/paper",
+        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
+    output:
+        f"{RESULTS}/manifest.json",
+    log:
+        f"{RESULTS}/logs/write_manifest.log",
+    benchmark:
+        f"{RESULTS}/timings/write_manifest.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "encoder-roles write-manifest --results {params.folder} --study {input.study} --workflow {input.workflow}"
+        " --output {output} 2> {log}"
+
+
+rule verify:
+    log:
+        f"{RESULTS}/logs/verify.log",
+    params:
+        configs=[str(workflow.configfiles[-1]), *map(str, workflow.configfiles[:-1])],  # config.yaml, then its overrides
+    shell:
+        "encoder-roles verify --configs {params.configs} 2>&1 | tee {log}"
