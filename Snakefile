@@ -37,6 +37,7 @@ localrules:
     lock_sources,
     paper,
     pretrained_sources,
+    roles,
     write_settings,
 
 

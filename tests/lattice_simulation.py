@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from encoder_roles.analysis.rank_table import COLUMNS, PER_WIDTH
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.study import BLIND, GROUPS, NO_MASK, NONE_KEPT, StatisticsSettings, all_subsets
 
@@ -215,11 +216,10 @@ def _ranks(
     for column, factor in (("erank_uncentred", 0.9), ("erank_energy", 0.5), ("participation_ratio", 0.3)):
         table[column] = table["erank"] * factor
     table["stable_rank"] = table["erank"] * 0.1
-    table["erank_per_width"] = table["erank"] / width
+    for name in PER_WIDTH:
+        table[f"{name}_per_width"] = table[name] / width
     table["ratio_low"], table["ratio_high"] = table["ratio"] * 0.97, table["ratio"] * 1.03
-    order = ["study", "subset", "seed", "encoder", "width", "pictures", "tokens", "erank", "erank_low"]
-    order += ["erank_high", "erank_uncentred", "erank_energy", "participation_ratio", "stable_rank"]
-    return table[[*order, "erank_per_width", "ratio", "ratio_low", "ratio_high", "ratio_solo"]]
+    return table[list(COLUMNS)]
 
 
 def _costs(plan: Plan, subsets: Sequence[str], seeds: Sequence[int], study: str) -> pd.DataFrame:

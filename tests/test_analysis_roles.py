@@ -26,7 +26,8 @@ from encoder_roles.study import RoleStage, StatisticsSettings, StudyError
 POOL = ("clip", "dinov2", "sam")
 FIVE = ("clip", "siglip", "dinov2", "convnext", "sam")
 FEW = {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)}
-OUTPUTS = ["roles", "pairs", "rankings", "differences", "games", "chains", "rank_regression", "pareto"]
+OUTPUTS = ["roles", "pairs", "rankings", "differences", "mask_gaps", "games", "chains", "rank_regression"]
+OUTPUTS += ["pareto", "lattice"]
 
 
 def stage(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
@@ -323,6 +324,23 @@ def test_three_seeds_are_said_to_be_in_the_intervals(plan: Plan) -> None:
     _, claims, notes = run(found)
     assert "noise between 3 training seeds" in claims["4a"]["note"]
     assert "noise between 3 training seeds" in notes[0]["note"]
+
+
+def test_a_mask_gap_is_the_retrained_minus_the_masked_value_with_a_paired_interval(results) -> None:
+    tables = results[0]
+    gaps = tables["mask_gaps"].query("level == 'overall'").set_index(["operator", "measure", "item"])
+    roles = tables["roles"].query("level == 'overall'").set_index(["operator", "measure", "encoder"])
+    for operator in ("zero", "mean"):
+        for measure in ("capacity", "necessity"):
+            for encoder in POOL:
+                one, other = (roles.loc[(side, measure, encoder)] for side in ("retrained", operator))
+                gap = gaps.loc[(operator, measure, encoder)]
+                assert gap["difference"] == pytest.approx(one["value"] - other["value"])
+                # paired: never wider than the two intervals side by side
+                assert gap["high"] - gap["low"] < (one["high"] - one["low"]) + (other["high"] - other["low"])
+    assert ("zero", "score", "clip+dinov2+sam") not in gaps.index
+    assert ("zero", "score", "blind") in gaps.index
+    assert (gaps["p_holm"] >= gaps["p"]).all()
 
 
 # --- the command ---

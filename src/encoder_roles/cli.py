@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "collect-ranks": "encoder_roles.analysis.rank_table:collect_ranks",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
+    "analyse-scores": "encoder_roles.analysis.own_scores:analyse_scores",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "locate-results": "encoder_roles.results:locate_results",
 }

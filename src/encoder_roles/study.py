@@ -167,6 +167,26 @@ class StatisticsSettings(Settings):
     seed_deviation: float | None = Field(default=None, ge=0)
 
 
+class OwnScoresSettings(Settings):
+    """Anybody's table of scores, analysed by `snakemake roles`; a file's name alone stands for it too."""
+
+    file: str
+    ranks: str | None = None
+    costs: str | None = None
+    pool: tuple[str, ...] = ()
+    leave_out: tuple[Positive, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+    @property
+    def study(self) -> str:
+        """The name of the study that the table is: its results go to results/<study>/."""
+        return study_of(Path(self.file))
+
+
 class Study(Settings):
     """A whole study, as config.yaml and its overrides describe it."""
 
@@ -185,6 +205,7 @@ class Study(Settings):
     masks: MaskSettings
     rank: RankSettings
     statistics: StatisticsSettings
+    scores: OwnScoresSettings | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -215,6 +236,8 @@ class Study(Settings):
         if wrong := [name for name in self.overlays if name not in OVERLAYS]:
             known = ", ".join(OVERLAYS)
             raise ValueError(f"evaluation.overlays: {wrong[0]!r} has none to switch (known: {known})")
+        if self.scores is not None and self.scores.study == self.study:
+            raise ValueError(f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}")
         if self.sources == "train" and (fetched := self.hub_sources):
             raise ValueError(
                 f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "
@@ -258,6 +281,12 @@ class Study(Settings):
     def masks_of_full(self) -> tuple[str, ...]:
         """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps none."""
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
+
+
+def study_of(path: Path) -> str:
+    """A study's name from that of its file of scores: lower case, words joined with _."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
+    return name if re.match(r"[a-z]", name) else f"scores_{name}"
 
 
 def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:
@@ -355,10 +384,28 @@ class RoleStage(Settings):
     tau: Fraction
 
 
+class OwnScoresStage(Settings):
+    study: str
+    pool: tuple[str, ...]
+    leave_out: tuple[Positive, ...]
+    statistics: StatisticsSettings
+    tau: Fraction
+
+
 def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
+    own = {}
+    if study.scores is not None:
+        own["own_scores"] = OwnScoresStage(
+            study=study.scores.study,
+            pool=study.scores.pool,
+            leave_out=study.scores.leave_out,
+            statistics=study.statistics,
+            tau=study.rank.tau,
+        )
     return {
+        **own,
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "world": study.world,
         "gates": GateStage(gates=study.gates),
