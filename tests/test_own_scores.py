@@ -34,7 +34,8 @@ def wide(seed: int = 0) -> pd.DataFrame:
     """A complete lattice of three encoders on all sixteen, the way papers print it."""
     random = np.random.default_rng(seed)
     scores = 30 + 12 * np.array([x.bit_count() for x in range(8)])[:, None] + random.uniform(-5, 5, (8, 16))
-    return pd.DataFrame({"Encoders": LABELS} | dict(zip(BENCHMARKS, scores.T.round(2), strict=True)))
+    columns = ["SEED" if name == "seed" else name for name in BENCHMARKS]
+    return pd.DataFrame({"Encoders": LABELS} | dict(zip(columns, scores.T.round(2), strict=True)))
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +55,10 @@ def test_the_published_averages_of_cambrian_are_those_of_its_sixteen_columns() -
     assert len(found) == 7
     assert (found["overall"] - found["stated_overall"]).abs().max() <= 0.01
     printed = pd.read_csv(CAMBRIAN, comment="#")
-    columns = {"General": ["MMEP", "MMB", "SEEDI", "GQA"], "Knowledge": ["SQAI", "MMMUV", "MathVistaM", "AI2D"]}
+    columns = {
+        "General": ["MMEP", "MMB", "SEEDI", "GQA"],
+        "Knowledge": ["SQAI", "MMMUV", "MathVistaM", "AI2D"],
+    }
     columns |= {"OCR & Chart": ["ChartQA", "OCRBench", "TextVQA", "DocVQA"]}
     columns |= {"Vision-Centric": ["MMVP", "RealWorldQA", "CV-Bench2D", "CV-Bench3D"]}
     printed["MMEP"] /= 20
@@ -67,11 +71,17 @@ def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
         analyse_table(CAMBRIAN)
     found = analyse_table(CAMBRIAN, leave_out=[6])
     necessity = overall(found.tables, "necessity")["value"]
-    assert necessity.to_dict() == pytest.approx({"dinov2": 54.7446 - 54.5253, "clip": 54.7446 - 54.5210}, abs=1e-3)
+    assert necessity.to_dict() == pytest.approx(
+        {"dinov2": 54.7446 - 54.5253, "clip": 54.7446 - 54.5210}, abs=1e-3
+    )
     said = " ".join(note["note"] for note in found.notes)
     for words in (
         *("mme: given on 0-2000, divided by 20", "row 6 (SigLIP+DINOv2+ConvNext) was left out"),
-        *("No intervals", "no Capacity of siglip, dinov2, convnext, clip", "no Necessity of siglip, convnext"),
+        *(
+            "No intervals",
+            "no Capacity of siglip, dinov2, convnext, clip",
+            "no Necessity of siglip, convnext",
+        ),
         *("no Shapley, Banzhaf, interaction or Möbius value", "no masked scores", "no effective ranks"),
     ):
         assert words in said, words
@@ -92,8 +102,19 @@ def test_an_average_that_the_table_states_wrongly_is_said() -> None:
 @pytest.mark.parametrize(
     ("spelled", "benchmark"),
     [
-        *(("MMEP", "mme"), ("MME-P", "mme"), ("mme", "mme"), ("SEED-Image", "seed"), ("SEED-Bench (image)", "seed")),
-        *(("SQA-I", "scienceqa"), ("Real World QA", "realworldqa"), ("MMB", "mmbench"), ("MMMU (val)", "mmmu")),
+        *(
+            ("MMEP", "mme"),
+            ("MME-P", "mme"),
+            ("mme", "mme"),
+            ("SEED-Image", "seed"),
+            ("SEED-Bench (image)", "seed"),
+        ),
+        *(
+            ("SQA-I", "scienceqa"),
+            ("Real World QA", "realworldqa"),
+            ("MMB", "mmbench"),
+            ("MMMU (val)", "mmmu"),
+        ),
         *(("MathVista-M", "mathvista"), ("CV-Bench 2D", "cvbench2d"), ("cv_bench_3d", "cvbench3d")),
         *(("textvqa_val", "textvqa"), ("MMVP", "mmvp"), ("OCR Bench", "ocrbench"), ("ChartQA", "chartqa")),
     ],
@@ -107,7 +128,9 @@ def test_an_unknown_benchmark_is_not_matched_by_likeness() -> None:
         assert match_benchmark(name) is None, name
 
 
-@pytest.mark.parametrize("label", ["CLIP+DINOv2", "clip & dinov2", "CLIP, DINO-v2", "Clip and DINO v2", "clip / DINOV2"])
+@pytest.mark.parametrize(
+    "label", ["CLIP+DINOv2", "clip & dinov2", "CLIP, DINO-v2", "Clip and DINO v2", "clip / DINOV2"]
+)
 def test_a_subset_is_known_however_it_is_joined(label: str) -> None:
     assert match_encoders(label) == ("clip", "dinov2")
     assert match_encoders(label, ("dinov2", "clip", "sam")) == ("clip", "dinov2")
@@ -115,7 +138,9 @@ def test_a_subset_is_known_however_it_is_joined(label: str) -> None:
 
 def test_the_order_of_columns_rows_and_names_changes_no_value(tmp_path: Path) -> None:
     table = wide()
-    renamed = table.rename(columns={"mme": "MME-P", "seed": "SEED-Image", "scienceqa": "SQA-I", "Encoders": "Model"})
+    renamed = table.rename(
+        columns={"mme": "MME-P", "SEED": "SEED-Image", "scienceqa": "SQA-I", "Encoders": "Model"}
+    )
     shuffled = renamed.sample(frac=1, random_state=1)[renamed.columns[::-1]]
     shuffled.to_csv(tmp_path / "a.csv", index=False, sep=";")
     (tmp_path / "b.csv").write_text("# from a paper\n" + tidy(table).to_csv(index=False))
@@ -159,7 +184,7 @@ def spoilt(**cells: object) -> pd.DataFrame:
         (spoilt(Encoders=np.nan), "the model's encoders are not named"),
         (wide().assign(study=["a"] * 7 + ["b"]), r"rows of several studies \['a', 'b'\]"),
         (pd.concat([wide().assign(seed=s) for s in (0, 1)]).iloc[:-1], "add the missing seeds"),
-        (wide().assign(seed=0.5), "seed is not a whole number"),
+        (wide().assign(seed=0.5), "training seed is not a whole number .SEED-Bench is called SEED"),
         (wide().assign(operator="blur"), "operator is none of"),
         (tidy(wide()).iloc[:-1], r"clip\+dinov2\+sam, seed 0 has no score on cvbench3d"),
         (tidy(wide()).assign(remark="x"), "column 'remark' is unknown in a table with a row per score"),
@@ -168,7 +193,9 @@ def spoilt(**cells: object) -> pd.DataFrame:
         (tidy(wide()).drop(columns="Benchmark"), "column 'Score' belongs to a table with a row per score"),
     ],
 )
-def test_a_table_that_could_give_a_wrong_number_is_refused_in_one_line(table: pd.DataFrame, message: str) -> None:
+def test_a_table_that_could_give_a_wrong_number_is_refused_in_one_line(
+    table: pd.DataFrame, message: str
+) -> None:
     with pytest.raises(StudyError, match=message) as error:
         analyse_table(table, pool=POOL, statistics=statistics())
     assert "\n" not in str(error.value)
@@ -204,7 +231,7 @@ def test_without_questions_seeds_or_a_stated_deviation_there_are_no_intervals_an
 
 
 def test_stated_numbers_of_questions_give_binomial_intervals() -> None:
-    table = pd.concat([wide(), pd.DataFrame([{"Encoders": "n"} | dict.fromkeys(BENCHMARKS, 400)])])
+    table = pd.concat([wide(), pd.DataFrame([{"Encoders": "n"} | dict.fromkeys(wide().columns[1:], 400)])])
     found = analyse_table(table, pool=POOL, statistics=statistics(resamples=4000))
     row = found.tables["lattice"].query("benchmark == 'gqa' and subset == 'sam'").iloc[0]
     expected = 1.96 * np.sqrt(row["score"] * (100 - row["score"]) / 400)
@@ -212,14 +239,18 @@ def test_stated_numbers_of_questions_give_binomial_intervals() -> None:
     assert row["n"] == 400
     mean = found.tables["lattice"].query("level == 'overall' and subset == 'sam'").iloc[0]
     assert (mean["high"] - mean["low"]) < 0.4 * (row["high"] - row["low"])  # the mean of sixteen
-    assert any("binomial" in note["note"] and "training seeds is not in them" in note["note"] for note in found.notes)
+    assert any(
+        "binomial" in note["note"] and "training seeds is not in them" in note["note"] for note in found.notes
+    )
 
 
 def test_a_stated_seed_deviation_gives_the_intervals_it_states() -> None:
     found = analyse_table(wide(), pool=POOL, statistics=statistics(seed_deviation=2.0, resamples=4000))
     capacity = overall(found.tables, "capacity")
     np.testing.assert_allclose(capacity["high"] - capacity["low"], 2 * 1.96 * 2, rtol=0.06)
-    assert any("stated seed deviation of 2 points; the choice of questions is not" in n["note"] for n in found.notes)
+    assert any(
+        "stated seed deviation of 2 points; the choice of questions is not" in n["note"] for n in found.notes
+    )
 
 
 def test_the_spread_of_several_seeds_is_in_the_intervals() -> None:
@@ -227,7 +258,7 @@ def test_the_spread_of_several_seeds_is_in_the_intervals() -> None:
     seeds = []
     for seed in range(4):
         table = wide().assign(seed=seed)
-        table[list(BENCHMARKS)] += random.normal(0, 1.5, (8, 1))  # a good or bad run, on all benchmarks
+        table[table.columns[1:-1]] += random.normal(0, 1.5, (8, 1))  # a good or bad run, on all benchmarks
         seeds.append(table)
     found = analyse_table(pd.concat(seeds), pool=POOL, statistics=statistics(resamples=4000))
     capacity = overall(found.tables, "capacity")
@@ -255,7 +286,7 @@ def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
 
 def test_masked_rows_are_compared_with_retrained_ones() -> None:
     masked = wide().iloc[:-1].copy()
-    masked[list(BENCHMARKS)] -= 8
+    masked[masked.columns[1:]] -= 8
     table = pd.concat([wide().assign(operator="unmasked"), masked.assign(operator="zero")])
     found = analyse_table(table, pool=POOL, statistics=statistics(seed_deviation=1.0))
     gaps = found.tables["mask_gaps"].query("level == 'overall' and measure == 'score'")
@@ -270,7 +301,9 @@ def test_the_scores_csv_of_a_study_can_be_read_back() -> None:
     scores = simulate(make_plan(random, POOL), random, questions=40, operators=("zero",)).scores
     summary = score_intervals(scores, statistics()).assign(metric="accuracy")
     found = analyse_table(summary, pool=POOL, statistics=statistics())
-    level = found.tables["lattice"].query("level == 'overall' and operator == 'retrained'").set_index("subset")
+    level = (
+        found.tables["lattice"].query("level == 'overall' and operator == 'retrained'").set_index("subset")
+    )
     same = summary.query("level == 'overall' and operator == 'unmasked'").set_index("subset")["score"]
     pd.testing.assert_series_equal(level["score"], same.reindex(level.index), check_names=False)
 
@@ -303,7 +336,18 @@ def test_the_command_writes_what_the_call_returns_and_prints_the_notes(tmp_path:
 
 def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> None:
     def plan(*config: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--config", *config, "--", "roles"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            "--dry-run",
+            "--config",
+            *config,
+            "--",
+            "roles",
+        ]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     table = CAMBRIAN.relative_to(ROOT)

@@ -237,7 +237,9 @@ class Study(Settings):
             known = ", ".join(OVERLAYS)
             raise ValueError(f"evaluation.overlays: {wrong[0]!r} has none to switch (known: {known})")
         if self.scores is not None and self.scores.study == self.study:
-            raise ValueError(f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}")
+            raise ValueError(
+                f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}"
+            )
         if self.sources == "train" and (fetched := self.hub_sources):
             raise ValueError(
                 f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "

@@ -108,7 +108,9 @@ def judge_claims(study: Findings) -> list[Claim]:
     ]
     if not len(study.draws):  # an estimate without an interval decides nothing
         judged = {"verdict": UNTESTED}
-        claims = [c if c["verdict"] == UNTESTED else c | judged | {"note": f"{c['note']} {note}"} for c in claims]
+        claims = [
+            c if c["verdict"] == UNTESTED else c | judged | {"note": f"{c['note']} {note}"} for c in claims
+        ]
     return [c if c["verdict"] == UNTESTED else c | {"note": f"{c['note']} {note}".strip()} for c in claims]
 
 

@@ -57,9 +57,7 @@ def analyse_lattices(
         "rank_regression": regression_table(lattices, found, prices, settings.statistics),
         "pareto": pareto_table(lattices, prices),
     }
-    study = Findings(
-        settings, lattices, pairs, found, prices, tables["rankings"], tables["rank_regression"]
-    )
+    study = Findings(settings, lattices, pairs, found, prices, tables["rankings"], tables["rank_regression"])
     return tables, judge_claims(study), missing_notes(study, tables)
 
 

@@ -6,12 +6,14 @@ places is said here in points. `p_holm` corrects over the items of one level, op
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.games import shapley
 from encoder_roles.analysis.lattice import Lattices, subset_name
-from encoder_roles.analysis.roles import capacity, necessity
+from encoder_roles.analysis.roles import Measure, capacity, necessity
 from encoder_roles.analysis.statistics import holm, two_sided_p
 
 COLUMNS = [
@@ -27,7 +29,7 @@ def gap_table(lattices: Lattices) -> pd.DataFrame:
     """
     n, retrained = len(lattices.pool), lattices.retrained
     subsets = np.arange(2**n - 1)
-    families = {
+    families: dict[str, tuple[Measure, Sequence[str]]] = {
         "score": (lambda v: v[..., subsets], [subset_name(int(s), lattices.pool) for s in subsets]),
         "capacity": (capacity, lattices.pool),
         "necessity": (necessity, lattices.pool),

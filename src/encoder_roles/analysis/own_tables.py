@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from encoder_roles.analysis.own_averages import average_models, average_notes
 from encoder_roles.analysis.spellings import match_benchmark, match_encoders, nearest_benchmarks, squeeze
 from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores, order_benchmarks
 from encoder_roles.study import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
@@ -25,7 +26,7 @@ MOST_ENCODERS = 8  # 256 subsets; beyond, resamples of the whole lattice do not 
 OPERATORS = ("zero", "mean", "shuffle", "noise")
 # what benchmarks are also published as: their greatest score, beside 0-100
 LARGER_SCALES = {"mme": 2000.0, "ocrbench": 1000.0}
-TOLERANCE = 0.015  # of a stated average: it and its sixteen scores are each rounded to 0.01
+SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
 _EMPTY = ["", " ", "NaN", "nan", "NA", "N/A", "n/a", "null"]
 
 # role of a column -> its spellings, without case and punctuation
@@ -33,7 +34,7 @@ _ROLES: dict[str, str] = {
     "subset": "subset encoders encoder model models visionencoders visionencoder combination",
     "mask": "mask kept keptencoders",
     "operator": "operator maskoperator",
-    "seed": "seed trainingseed",
+    "training_seed": "seed trainingseed",  # not `seed` as long as that may be a benchmark's column
     "study": "study",
     "benchmark": "benchmark dataset task bench",
     "group": "group category",
@@ -96,14 +97,17 @@ def read_own_scores(
     frame, roles = _find_roles(frame, where)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
     if "subset" not in roles:
-        raise StudyError(f"{where}: no column that names the encoders; call it `encoders`, `subset` or `model`")
+        raise StudyError(
+            f"{where}: no column that names the encoders; call it `encoders`, `subset` or `model`"
+        )
     if unknown := sorted(set(leave_out) - set(frame["row"])):
         raise StudyError(f"{where}: leave_out: there is no row {unknown[0]}; it has {len(frame)}")
     tidy = {"benchmark", "score"} <= roles
     frame, stated = _split_averages(frame, where) if tidy else _melt(frame, where)
+    frame = frame.rename(columns={"training_seed": "seed"})
     table, notes = _check_numbers(frame, where)
     table = _name_models(table, pool, where)
-    averages = _average(table, stated)
+    averages = average_models(table, stated)
     table = table[~table["row"].isin(leave_out)]
     if table.empty:
         raise StudyError(f"{where}: leave_out leaves no row")
@@ -115,7 +119,7 @@ def read_own_scores(
         _check_models(table, where)
     else:
         table = _score_benchmarks(questions)
-    notes = [*notes, *_average_notes(averages), *_left_out(averages, leave_out)]
+    notes = [*notes, *average_notes(averages), *_left_out(averages, leave_out)]
     return OwnScores(name, found, table.reset_index(drop=True), questions, averages, tuple(notes))
 
 
@@ -149,7 +153,7 @@ def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]
     tidy = {"benchmark", "score"} <= spelled
     for column in frame.columns:
         key = squeeze(column)
-        role = _ROLE_OF.get(key)
+        role = None if column == SEED_BENCH else _ROLE_OF.get(key)
         if role in _TIDY_ONLY and not tidy:
             raise StudyError(
                 f"{where}: column {column!r} belongs to a table with a row per score, which has both `benchmark` "
@@ -278,7 +282,8 @@ def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.Dat
     _refuse(found, ~known, f"operator is none of {', '.join((NO_MASK, *OPERATORS))}", where)
     seed = _numbers(found.assign(seed=found["seed"]), "seed", where) if "seed" in found.columns else 0
     found["seed"] = seed
-    _refuse(found, found["seed"] % 1 != 0, "seed is not a whole number", where)
+    why = "the training seed is not a whole number (SEED-Bench is called SEED or SEED-Image)"
+    _refuse(found, found["seed"] % 1 != 0, why, where)
     found["seed"] = found["seed"].astype(int)
     labels = {label: _encoders(found, "model", label, pool, where) for label in found["model"].unique()}
     found["trained"] = found["model"].map(labels)
@@ -376,7 +381,7 @@ def check_seeds(table: pd.DataFrame, where: str) -> None:
 def _as_questions(table: pd.DataFrame, study: str, where: str) -> pd.DataFrame:
     """Rows as in scores.parquet: every question a cluster of its own and of weight 1 where not stated."""
     found = table.assign(study=study, question=table["question"].astype(str))
-    defaults = {"cluster": found["question"], "weight": 1.0, "unparsable": False}
+    defaults: dict[str, Any] = {"cluster": found["question"], "weight": 1.0, "unparsable": False}
     for column, value in defaults.items():
         if column not in found.columns:
             found[column] = value
@@ -396,43 +401,11 @@ def _score_benchmarks(questions: pd.DataFrame) -> pd.DataFrame:
     return table.assign(score=table["product"] / table["weight"], row=np.nan)
 
 
-def _average(table: pd.DataFrame, stated: pd.DataFrame) -> pd.DataFrame:
-    """Overall and group means of every row of a wide table (of every model of a tidy one)."""
-    wide = len(stated) > 0
-    keys = ["row"] if wide else ["model", "seed", "operator", "kept"]
-    if "question" in table.columns:
-        table = table.groupby([*keys, "benchmark", "group"], sort=False)["score"].mean().reset_index()
-    by_model = table.groupby(keys, sort=False)
-    found = by_model["score"].mean().rename("overall").to_frame()
-    order = order_benchmarks(table[["benchmark", "group"]].drop_duplicates())
-    for group in dict.fromkeys(order["group"]):
-        found[group] = table[table["group"] == group].groupby(keys, sort=False)["score"].mean()
-    found = found.reset_index()
-    if not wide:
-        return found.drop(columns="kept").assign(row=np.nan)
-    found.insert(1, "model", found["row"].map(table.drop_duplicates("row").set_index("row")["model"]))
-    renamed = {c: f"stated_{c.removeprefix('average ')}" for c in stated.columns if c != "row"}
-    return found.merge(stated.rename(columns=renamed), on="row", how="left")
-
-
-def _average_notes(averages: pd.DataFrame) -> list[str]:
-    """Which of the averages that the table states are not those of its scores."""
-    notes = []
-    for column in averages.columns:
-        own = str(column).removeprefix("stated_")
-        if own == column or own not in averages.columns:
-            continue
-        off = (pd.to_numeric(averages[column], errors="coerce") - averages[own]).abs() > TOLERANCE
-        for _, row in averages[off].iterrows():
-            notes.append(
-                f"row {row['row']} ({row['model']}): states {own} {row[column]:g}, its scores give {row[own]:.2f}."
-            )
-    return notes
-
-
 def _left_out(averages: pd.DataFrame, leave_out: Sequence[int]) -> list[str]:
     labels = dict(zip(averages["row"], averages["model"], strict=True))
-    return [f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as asked." for row in leave_out]
+    return [
+        f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as asked." for row in leave_out
+    ]
 
 
 def _refuse(table: pd.DataFrame, wrong: npt.ArrayLike, why: str, where: str) -> None:

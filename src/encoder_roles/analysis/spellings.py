@@ -73,6 +73,8 @@ def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
             raise StudyError(f"{label!r}: encoder {part!r} is not in the pool {list(pool)}")
         name = known.get(key, key)
         if name in found or name == BLIND:
-            raise StudyError(f"{label!r}: {part!r} is named twice, or beside other encoders; correct the label")
+            raise StudyError(
+                f"{label!r}: {part!r} is named twice, or beside other encoders; correct the label"
+            )
         found.append(name)
     return tuple(found)
