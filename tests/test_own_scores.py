@@ -205,7 +205,7 @@ def test_a_row_to_leave_out_must_exist_and_a_pool_must_fit() -> None:
     with pytest.raises(StudyError, match="there is no row 9; it has 8"):
         analyse_table(wide(), leave_out=[9])
     many = [f"e{i}" for i in range(9)]
-    with pytest.raises(StudyError, match="9 encoders .*roles need 2 to 8"):
+    with pytest.raises(StudyError, match=r"9 encoders .*roles need 2 to 8"):
         analyse_table(pd.DataFrame({"model": many, "gqa": 50.0}))
 
 

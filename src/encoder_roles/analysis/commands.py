@@ -116,9 +116,8 @@ def _measured(lattices: Lattices) -> list[str]:
 
 
 def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
-    """Write lattice.csv, roles.csv, pairs.csv, rankings.csv, differences.csv, games.csv, chains.csv, rank_regression.csv,
-    pareto.csv, claims.json and notes.json into a folder; nothing is written unless everything could be
-    computed.
+    """Write every table of the analysis, claims.json and notes.json into a folder; nothing is written unless
+    everything could be computed.
 
     Args:
         settings: results/<study>/settings/roles.json.

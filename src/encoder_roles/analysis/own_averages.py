@@ -22,7 +22,7 @@ def average_models(table: pd.DataFrame, stated: pd.DataFrame) -> pd.DataFrame:
         found[group] = table[table["group"] == group].groupby(keys, sort=False)["score"].mean()
     found = found.reset_index()
     if not wide:
-        return found.drop(columns="kept").assign(row=np.nan)
+        return found.drop(columns="kept").assign(row=float("nan"))
     found.insert(1, "model", found["row"].map(table.drop_duplicates("row").set_index("row")["model"]))
     renamed = {c: f"stated_{c.removeprefix('average ')}" for c in stated.columns if c != "row"}
     return found.merge(stated.rename(columns=renamed), on="row", how="left")
@@ -37,7 +37,6 @@ def average_notes(averages: pd.DataFrame) -> list[str]:
             continue
         off = (pd.to_numeric(averages[column], errors="coerce") - averages[own]).abs() > TOLERANCE
         for _, row in averages[off].iterrows():
-            notes.append(
-                f"row {row['row']} ({row['model']}): states {own} {row[column]:g}, its scores give {row[own]:.2f}."
-            )
+            said = f"states {own} {row[column]:g}, its scores give {row[own]:.2f}."
+            notes.append(f"row {row['row']} ({row['model']}): {said}")
     return notes

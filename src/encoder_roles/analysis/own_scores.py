@@ -5,9 +5,9 @@ analyse-scores` as a command.
     found = analyse_table("scores.csv")
     found.tables["roles"], found.claims, found.notes
 
-What the lattice, the questions or the seeds of a table cannot give has no row and is said in `notes`. Intervals
-come from what the table has: its questions (the study's own bootstrap), or their stated number, several seeds,
-a stated seed deviation; with none of them there are no intervals and no verdicts.
+What the lattice, the questions or the seeds of a table cannot give has no row and is said in `notes`.
+Intervals come from what the table has: its questions (the study's own bootstrap), or their stated number,
+several seeds, a stated seed deviation; with none of them there are no intervals and no verdicts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NO_COSTS = pd.DataFrame({"subset": [], "seed": [], "parameters": np.zeros(0)})
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyse_table` finds: tables by name (docs/contracts.md), claims, and notes on what is not there."""
+    """What `analyse_table` finds: tables by name (docs/contracts.md), claims, notes on what is not there."""
 
     tables: dict[str, pd.DataFrame]
     claims: list[dict[str, Any]]
@@ -63,9 +63,9 @@ def analyse_table(
     """Every table of the analysis that the scores allow.
 
     Args:
-        scores: a CSV or parquet file or a frame: wide (a column that names the encoders, one per benchmark) or
-            tidy (`encoders, benchmark, score`, and where there are any `seed, mask, operator, n, question,
-            cluster, group`). In a wide table a row `n` gives each benchmark's number of questions.
+        scores: a CSV or parquet file or a frame: wide (a column that names the encoders, one per benchmark)
+            or tidy (`encoders, benchmark, score`, and where there are any `seed, mask, operator, n,
+            question, cluster, group`). In a wide table a row `n` gives each benchmark's number of questions.
         pool: encoders in the order in which subsets are written; by default as they first appear.
         leave_out: rows of the table, counted from 1, that are not analysed.
         ranks, costs: tables as ranks.csv and costs.csv, in the pool's names.
@@ -134,8 +134,8 @@ def _intervals_in_words(table: pd.DataFrame, settings: StatisticsSettings) -> st
     seeds, held, lacking = table.groupby(["subset", "mask", "operator"])["seed"].nunique().max(), [], []
     if table["n"].notna().all():
         held.append(
-            "the stated numbers of questions (binomial; models are taken as independent, which makes differences "
-            "between models that answered the same questions too wide)"
+            "the stated numbers of questions (binomial; models are taken as independent, which makes "
+            "differences between models that answered the same questions too wide)"
         )
     else:
         lacking.append("the choice of questions")
@@ -147,8 +147,8 @@ def _intervals_in_words(table: pd.DataFrame, settings: StatisticsSettings) -> st
         lacking.append("the noise between training seeds")
     if not held:
         return (
-            "No intervals: the table has no questions, no number of questions (a column or row n) and one seed, and "
-            "no seed deviation is stated. Nothing is judged."
+            "No intervals: the table has no questions, no number of questions (a column or row n) and one "
+            "seed, and no seed deviation is stated. Nothing is judged."
         )
     missing = f"; {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not in them" * bool(lacking)
     return f"Intervals hold {' and '.join(held)}{missing}."
@@ -175,11 +175,12 @@ def analyse_scores(
     tau: float = TAU,
     settings: Path | None = None,
 ) -> None:
-    """Analyse any table of scores: write every table that it allows, claims.json, notes.json, and print the notes.
+    """Analyse any table of scores: write every table that it allows, claims.json and notes.json; print the
+    notes.
 
     Args:
-        scores: CSV or parquet; wide (a column that names the encoders, one per benchmark; a row `n` may give the
-            numbers of questions) or tidy (columns encoders, benchmark, score, ...). See docs/own-scores.md.
+        scores: CSV or parquet; wide (a column that names the encoders, one per benchmark; a row `n` may give
+            the numbers of questions) or tidy (columns encoders, benchmark, score, ...): docs/own-scores.md.
         output: the folder.
         pool: encoders in the order in which subsets are written; by default as they first appear.
         leave_out: rows, counted from 1 below the head, that are not analysed.

@@ -19,7 +19,7 @@ import pandas as pd
 
 from encoder_roles.analysis.own_averages import average_models, average_notes
 from encoder_roles.analysis.spellings import match_benchmark, match_encoders, nearest_benchmarks, squeeze
-from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores, order_benchmarks
+from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
 from encoder_roles.study import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
 
 MOST_ENCODERS = 8  # 256 subsets; beyond, resamples of the whole lattice do not fit a laptop
@@ -156,20 +156,20 @@ def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]
         role = None if column == SEED_BENCH else _ROLE_OF.get(key)
         if role in _TIDY_ONLY and not tidy:
             raise StudyError(
-                f"{where}: column {column!r} belongs to a table with a row per score, which has both `benchmark` "
-                "and `score`; add what is missing, or remove the column"
+                f"{where}: column {column!r} belongs to a table with a row per score, which has both "
+                "`benchmark` and `score`; add what is missing, or remove the column"
             )
         if role is None and tidy:
             raise StudyError(
-                f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call it "
-                f"one of {', '.join(sorted(_ROLES.keys() - {'ignored'}))}"
+                f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call "
+                f"it one of {', '.join(sorted(_ROLES.keys() - {'ignored'}))}"
             )
         average = "overall" if key in _OVERALL else _GROUP_OF.get(key)
         name = role or match_benchmark(column) or (f"average {average}" if average else None)
         if name is None:
             raise StudyError(
-                f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or remove "
-                "it from the table"
+                f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or "
+                "remove it from the table"
             )
         if name in names and name != "ignored":
             raise StudyError(f"{where}: columns {names[name]!r} and {column!r} are both {name}; remove one")
@@ -201,7 +201,7 @@ def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A tidy table's scores of benchmarks; rows of averages, which scores.csv has, are left to be computed."""
+    """A tidy table's scores of benchmarks; rows of averages, which scores.csv has, are computed anew."""
     level = frame["level"] if "level" in frame.columns else pd.Series("benchmark", frame.index)
     rows = frame[level == "benchmark"].drop(columns="level", errors="ignore").copy()
     named = {name: match_benchmark(name) for name in rows["benchmark"].unique()}
@@ -209,8 +209,8 @@ def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.D
     for name, match in named.items():
         if match is None and name not in set(groups["benchmark"]):
             raise StudyError(
-                f"{where}: benchmark {name!r} is none of the sixteen ({nearest_benchmarks(name)}); rename it, or "
-                "give its group in a column `group`"
+                f"{where}: benchmark {name!r} is none of the sixteen ({nearest_benchmarks(name)}); rename "
+                "it, or give its group in a column `group`"
             )
     rows["benchmark"] = [named[name] or str(name) for name in rows["benchmark"]]
     return rows, pd.DataFrame({"row": []})
@@ -225,7 +225,8 @@ def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[
         _refuse(found, ~(found["n"] >= 1), "n is not a number of questions", where)
     else:
         found["n"] = np.nan
-    found["group"] = [_group_of(b, g) for b, g in zip(found["benchmark"], found.get("group", found["n"]))]
+    stated = found["group"] if "group" in found.columns else found["n"]
+    found["group"] = [_group_of(b, g) for b, g in zip(found["benchmark"], stated, strict=True)]
     notes = []
     for benchmark, of in found.groupby("benchmark", sort=False)["score"]:
         name, most = str(benchmark), LARGER_SCALES.get(str(benchmark), 100.0)
@@ -233,7 +234,8 @@ def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[
         _refuse(found, at & ((found["score"] < 0) | (found["score"] > most)), _outside(name, most), where)
         if of.max() <= 1 and of.max() > 0:
             raise StudyError(
-                f"{where}: benchmark {name}: no score is above 1, so they look like fractions; multiply by 100"
+                f"{where}: benchmark {name}: no score is above 1, so they look like fractions; multiply by "
+                "100"
             )
         if of.max() > 100:
             _refuse(
@@ -289,7 +291,8 @@ def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.Dat
     found["trained"] = found["model"].map(labels)
     if "mask" in found.columns:
         masks = {m: _encoders(found, "mask", m, pool, where) for m in found["mask"].dropna().unique()}
-        kept = [masks[m] if isinstance(m, str) else t for m, t in zip(found["mask"], found["trained"])]
+        pairs = zip(found["mask"], found["trained"], strict=True)
+        kept = [masks[mask] if isinstance(mask, str) else trained for mask, trained in pairs]
         found["kept"] = pd.Series(kept, found.index)
     else:
         found["kept"] = found["trained"]
@@ -349,15 +352,15 @@ def _check_models(table: pd.DataFrame, where: str) -> None:
         same = (table[[*MODEL, "benchmark"]] == row[[*MODEL, "benchmark"]]).all(axis=1)
         first, second = table.loc[same, "row"].iloc[:2]
         raise StudyError(
-            f"{where}: rows {first} and {second} are both {_model(row)}: duplicate; correct a label, give seeds, "
-            f"or leave one out (leave_out: {second})"
+            f"{where}: rows {first} and {second} are both {_model(row)}: duplicate; correct a label, give "
+            f"seeds, or leave one out (leave_out: {second})"
         )
     benchmarks = table["benchmark"].unique()
     for _, of in table.groupby(MODEL, sort=False):
         if missing := [b for b in benchmarks if b not in set(of["benchmark"])]:
             raise StudyError(
-                f"{where}: {_model(of.iloc[0])} has no score on {missing[0]}; add it, or leave out the benchmark "
-                "or the model"
+                f"{where}: {_model(of.iloc[0])} has no score on {missing[0]}; add it, or leave out the "
+                "benchmark or the model"
             )
     groups = table.groupby("benchmark")["group"].nunique()
     if (groups > 1).any():
