@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from lattice_simulation import make_plan, simulate
 
@@ -57,7 +58,6 @@ def make_paper_study(
     seeds: Sequence[int] = (0,),
 ) -> PaperStudy:
     """Simulate a study with a known truth and write every file that the paper reads."""
-    import numpy as np
     import yaml
 
     statistics = {"resamples": 60, "level": 0.95, "seed": 0, "overall": "benchmarks"}
@@ -70,6 +70,7 @@ def make_paper_study(
     scores = score_intervals(found.scores, StatisticsSettings(**statistics))
     scores.insert(scores.columns.get_loc("score"), "metric", "accuracy")
     tables = {"scores": scores, "ranks": found.ranks, "costs": found.costs, "rank_curve": _curve(found.ranks)}
+    tables["spectra"] = _spectra(found.ranks)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     found.scores.to_parquet(folder / "scores.parquet")
@@ -96,6 +97,18 @@ def _curve(ranks: pd.DataFrame) -> pd.DataFrame:
         for n in (16, 32, 64)
     ]
     return pd.DataFrame(rows, columns=["encoder", "pictures", "erank"])
+
+
+def _spectra(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Singular values that fall geometrically, the faster the lower the rank."""
+    tables = []
+    for subset, seed, encoder, width, erank in ranks[
+        ["subset", "seed", "encoder", "width", "erank"]
+    ].itertuples(index=False):
+        sigma = 100 * (1 - 1 / erank) ** np.arange(width)
+        of = {"study": "simulated", "subset": subset, "seed": seed, "encoder": encoder}
+        tables.append(pd.DataFrame(of | {"k": np.arange(1, width + 1), "sigma": sigma}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _gates(pool: Sequence[str]) -> str:

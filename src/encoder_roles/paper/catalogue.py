@@ -11,6 +11,10 @@ FILES: dict[str, str] = {
     "scores": "scores.csv",
     "ranks": "ranks.csv",
     "rank_curve": "rank_curve.csv",
+    "spectra": "spectra.csv",
+    "lattice": "lattice.csv",
+    "differences": "differences.csv",
+    "pareto": "pareto.csv",
     "costs": "costs.csv",
     "roles": "roles.csv",
     "pairs": "pairs.csv",
@@ -42,15 +46,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 # workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
 FIGURES: dict[str, tuple[str, ...]] = {
     "subset_bars": ("scores", "settings"),
+    "subset_lattice": ("lattice", "differences", "settings"),
     "capacity_necessity": ("roles", "scores", "settings"),
     "retrained_vs_masked_ranks": ("roles", "rankings", "settings"),
     "masked_vs_retrained": ("scores", "rankings", "settings"),
     "pair_matrix": ("scores", "pairs", "settings"),
     "rank_ratios": ("ranks", "scores", "costs", "rank_regression", "settings"),
     "rank_curve": ("rank_curve", "settings"),
+    "rank_spectra": ("spectra", "ranks", "settings"),
+    "interactions": ("games", "settings"),
     "benchmark_heatmap": ("roles", "scores", "settings"),
     "chains": ("chains", "settings"),
-    "score_cost": ("scores", "costs", "settings"),
+    "score_cost": ("pareto", "lattice", "settings"),
 }
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
