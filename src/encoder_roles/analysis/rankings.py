@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from encoder_roles.analysis.games import shapley
 from encoder_roles.analysis.lattice import Lattice, Lattices, subset_name
@@ -50,6 +49,8 @@ def kendall(first: Array, second: Array) -> Array:
 
 def spearman(first: Array, second: Array) -> Array:
     """Spearman's rho along the last axis, for stacks of rankings; ties share their mean rank."""
+    from scipy import stats  # 0.4 seconds to import: the analysis starts without it
+
     a, b = (stats.rankdata(side, axis=-1) for side in (first, second))
     a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -60,6 +61,8 @@ def spearman(first: Array, second: Array) -> Array:
 def permutation_p(first: Array, second: Array) -> tuple[float, float]:
     """Two-sided p of tau and of rho under random order: exact by enumeration up to 7 items, then scipy's."""
     if len(first) > EXACT:
+        from scipy import stats
+
         return float(stats.kendalltau(first, second).pvalue), float(stats.spearmanr(first, second).pvalue)
     orders = second[np.array(list(itertools.permutations(range(len(second)))))]
     found = []
@@ -149,6 +152,8 @@ def not_separable(items: tuple[str, ...], point: Array, draws: Array, confidence
 def _biggest_move(ranked: Ranked) -> str:
     """The item whose place moves furthest, as `sam 5->1` (retrained to masked); empty if all keep their
     place."""
+    from scipy import stats
+
     before, after = (stats.rankdata(-side, method="ordinal") for side in (ranked.retrained, ranked.masked))
     moved = int(np.abs(before - after).argmax())
     return "" if before[moved] == after[moved] else f"{ranked.items[moved]} {before[moved]}->{after[moved]}"
