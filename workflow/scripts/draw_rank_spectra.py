@@ -24,6 +24,7 @@ from encoder_roles.paper.style import (
     encoder_colours,
     light_grid,
     save_figure,
+    spare_panels,
     use_style,
 )
 from encoder_roles.paper.wording import fixed
@@ -87,10 +88,7 @@ handles = [
     Line2D([], [], color=INK, linewidth=1.0, label="full pool"),
     Line2D([], [], color="#c4c4c4", linewidth=0.6, label="other subsets"),
 ]
-spare = panels.flat[len(pool) :]
-for panel in spare:
-    panel.set_axis_off()
-if len(spare):
+if spare := spare_panels(panels, len(pool)):
     spare[-1].legend(handles=handles, loc="center", fontsize=6.2, handlelength=1.6, labelspacing=0.7)
 figure.supxlabel("singular value, from the largest", fontsize=7)
 figure.supylabel("share of their sum", fontsize=7)
