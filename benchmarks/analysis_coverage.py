@@ -2,15 +2,15 @@
 
     python benchmarks/analysis_coverage.py --output benchmarks/results/analysis_coverage.csv
 
-Every study has three encoders, all eight subsets, five benchmarks of 200 questions in clusters of two, items of
-unequal difficulty, encoder effects with interactions, and trained seeds that differ. For one seed the truth is the
-trained checkpoints' own expected score, for three seeds the expectation over seeds too: the noise of one seed
-cannot be known from one seed.
+Every study has three encoders, all eight subsets, five benchmarks of 200 questions in clusters of two,
+items of unequal difficulty, encoder effects with interactions, and trained seeds that differ. For one seed
+the truth is the trained checkpoints' own expected score, for three seeds the expectation over seeds too:
+the noise of one seed cannot be known from one seed.
 
-`coverage` is the share of all intervals of a measure that hold the truth, `least` that of its worst item (encoder,
-subset, difference), `error` the standard error of the coverage over studies (the items of a study are not
-independent), `z` the spread of (estimate - truth) / the spread of the resamples, 1 where intervals have the right
-width.
+`coverage` is the share of all intervals of a measure that hold the truth, `least` that of its worst item
+(encoder, subset, difference), `error` the standard error of the coverage over studies (the items of a study
+are not independent), `z` the spread of (estimate - truth) / the spread of the resamples, 1 where intervals
+have the right width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ COLUMNS = ("seeds", "studies", "measure", "coverage", "error", "least", "z")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=1000)

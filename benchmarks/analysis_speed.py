@@ -1,12 +1,15 @@
 """The whole analysis against a plain loop, and the import of the analysis, measured in one run.
 
-    python benchmarks/analysis_speed.py            # 31 + 4 x 32 models, 16 benchmarks, 500 questions, 10,000 resamples
+    python benchmarks/analysis_speed.py
 
-The plain loop is what one writes first: for every resample, draw each benchmark's clusters, average the drawn
-questions of every model with pandas, take roles and differences from the scores, and ask shapiq for every lattice's
-Shapley and Banzhaf values, interactions and Moebius transform. It sees the same table and computes a part of
-the tables only (no regressions, no rankings, no pairs), for `--loop` resamples; its time for all resamples is that
-of one times their number, which is exact, because every resample of the loop costs the same.
+By default 32 models and 4 x 31 masks, 16 benchmarks of 500 questions, 10,000 resamples.
+
+The plain loop is what one writes first: for every resample, draw each benchmark's clusters, average the
+drawn questions of every model with pandas, take roles and differences from the scores, and ask shapiq for
+every lattice's Shapley and Banzhaf values, interactions and Moebius transform. It sees the same table and
+computes a part of the tables only (no regressions, no rankings, no pairs), for `--loop` resamples; its time
+for all resamples is that of one times their number, which is exact, because every resample of the loop
+costs the same.
 """
 
 from __future__ import annotations
@@ -64,7 +67,9 @@ def plain_resample(scores: pd.DataFrame, random: np.random.Generator) -> dict[st
             found[f"{operator} {one} {other}"] = value[one] - value[other]
         for e in range(len(POOL)):
             found[f"capacity {operator} {e}"] = value[1 << e]
-            found[f"necessity {operator} {e}"] = value[2 ** len(POOL) - 1] - value[2 ** len(POOL) - 1 - (1 << e)]
+            found[f"necessity {operator} {e}"] = (
+                value[2 ** len(POOL) - 1] - value[2 ** len(POOL) - 1 - (1 << e)]
+            )
 
         def game(coalitions: np.ndarray, value: dict[int, float] = value) -> np.ndarray:
             return np.array([value[int(row @ (1 << np.arange(len(POOL))))] for row in np.asarray(coalitions)])
@@ -77,7 +82,7 @@ def plain_resample(scores: pd.DataFrame, random: np.random.Generator) -> dict[st
 
 
 def import_seconds() -> float:
-    """Seconds to import the analysis in a fresh interpreter, beyond the interpreter's own start; best of five."""
+    """Seconds to import the analysis in a fresh interpreter, beyond its own start; best of five."""
 
     def seconds(code: str) -> float:
         start = time.perf_counter()
@@ -93,7 +98,9 @@ def make_study(questions: int) -> Simulation:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--loop", type=int, default=5, help="resamples of the plain loop that are measured")
@@ -106,7 +113,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     models = len(all_subsets(POOL)) + 1 + len(OPERATORS) * (2 ** len(POOL) - 1)
     rows = sum(map(len, tables.values()))
-    print(f"{models} models, {len(study.scores):,} rows, {arguments.resamples:,} resamples -> {rows:,} table rows")
+    print(f"{models} models, {len(study.scores):,} rows, {arguments.resamples:,} resamples -> {rows:,} rows")
     print(f"whole analysis: {seconds:.1f} s ({cpu:.1f} s of processor time), peak memory {peak:,.0f} MB")
     print(f"  of which held before it began (the table, the libraries): {before:,.0f} MB")
     random = np.random.default_rng(1)
@@ -114,7 +121,9 @@ def main() -> None:
     for _ in range(arguments.loop):
         plain_resample(study.scores, random)
     each = (time.perf_counter() - start) / arguments.loop
-    print(f"plain pandas and shapiq loop: {each:.2f} s a resample, {each * arguments.resamples:,.0f} s for all")
+    print(
+        f"plain pandas and shapiq loop: {each:.2f} s a resample, {each * arguments.resamples:,.0f} s for all"
+    )
     print(f"ratio: {each * arguments.resamples / seconds:,.0f}")
     print(f"import of {IMPORTED}: {import_seconds():.2f} s")
 

@@ -176,8 +176,8 @@ MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of values (..., 8
 def coverage_of(
     studies: int, seeds: int, questions: int, resamples: int, seed_noise: float = 0.3
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of complete studies of three encoders on five benchmarks, by measure: whether each 95% interval holds the
-    truth (studies, items), and the error over the spread of the resamples (studies, items).
+    """Of complete studies of three encoders on five benchmarks, by measure: whether each 95% interval holds
+    the truth (studies, items), and the error over the spread of the resamples (studies, items).
     """
     pool = POOL[:3]
     statistics = StatisticsSettings(resamples=resamples, level=0.95, seed=0, overall="benchmarks")

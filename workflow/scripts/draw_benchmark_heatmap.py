@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # Necessity and Capacity on each benchmark
-# Necessity is what the full pool loses when it is retrained without the encoder; Capacity is the score of the encoder
-# alone, shown here above the blind score. Points of 100.
+# Necessity is what the full pool loses when it is retrained without the encoder; Capacity is the score of
+# the encoder alone, shown here above the blind score. Points of 100.
 
 # %%
 import numpy as np
@@ -41,14 +41,17 @@ tables = {
 }
 
 # %% [markdown]
-# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Bold numbers have an interval
-# that excludes zero (for Capacity: the blind score); the others do not. Gaps part the groups of benchmarks.
+# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Bold numbers have an
+# interval that excludes zero (for Capacity: the blind score); the others do not. Gaps part the groups of
+# benchmarks.
 
 # %%
 use_style()
 n = len(pool)
 figure, panels = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.165 * len(benchmarks)), sharey=True)
-groups = {group: [b for b in benchmarks if b in of] for group, of in GROUPS.items() if set(of) & set(benchmarks)}
+groups = {
+    group: [b for b in benchmarks if b in of] for group, of in GROUPS.items() if set(of) & set(benchmarks)
+}
 for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=True):
     limit = np.nanmax(np.abs(values))
     image = panel.imshow(np.ma.masked_invalid(values), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
@@ -57,7 +60,9 @@ for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=Tr
             settled = low[i, j] > 0 or high[i, j] < 0
             ink = text_on(image.cmap(image.norm(value)))
             weight = "bold" if settled else "normal"
-            panel.text(j, i, fixed(value, 0), ha="center", va="center", color=ink, fontsize=6.2, weight=weight)
+            panel.text(
+                j, i, fixed(value, 0), ha="center", va="center", color=ink, fontsize=6.2, weight=weight
+            )
     panel.set_title(title, fontsize=7)
     panel.set_xticks(range(n), [encoder_name(encoder) for encoder in pool], rotation=40, ha="right")
     for label in panel.get_xticklabels():

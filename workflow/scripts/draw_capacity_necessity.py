@@ -51,9 +51,7 @@ def measure(name, operator):
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)
 rows = -(-(len(blind) + 1) // 2)  # two columns, and a place for the key
-figure, panels = plt.subplots(
-    rows, 2, figsize=(COLUMN, 1.55 * rows), sharex=True, sharey=True, squeeze=False
-)
+figure, panels = plt.subplots(rows, 2, figsize=(COLUMN, 1.55 * rows), sharex=True, sharey=True, squeeze=False)
 for panel, operator in zip(panels.flat, blind, strict=False):
     capacity, necessity = measure("capacity", operator), measure("necessity", operator)
     for e in pool:

@@ -6,8 +6,9 @@
 
 # %% [markdown]
 # # Shapley values and interactions
-# On the diagonal an encoder's Shapley value; off it the Shapley interaction of two: negative where one can stand in
-# for the other, positive where they gain from each other. Below the diagonal retrained, above it masked.
+# On the diagonal an encoder's Shapley value; off it the Shapley interaction of two: negative where one can
+# stand in for the other, positive where they gain from each other. Below the diagonal retrained, above it
+# masked.
 
 # %%
 import numpy as np
@@ -37,8 +38,9 @@ def cells(operator, index):
 
 
 # %% [markdown]
-# Bold: the interval excludes zero; beneath each value the half-width of its interval. Orange is negative, purple
-# positive; the diagonal is not coloured, because every Shapley value would outshine the interactions.
+# Bold: the interval excludes zero; beneath each value the half-width of its interval. Orange is negative,
+# purple positive; the diagonal is not coloured, because every Shapley value would outshine the
+# interactions.
 
 # %%
 use_style()

@@ -44,7 +44,12 @@ use_style()
 LINE = "#c4c4c4"
 shades = size_colours(len(pool))
 figure, panels = plt.subplots(
-    1, len(operators), figsize=(COLUMN, 0.75 + COLUMN / len(operators)), sharex=True, sharey=True, squeeze=False
+    1,
+    len(operators),
+    figsize=(COLUMN, 0.75 + COLUMN / len(operators)),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
 )
 everything = [retrained[["low", "high"]].to_numpy()]
 for panel, operator in zip(panels[0], operators, strict=True):

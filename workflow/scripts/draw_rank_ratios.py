@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # Effective rank under joint training
-# How the effective rank of each encoder's features changes in every model that has it, as a ratio to the pretrained
-# encoder, with its interval.
+# How the effective rank of each encoder's features changes in every model that has it, as a ratio to the
+# pretrained encoder, with its interval.
 
 # %%
 import numpy as np
@@ -26,8 +26,8 @@ ratios = ranks[ranks["subset"] != "pretrained"].groupby(["encoder", "subset"])
 ratios = ratios[["ratio", "ratio_low", "ratio_high"]].mean()
 
 # %% [markdown]
-# Within an encoder from small to large subsets; the grey band is the tolerance of the roles: below it a rank does
-# not survive, above it it expands.
+# Within an encoder from small to large subsets; the grey band is the tolerance of the roles: below it a
+# rank does not survive, above it it expands.
 
 # %%
 use_style()
@@ -61,6 +61,8 @@ looks = (("o", "alone", 4.5, INK), (".", "in a subset", 3.5, MUTED), ("s", "in t
 for marker, label, size, edge in looks:
     face = MUTED if marker == "." else "white"
     axes.plot([], [], marker, color=face, mec=edge, mew=0.7, markersize=size, label=label)
-axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0.1, columnspacing=1, borderaxespad=0.2)
+axes.legend(
+    ncols=3, loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0.1, columnspacing=1, borderaxespad=0.2
+)
 
 save_figure(figure, job.outputs)

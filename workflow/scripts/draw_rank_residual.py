@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # Rank ratio against residual
-# Whether a model whose ranks grew scores more than its parameters say: the residual of the overall score on the
-# logarithm of the parameters, against the mean rank ratio of the model's encoders.
+# Whether a model whose ranks grew scores more than its parameters say: the residual of the overall score on
+# the logarithm of the parameters, against the mean rank ratio of the model's encoders.
 
 # %%
 import numpy as np
@@ -27,8 +27,8 @@ lattice = lattice[(lattice["level"] == "overall") & (lattice["operator"] == "ret
 regression = job.table("rank_regression")
 
 # %% [markdown]
-# Vertical lines are the scores' intervals. The horizontal ones are the means of the encoders' own intervals, the
-# widest that the interval of their mean can be.
+# Vertical lines are the scores' intervals. The horizontal ones are the means of the encoders' own
+# intervals, the widest that the interval of their mean can be.
 
 # %%
 models = lattice[["score", "low", "high"]].join(parameters, how="inner").join(ratios, how="inner")
@@ -62,8 +62,6 @@ if len(row):
     axes.set_title(note, fontsize=6.5)
 axes.set(xlabel="mean rank ratio of the subset", ylabel="score − fit on log parameters")
 light_grid(axes, "both")
-axes.legend(
-    title="encoders", title_fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0
-)
+axes.legend(title="encoders", title_fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0)
 
 save_figure(figure, job.outputs)

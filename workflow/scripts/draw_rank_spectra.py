@@ -6,11 +6,10 @@
 
 # %% [markdown]
 # # Singular values before and after joint training
-# What effective rank is made of: each encoder's singular values, as shares of their sum, before any training, trained
-# alone, trained in the full pool and in every subset between. A flat line is a high rank.
+# What effective rank is made of: each encoder's singular values, as shares of their sum, before any
+# training, trained alone, trained in the full pool and in every subset between. A flat line is a high rank.
 
 # %%
-import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter
@@ -39,7 +38,8 @@ share = sigma / sigma.groupby(["encoder", "subset"], sort=False).transform("sum"
 erank = ranks.groupby(["encoder", "subset"])[["erank", "erank_low", "erank_high"]].mean()
 
 # %% [markdown]
-# The numbers are effective ranks with the half-widths of their intervals: pretrained, alone, in the full pool.
+# The numbers are effective ranks with the half-widths of their intervals: pretrained, alone, in the full
+# pool.
 
 # %%
 use_style()
@@ -63,12 +63,19 @@ for panel, encoder in zip(panels.flat, pool, strict=False):
             continue
         style, colour, width = looks[label]
         values = of_encoder.loc[subset]
-        panel.plot(values.index, values, ls=style, color=colour or colours[encoder], linewidth=width, zorder=2)
+        panel.plot(
+            values.index, values, ls=style, color=colour or colours[encoder], linewidth=width, zorder=2
+        )
         rank, low, high = erank.loc[(encoder, subset)]
         lines.append((f"{fixed(rank)} ±{fixed((high - low) / 2)}", colour or colours[encoder]))
     for i, (text, colour) in enumerate(lines):
         panel.text(
-            0.04, 0.03 + 0.115 * (len(lines) - 1 - i), text, transform=panel.transAxes, fontsize=6, color=colour
+            0.04,
+            0.03 + 0.115 * (len(lines) - 1 - i),
+            text,
+            transform=panel.transAxes,
+            fontsize=6,
+            color=colour,
         )
     panel.set_title(encoder_name(encoder), fontsize=7, pad=2)
     panel.set(xscale="log", yscale="log")

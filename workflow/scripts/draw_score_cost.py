@@ -6,17 +6,15 @@
 
 # %% [markdown]
 # # Score against cost
-# Every model by its score and by what it costs to hold (parameters) and to ask (seconds a question). Steps: the
-# Pareto front, the best score up to a cost.
+# Every model by its score and by what it costs to hold (parameters) and to ask (seconds a question). Steps:
+# the Pareto front, the best score up to a cost.
 
 # %%
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
-from encoder_roles.paper.names import subset_name
 from encoder_roles.paper.style import (
     COLUMN,
-    FAINT,
     INK,
     MUTED,
     light_grid,
@@ -42,9 +40,7 @@ costs = [cost for cost in costs if cost[0] in models.columns and models[cost[0]]
 # %%
 use_style()
 shades = size_colours(len(pool))
-figure, panels = plt.subplots(
-    1, max(1, len(costs)), figsize=(COLUMN, 2.35), sharey=True, squeeze=False
-)
+figure, panels = plt.subplots(1, max(1, len(costs)), figsize=(COLUMN, 2.35), sharey=True, squeeze=False)
 for panel, (cost, label, unit) in zip(panels[0], costs, strict=False):
     of_cost = models.assign(x=models[cost] / unit).sort_values("x", kind="stable")
     for x, low, high in of_cost[["x", "low", "high"]].itertuples(index=False):

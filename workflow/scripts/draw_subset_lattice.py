@@ -6,8 +6,9 @@
 
 # %% [markdown]
 # # The lattice of subsets
-# Every subset as a box, one row per number of encoders, with its score and the half-width of its interval. A line
-# adds one encoder: orange loses, purple gains, and a thin grey one has an interval that contains zero.
+# Every subset as a box, one row per number of encoders, with its score and the half-width of its interval.
+# A line adds one encoder: orange loses, purple gains, and a thin grey one has an interval that contains
+# zero.
 
 # %%
 import matplotlib as mpl
@@ -63,7 +64,9 @@ place = {
 }
 
 effects = {}
-for first, second, gain, low, high in gains[["first", "second", "difference", "low", "high"]].itertuples(index=False):
+for first, second, gain, low, high in gains[["first", "second", "difference", "low", "high"]].itertuples(
+    index=False
+):
     small, large = sorted((first, second), key=lambda name: len(members[name]))
     sign = 1 if large == first else -1
     if set(members[small]) < set(members[large]) and len(members[large]) == len(members[small]) + 1:
@@ -75,7 +78,13 @@ for (small, large), (gain, open_) in sorted(effects.items(), key=lambda item: ab
     # the pale middle of the scale would not be seen on white
     hue = FAINT if open_ else hues(0.5 + np.sign(gain) * (0.22 + 0.28 * abs(gain) / limit))
     line = 0.5 if open_ else 0.6 + 1.2 * abs(gain) / limit
-    axes.plot([x, x_to], [y + tall / 2, y_to - tall / 2 - 0.085], color=hue, linewidth=line, zorder=0 if open_ else 1)
+    axes.plot(
+        [x, x_to],
+        [y + tall / 2, y_to - tall / 2 - 0.085],
+        color=hue,
+        linewidth=line,
+        zorder=0 if open_ else 1,
+    )
 
 # %%
 shade = mpl.colormaps["Blues"]
@@ -84,7 +93,9 @@ for name, (x, y) in place.items():
     score, low, high = scores.loc[name, ["score", "low", "high"]].astype(float)
     colour = shade(0.08 + 0.84 * (score - bottom) / max(top - bottom, 1e-9))
     corner, style = (x - wide / 2, y - tall / 2), "round,pad=0,rounding_size=0.04"
-    axes.add_patch(FancyBboxPatch(corner, wide, tall, style, facecolor=colour, edgecolor=MUTED, lw=0.4, zorder=2))
+    axes.add_patch(
+        FancyBboxPatch(corner, wide, tall, style, facecolor=colour, edgecolor=MUTED, lw=0.4, zorder=2)
+    )
     ink = text_on(colour)
     axes.text(x, y + 0.005, fixed(score), ha="center", va="bottom", fontsize=6.4, color=ink, zorder=3)
     spread = f"±{fixed((high - low) / 2)}" if high > low else ""
@@ -93,7 +104,9 @@ for name, (x, y) in place.items():
         spot, has = x + 0.054 * (i - (n - 1) / 2), encoder in members[name]
         ink = colours[encoder] if has else FAINT
         axes.plot(spot, y - tall / 2 - 0.042, "o", color=ink, markersize=2.6 if has else 1.3, mew=0, zorder=3)
-axes.text(place.get(BLIND, (width / 2, 0))[0] + 0.2, 0, "blind", va="center", fontsize=6.5) if BLIND in place else None
+axes.text(
+    place.get(BLIND, (width / 2, 0))[0] + 0.2, 0, "blind", va="center", fontsize=6.5
+) if BLIND in place else None
 
 step = width / n
 for i, encoder in enumerate(pool):
