@@ -241,6 +241,8 @@ def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_
         row = rows.set_index("operator").loc["zero"]
         said = (claims["1a"]["verdict"], claims["1b"]["verdict"])
         verdicts[name] = (*said, row["kendall_tau"], row["biggest_reversal"])
+        assert row["ranking_retrained"] == "clip>dinov2>sam"
+        assert row["ranking_masked"] == ("sam>dinov2>clip" if name == "reversed" else "clip>dinov2>sam")
     assert verdicts["reversed"] == (HOLDS, HOLDS, -1, "clip 1->3")
     assert verdicts["alike"] == (FAILS, FAILS, 1, "")
 

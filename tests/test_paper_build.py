@@ -65,7 +65,7 @@ def test_the_pdf_has_pages_and_its_text_holds_the_values(study: PaperStudy, tmp_
         )
     # every figure and table of the catalogue is in the paper, and every reference finds its number
     assert {name for name in FIGURES if f"figures/{name}." in text} == set(FIGURES)
-    assert text.count("kind: table") == len(TABLES)
+    assert text.count("kind: table )") == len(TABLES)
     assert json.loads(typst.query(str(output / "main.typ"), "bibliography")) != []
 
 

@@ -89,6 +89,7 @@ _COLUMNS = [
     *("kendall_tau", "kendall_low", "kendall_high", "kendall_p"),
     *("spearman_rho", "spearman_low", "spearman_high", "spearman_p"),
     *("first_retrained", "first_masked", "probability_first_differs"),
+    *("ranking_retrained", "ranking_masked"),
     *("not_separable_retrained", "not_separable_masked", "biggest_reversal"),
 ]
 
@@ -129,12 +130,19 @@ def _compare(ranked: Ranked, confidence: float) -> dict[str, Any]:
         "first_retrained": ranked.items[int(ranked.retrained.argmax())],
         "first_masked": ranked.items[int(ranked.masked.argmax())],
         "probability_first_differs": float(first.mean()) if first.size else np.nan,
+        "ranking_retrained": _in_order(ranked.items, ranked.retrained),
+        "ranking_masked": _in_order(ranked.items, ranked.masked),
         "not_separable_retrained": not_separable(
             ranked.items, ranked.retrained, ranked.retrained_draws, confidence
         ),
         "not_separable_masked": not_separable(ranked.items, ranked.masked, ranked.masked_draws, confidence),
         "biggest_reversal": _biggest_move(ranked),
     }
+
+
+def _in_order(items: tuple[str, ...], point: Array) -> str:
+    """The items from the first to the last: `sam>clip>dinov2`."""
+    return ">".join(items[i] for i in np.argsort(-point, kind="stable"))
 
 
 def not_separable(items: tuple[str, ...], point: Array, draws: Array, confidence: float) -> str:
