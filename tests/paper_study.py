@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from lattice_simulation import make_plan, simulate
+from matplotlib.text import Text
 
 from encoder_roles.analysis.commands import assign_roles
 from encoder_roles.analysis.statistics import score_intervals
@@ -26,9 +27,12 @@ SKILLS = ("colour", "shape", "word")
 
 @dataclass(frozen=True)
 class PaperStudy:
-    """A study's folder and the scripts that read it."""
+    """A study's folder and the scripts that read it; `smallest_type` is of each figure that was drawn, in
+    points.
+    """
 
     folder: Path
+    smallest_type: dict[str, float] = field(default_factory=dict)
 
     def draw(self, figure: str, into: Path) -> dict[str, Path]:
         outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
@@ -47,6 +51,9 @@ class PaperStudy:
             input=files, output=SimpleNamespace(**{k: str(p) for k, p in outputs.items()})
         )
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": given})
+        for figure in map(plt.figure, plt.get_fignums()):
+            texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+            self.smallest_type[script.removeprefix("draw_")] = min(text.get_fontsize() for text in texts)
         plt.close("all")
         return outputs
 

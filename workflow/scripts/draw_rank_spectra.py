@@ -12,7 +12,7 @@
 # %%
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
 
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name
@@ -87,6 +87,7 @@ panels[0, 0].xaxis.set_major_locator(FixedLocator(ticks))
 panels[0, 0].set_xticklabels(ticks)
 lowest = share[share > 0].groupby(["encoder", "subset"]).quantile(0.02).min()
 panels[0, 0].set_ylim(bottom=max(lowest, 1e-5) / 3)
+panels[0, 0].yaxis.set_major_formatter(FormatStrFormatter("%g"))  # exponents would be too small to read
 
 # %%
 handles = [
