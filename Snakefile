@@ -45,6 +45,7 @@ localrules:
     lock_sources,
     paper,
     pretrained_sources,
+    roles,
     verify,
     write_manifest,
     write_settings,

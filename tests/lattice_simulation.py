@@ -8,15 +8,27 @@ and over seeds where a study has several; with one seed it is the trained checkp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.statistics import score_intervals
-from encoder_roles.study import BLIND, GROUPS, NO_MASK, NONE_KEPT, StatisticsSettings, all_subsets
+from encoder_roles.analysis.games import shapley
+from encoder_roles.analysis.lattice import build_lattices, subset_name
+from encoder_roles.analysis.rank_table import COLUMNS, PER_WIDTH
+from encoder_roles.analysis.roles import capacity, necessity
+from encoder_roles.analysis.statistics import interval, score_intervals
+from encoder_roles.study import (
+    BLIND,
+    GROUPS,
+    NO_MASK,
+    NONE_KEPT,
+    RoleStage,
+    StatisticsSettings,
+    all_subsets,
+)
 
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 CHANCE = 0.25
@@ -152,6 +164,45 @@ def simulate_study(
     return found
 
 
+MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of values (..., 8)
+    "score": lambda v: v,
+    "capacity": capacity,
+    "necessity": necessity,
+    "shapley": shapley,
+    "difference": lambda v: v[..., 1:7] - v[..., 2:8],
+}
+
+
+def coverage_of(
+    studies: int, seeds: int, questions: int, resamples: int, seed_noise: float = 0.3
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of complete studies of three encoders on five benchmarks, by measure: whether each 95% interval holds
+    the truth (studies, items), and the error over the spread of the resamples (studies, items).
+    """
+    pool = POOL[:3]
+    statistics = StatisticsSettings(resamples=resamples, level=0.95, seed=0, overall="benchmarks")
+    settings = RoleStage(study="simulated", pool=pool, tau=0.1, statistics=statistics)
+    held: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    for study in range(studies):
+        random = np.random.default_rng([seeds, study])
+        plan = make_plan(random, pool, FIVE_BENCHMARKS, seed_noise=seed_noise)
+        found = simulate(plan, random, range(seeds), questions, operators=())
+        lattice, expected = build_lattices(found.scores, settings).retrained, true_lattice(found, pool)
+        for name, measure in MEASURES.items():
+            truth, draws = measure(expected), measure(lattice.draws[:, 0])
+            low, high = interval(draws, 0.95)
+            held[name].append((low <= truth) & (truth <= high))
+            errors[name].append((measure(lattice.point[0]) - truth) / draws.std(0))
+    return {name: (np.array(held[name]), np.array(errors[name])) for name in MEASURES}
+
+
+def true_lattice(found: Simulation, pool: Sequence[str]) -> np.ndarray:
+    """Overall true scores (2^n,) of the retrained lattice."""
+    mean = found.truth[found.truth["operator"] == NO_MASK].groupby("subset")["score"].mean()
+    return mean[[subset_name(i, tuple(pool)) for i in range(2 ** len(pool))]].to_numpy()
+
+
 def true_score(skill: np.ndarray, seed_noise: float) -> np.ndarray:
     """Expected score 0-100 of a skill over difficulties (and seeds): Gauss-Hermite quadrature."""
     spread = np.hypot(DIFFICULTY, seed_noise)
@@ -215,11 +266,10 @@ def _ranks(
     for column, factor in (("erank_uncentred", 0.9), ("erank_energy", 0.5), ("participation_ratio", 0.3)):
         table[column] = table["erank"] * factor
     table["stable_rank"] = table["erank"] * 0.1
-    table["erank_per_width"] = table["erank"] / width
+    for name in PER_WIDTH:
+        table[f"{name}_per_width"] = table[name] / width
     table["ratio_low"], table["ratio_high"] = table["ratio"] * 0.97, table["ratio"] * 1.03
-    order = ["study", "subset", "seed", "encoder", "width", "pictures", "tokens", "erank", "erank_low"]
-    order += ["erank_high", "erank_uncentred", "erank_energy", "participation_ratio", "stable_rank"]
-    return table[[*order, "erank_per_width", "ratio", "ratio_low", "ratio_high", "ratio_solo"]]
+    return table[list(COLUMNS)]
 
 
 def _costs(plan: Plan, subsets: Sequence[str], seeds: Sequence[int], study: str) -> pd.DataFrame:

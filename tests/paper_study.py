@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from lattice_simulation import make_plan, simulate
+from matplotlib.text import Text
 
 from encoder_roles.analysis.advisor_commands import replay_advisor
 from encoder_roles.analysis.commands import assign_roles
@@ -26,9 +28,12 @@ SKILLS = ("colour", "shape", "word")
 
 @dataclass(frozen=True)
 class PaperStudy:
-    """A study's folder and the scripts that read it."""
+    """A study's folder and the scripts that read it; `smallest_type` is of each figure that was drawn, in
+    points.
+    """
 
     folder: Path
+    smallest_type: dict[str, float] = field(default_factory=dict)
 
     def draw(self, figure: str, into: Path) -> dict[str, Path]:
         outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
@@ -47,6 +52,9 @@ class PaperStudy:
             input=files, output=SimpleNamespace(**{k: str(p) for k, p in outputs.items()})
         )
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": given})
+        for figure in map(plt.figure, plt.get_fignums()):
+            texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+            self.smallest_type[script.removeprefix("draw_")] = min(text.get_fontsize() for text in texts)
         plt.close("all")
         return outputs
 
@@ -58,7 +66,6 @@ def make_paper_study(
     seeds: Sequence[int] = (0,),
 ) -> PaperStudy:
     """Simulate a study with a known truth and write every file that the paper reads."""
-    import numpy as np
     import yaml
 
     statistics = {"resamples": 60, "level": 0.95, "seed": 0, "overall": "benchmarks"}
@@ -71,6 +78,7 @@ def make_paper_study(
     scores = score_intervals(found.scores, StatisticsSettings(**statistics))
     scores.insert(scores.columns.get_loc("score"), "metric", "accuracy")
     tables = {"scores": scores, "ranks": found.ranks, "costs": found.costs, "rank_curve": _curve(found.ranks)}
+    tables["spectra"] = _spectra(found.ranks)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     found.scores.to_parquet(folder / "scores.parquet")
@@ -103,6 +111,18 @@ def _curve(ranks: pd.DataFrame) -> pd.DataFrame:
         for n in (16, 32, 64)
     ]
     return pd.DataFrame(rows, columns=["encoder", "pictures", "erank"])
+
+
+def _spectra(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Singular values that fall geometrically, the faster the lower the rank."""
+    tables = []
+    for subset, seed, encoder, width, erank in ranks[
+        ["subset", "seed", "encoder", "width", "erank"]
+    ].itertuples(index=False):
+        sigma = 100 * (1 - 1 / erank) ** np.arange(width)
+        of = {"study": "simulated", "subset": subset, "seed": seed, "encoder": encoder}
+        tables.append(pd.DataFrame(of | {"k": np.arange(1, width + 1), "sigma": sigma}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _gates(pool: Sequence[str]) -> str:

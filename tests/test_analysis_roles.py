@@ -26,7 +26,8 @@ from encoder_roles.study import RoleStage, StatisticsSettings, StudyError
 POOL = ("clip", "dinov2", "sam")
 FIVE = ("clip", "siglip", "dinov2", "convnext", "sam")
 FEW = {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)}
-OUTPUTS = ["roles", "pairs", "rankings", "differences", "games", "chains", "rank_regression", "pareto"]
+OUTPUTS = ["roles", "pairs", "rankings", "differences", "mask_gaps", "games", "chains", "rank_regression"]
+OUTPUTS += ["pareto", "lattice"]
 
 
 def stage(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
@@ -240,6 +241,8 @@ def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_
         row = rows.set_index("operator").loc["zero"]
         said = (claims["1a"]["verdict"], claims["1b"]["verdict"])
         verdicts[name] = (*said, row["kendall_tau"], row["biggest_reversal"])
+        assert row["ranking_retrained"] == "clip>dinov2>sam"
+        assert row["ranking_masked"] == ("sam>dinov2>clip" if name == "reversed" else "clip>dinov2>sam")
     assert verdicts["reversed"] == (HOLDS, HOLDS, -1, "clip 1->3")
     assert verdicts["alike"] == (FAILS, FAILS, 1, "")
 
@@ -325,6 +328,23 @@ def test_three_seeds_are_said_to_be_in_the_intervals(plan: Plan) -> None:
     assert "noise between 3 training seeds" in notes[0]["note"]
 
 
+def test_a_mask_gap_is_the_retrained_minus_the_masked_value_with_a_paired_interval(results) -> None:
+    tables = results[0]
+    gaps = tables["mask_gaps"].query("level == 'overall'").set_index(["operator", "measure", "item"])
+    roles = tables["roles"].query("level == 'overall'").set_index(["operator", "measure", "encoder"])
+    for operator in ("zero", "mean"):
+        for measure in ("capacity", "necessity"):
+            for encoder in POOL:
+                one, other = (roles.loc[(side, measure, encoder)] for side in ("retrained", operator))
+                gap = gaps.loc[(operator, measure, encoder)]
+                assert gap["difference"] == pytest.approx(one["value"] - other["value"])
+                # paired: never wider than the two intervals side by side
+                assert gap["high"] - gap["low"] < (one["high"] - one["low"]) + (other["high"] - other["low"])
+    assert ("zero", "score", "clip+dinov2+sam") not in gaps.index
+    assert ("zero", "score", "blind") in gaps.index
+    assert (gaps["p_holm"] >= gaps["p"]).all()
+
+
 # --- the command ---
 
 
@@ -383,9 +403,9 @@ def test_bad_ranks_and_costs_are_refused_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_analysis_imports_without_torch_and_without_shapiq() -> None:
+def test_the_analysis_imports_without_torch_shapiq_and_what_else_is_slow() -> None:
     code = (
-        "import sys, encoder_roles.analysis.commands; "
-        "assert not {'torch', 'shapiq', 'transformers', 'matplotlib'} & set(sys.modules)"
+        "import sys, encoder_roles.analysis.own_scores; "
+        "assert not {'torch', 'shapiq', 'transformers', 'matplotlib', 'scipy.stats'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,14 +5,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from lattice_simulation import Simulation, make_plan, simulate, true_score
+from lattice_simulation import coverage_of, make_plan, simulate, true_lattice, true_score
 from scipy import stats
 
-from encoder_roles.analysis.games import shapley
-from encoder_roles.analysis.lattice import build_lattices
 from encoder_roles.analysis.rankings import kendall, permutation_p, spearman
-from encoder_roles.analysis.roles import necessity
 from encoder_roles.analysis.statistics import (
+    Board,
     build_board,
     holm,
     interval,
@@ -21,10 +19,9 @@ from encoder_roles.analysis.statistics import (
     two_sided_p,
 )
 from encoder_roles.analysis.tables import check_pool, check_scores
-from encoder_roles.study import GROUPS, RoleStage, StatisticsSettings, StudyError
+from encoder_roles.study import GROUPS, StatisticsSettings, StudyError
 
 POOL = ("clip", "dinov2", "sam")
-MEASURES = (lambda v: v, necessity, shapley, lambda v: v[..., 1:7] - v[..., 2:8])
 FEW = {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)}
 
 
@@ -32,10 +29,6 @@ def statistics(**changes: object) -> StatisticsSettings:
     return StatisticsSettings.model_validate(
         {"resamples": 400, "level": 0.95, "seed": 0, "overall": "benchmarks"} | changes
     )
-
-
-def roles(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
-    return RoleStage(study="simulated", pool=pool, tau=0.1, statistics=statistics(**changes))
 
 
 @pytest.fixture(scope="module")
@@ -141,26 +134,13 @@ def test_kendall_p_over_the_120_orders_of_five_encoders_is_scipys_exact_p() -> N
     assert permutation_p(np.arange(5.0), np.arange(5.0))[0] == pytest.approx(2 / 120)
 
 
-def test_intervals_of_scores_and_of_linear_measures_cover_the_truth() -> None:
-    covered, total = np.zeros(4), 0
-    for study in range(40):
-        random = np.random.default_rng(100 + study)
-        found = simulate(make_plan(random, POOL, FEW), random, questions=80, operators=())
-        lattice = build_lattices(found.scores, roles(resamples=300)).retrained
-        for k, measure in enumerate(MEASURES):
-            truth, (low, high) = measure(true_lattice(found)), interval(measure(lattice.draws[:, 0]), 0.95)
-            covered[k] += np.mean((low <= truth) & (truth <= high))
-        total += 1
-    # 40 studies x 3 to 8 correlated values: 95% +- about 2 points
-    assert (covered / total > 0.90).all(), covered / total
-    assert (covered / total < 0.99).all(), covered / total
-
-
-def true_lattice(found: Simulation) -> np.ndarray:
-    truth = found.truth[found.truth["operator"] == "unmasked"]
-    mean = truth.groupby("subset")["score"].mean()
-    names = ["+".join(e for i, e in enumerate(POOL) if s >> i & 1) or "blind" for s in range(8)]
-    return mean[names].to_numpy()
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_intervals_of_scores_and_of_linear_measures_cover_the_truth(seeds: int) -> None:
+    # benchmarks/analysis_coverage.py does this for 1,000 studies
+    for name, (held, errors) in coverage_of(100, seeds, questions=100, resamples=300).items():
+        error = held.mean(1).std() / np.sqrt(len(held))
+        assert abs(held.mean() - 0.95) < 0.015 + 3 * error, (name, held.mean(), error)
+        assert 0.9 < errors.std() < 1.12, (name, errors.std())
 
 
 def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> None:
@@ -169,7 +149,7 @@ def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> 
         random = np.random.default_rng(500 + study)
         plan = make_plan(random, POOL, FEW, seed_noise=0.6)
         found = simulate(plan, random, seeds=(0, 1, 2), questions=80, operators=())
-        truth = true_lattice(found)
+        truth = true_lattice(found, POOL)
         board = build_board(found.scores, statistics(resamples=300))
         joined = join_seeds(board, statistics(resamples=300))
         order = [list(joined.models["subset"]).index(n) for n in ["blind", "clip", "clip+dinov2+sam"]]
@@ -180,6 +160,20 @@ def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> 
         narrow.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
     assert 0.90 < np.mean(covered) < 0.99
     assert np.mean(narrow) < np.mean(covered) - 0.1  # without the seed level they would miss it
+
+
+def test_noise_that_is_estimated_from_few_seeds_has_the_tails_of_students_t() -> None:
+    random = np.random.default_rng(0)
+    point = random.normal(50, 2, (6, 1))  # two models of three seeds: four degrees of freedom
+    models = pd.DataFrame({"subset": ["clip"] * 3 + ["sam"] * 3, "seed": [0, 1, 2] * 2})
+    models = models.assign(mask=models["subset"], operator="unmasked")
+    benchmarks = pd.DataFrame({"benchmark": ["mme"], "group": ["General"], "n": [100]})
+    draws = np.broadcast_to(point, (40_000, 6, 1))
+    joined = join_seeds(Board(models, benchmarks, (), point * 0, point, draws), statistics())
+    error = np.sqrt(point.reshape(2, 3).var(axis=1, ddof=1).mean() / 3)
+    for level in (0.9, 0.975, 0.995):
+        found = np.quantile(joined.draws[:, 0, 0] - joined.point[0, 0], level)
+        assert found == pytest.approx(error * stats.t.ppf(level, 4), rel=0.05)
 
 
 def test_seed_noise_is_not_counted_twice_when_seeds_differ_by_chance_alone() -> None:

@@ -11,7 +11,7 @@ from paper_study import SCRIPTS, PaperStudy, make_paper_study
 from PIL import Image
 
 from encoder_roles.paper.catalogue import FIGURES, TABLES
-from encoder_roles.paper.style import TEXT, encoder_colours, encoder_markers, interval_arms
+from encoder_roles.paper.style import COLUMN, encoder_colours, encoder_markers, interval_arms
 
 REPORT = SCRIPTS.parent / "report"
 
@@ -27,8 +27,9 @@ def test_a_figure_has_the_same_bytes_when_drawn_again(figure: str, study: PaperS
     for kind in once:
         assert _digest(once[kind]) == _digest(again[kind]), kind
     with Image.open(once["png"]) as picture:
-        assert picture.width / picture.info["dpi"][0] <= TEXT + 0.01
+        assert picture.width / picture.info["dpi"][0] <= COLUMN + 0.01
         assert np.unique(np.asarray(picture.convert("L"))).size > 4, "an empty picture"
+    assert study.smallest_type[figure] >= 6
 
 
 def test_every_figure_is_drawn_for_a_pool_of_two_with_a_missing_subset_and_two_seeds(tmp_path: Path) -> None:

@@ -38,6 +38,31 @@ def test_the_values_are_the_scores_of_the_table(study: PaperStudy, tmp_path: Pat
     )
 
 
+def test_sentences_of_the_lattice_and_of_interactions_count_what_the_tables_say(
+    study: PaperStudy, tmp_path: Path
+) -> None:
+    values = study.values(tmp_path / "values.json")
+    table = pd.read_csv(study.folder / "differences.csv", keep_default_na=False)
+    table = table[(table["operator"] == "retrained") & (table["measure"] == "score")]
+    gains = losses = 0
+    for _, row in table.iterrows():
+        first, second = (set(name.split("+")) - {"blind"} for name in (row["first"], row["second"]))
+        if first < second and len(second) == len(first) + 1:
+            gains, losses = gains + (row["high"] < 0), losses + (row["low"] > 0)
+        if second < first and len(first) == len(second) + 1:
+            gains, losses = gains + (row["low"] > 0), losses + (row["high"] < 0)
+    assert values["LatticeSentence"].startswith(
+        f"Of the 12 steps that add one encoder to a subset, {gains} gain"
+    )
+    assert f"{losses} lose" in values["LatticeSentence"]
+    games = pd.read_csv(study.folder / "games.csv").query(
+        "level == 'overall' and operator == 'retrained' and index == 'shapley_interaction'"
+    )
+    assert f"{(games['high'] < 0).sum()} have a negative" in values["InteractionSentence"]
+    lowest = games.loc[games["value"].idxmin(), "value"]
+    assert f"{lowest:.1f}".replace("-", "−") in values["InteractionSentence"]
+
+
 def test_a_study_without_pairs_or_chains_still_has_every_value(study: PaperStudy, tmp_path: Path) -> None:
     whole = study.values(tmp_path / "values.json")
     few = make_paper_study(tmp_path / "few", subsets=["clip", "sam", "clip+siglip+sam"])

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_language_model import write_tiny_language_model
 
+from encoder_roles.analysis.rank import effective_rank
 from encoder_roles.analysis.rank_table import COLUMNS, collect_ranks
 from encoder_roles.data.features import extract_features, read_features
 from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
@@ -60,6 +61,7 @@ class Study:
             output=self.folder / f"{output}.csv",
             curve=self.folder / f"{output}_curve.csv",
             draws=self.folder / f"{output}_draws.csv",
+            spectra=self.folder / f"{output}_spectra.csv",
         )
         return self.folder / f"{output}.csv"
 
@@ -84,6 +86,7 @@ class Study:
             pretrained=self.folder / "pretrained.csv",
             draws=self.folder / "pretrained_draws.csv",
             output=output,
+            spectra=self.folder / f"{subset}_spectra.csv",
         )
         return rows(output)
 
@@ -155,8 +158,15 @@ def test_ranks_after_training_are_compared_with_before_and_with_solo(study: Stud
         assert float(row["ratio"]) == pytest.approx(float(row["erank"]) / before[row["encoder"]])
         assert float(row["ratio_low"]) < float(row["ratio"]) < float(row["ratio_high"])
     output = study.folder / "ranks.csv"
-    trained = [study.folder / "dinov2.csv", study.folder / "clip+dinov2.csv"]
-    collect_ranks(pretrained=study.folder / "pretrained.csv", trained=trained, output=output)
+    names = ("dinov2", "clip+dinov2")
+    collect_ranks(
+        pretrained=study.folder / "pretrained.csv",
+        trained=[study.folder / f"{name}.csv" for name in names],
+        output=output,
+        pretrained_spectra=study.folder / "pretrained_spectra.csv",
+        trained_spectra=[study.folder / f"{name}_spectra.csv" for name in names],
+        spectra=study.folder / "spectra.csv",
+    )
     table = rows(output)
     assert tuple(table[0]) == COLUMNS
     assert [r["subset"] for r in table] == ["pretrained"] * 2 + ["dinov2"] + ["clip+dinov2"] * 2
@@ -165,6 +175,19 @@ def test_ranks_after_training_are_compared_with_before_and_with_solo(study: Stud
     expected = float(pair[1]["erank"]) / float(solo[0]["erank"])
     assert float(solo_ratio["clip+dinov2", "dinov2"]) == pytest.approx(expected)
     assert solo_ratio["clip+dinov2", "clip"] == ""  # no model of clip alone in this table
+
+
+def test_the_published_spectra_are_those_the_ranks_are_of(study: Study) -> None:
+    study.trained("clip+dinov2", 0.2)
+    for table, spectra in (("pretrained", "pretrained_spectra"), ("clip+dinov2", "clip+dinov2_spectra")):
+        found = rows(study.folder / f"{spectra}.csv")
+        for row in rows(study.folder / f"{table}.csv"):
+            sigma = np.array([float(r["sigma"]) for r in found if r["encoder"] == row["encoder"]])
+            assert len(sigma) == int(row["width"])
+            assert (np.diff(sigma) <= 0).all()
+            assert float(effective_rank(sigma)) == pytest.approx(float(row["erank"]))
+            energy = (sigma**2).sum() / sigma[0] ** 2 / len(sigma)
+            assert float(row["stable_rank_per_width"]) == pytest.approx(energy)
 
 
 def test_a_rerun_writes_the_same_bytes(study: Study) -> None:
@@ -201,8 +224,16 @@ def test_a_damaged_picture_or_table_is_named(study: Study, tmp_path: Path) -> No
             output=tmp_path / "ranks.csv",
             curve=tmp_path / "curve.csv",
             draws=tmp_path / "draws.csv",
+            spectra=tmp_path / "spectra.csv",
         )
     assert not list(tmp_path.glob("*.csv"))
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(StudyError, match=r"other\.csv: not a table of ranks"):
-        collect_ranks(pretrained=tmp_path / "other.csv", trained=[], output=tmp_path / "ranks.csv")
+        collect_ranks(
+            pretrained=tmp_path / "other.csv",
+            trained=[],
+            output=tmp_path / "ranks.csv",
+            pretrained_spectra=study.folder / "pretrained_spectra.csv",
+            trained_spectra=[],
+            spectra=tmp_path / "spectra.csv",
+        )

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
+    "analyse-scores": "encoder_roles.analysis.own_scores:analyse_scores",
     "replay-advisor": "encoder_roles.analysis.advisor_commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor_commands:advise_next",
     "build-paper": "encoder_roles.paper.build:build_paper",

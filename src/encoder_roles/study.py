@@ -394,6 +394,26 @@ class JobRequest(Settings):
     cpus: Positive = 1
 
 
+class OwnScoresSettings(Settings):
+    """Anybody's table of scores, analysed by `snakemake roles`; a file's name alone stands for it too."""
+
+    file: str
+    ranks: str | None = None
+    costs: str | None = None
+    pool: tuple[str, ...] = ()
+    leave_out: tuple[Positive, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+    @property
+    def study(self) -> str:
+        """The name of the study that the table is: its results go to results/<study>/."""
+        return study_of(Path(self.file))
+
+
 class Study(Settings):
     """A whole study, as config.yaml and its overrides describe it."""
 
@@ -412,6 +432,7 @@ class Study(Settings):
     masks: MaskSettings
     rank: RankSettings
     statistics: StatisticsSettings
+    scores: OwnScoresSettings | None = None
     advisor: AdvisorSettings = AdvisorSettings()
     plan: PlanSettings
     jobs: dict[str, JobRequest]
@@ -473,6 +494,10 @@ class Study(Settings):
         if wrong := sorted(set(self.jobs) ^ set(JOBS)):
             fault = "unknown job" if wrong[0] in self.jobs else "missing"
             raise ValueError(f"jobs.{wrong[0]}: {fault} (there is a row for each of {', '.join(JOBS)})")
+        if self.scores is not None and self.scores.study == self.study:
+            raise ValueError(
+                f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}"
+            )
         if self.sources == "train" and (fetched := self.hub_sources):
             raise ValueError(
                 f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "
@@ -523,6 +548,12 @@ def encoder_table() -> dict[str, dict[str, Any]]:
     """The full-scale encoder table, as the config writes rows: name -> row. Do not change it."""
     table: dict[str, dict[str, Any]] = yaml.safe_load(ENCODER_TABLE.read_text(encoding="utf-8"))
     return table
+
+
+def study_of(path: Path) -> str:
+    """A study's name from that of its file of scores: lower case, words joined with _."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
+    return name if re.match(r"[a-z]", name) else f"scores_{name}"
 
 
 def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:
@@ -636,11 +667,29 @@ class AdvisorStage(Settings):
     advisor: AdvisorSettings
 
 
+class OwnScoresStage(Settings):
+    study: str
+    pool: tuple[str, ...]
+    leave_out: tuple[Positive, ...]
+    statistics: StatisticsSettings
+    tau: Fraction
+
+
 def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
     trained = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
+    own = {}
+    if study.scores is not None:
+        own["own_scores"] = OwnScoresStage(
+            study=study.scores.study,
+            pool=study.scores.pool,
+            leave_out=study.scores.leave_out,
+            statistics=study.statistics,
+            tau=study.rank.tau,
+        )
     return {
+        **own,
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
         "study": study,

@@ -110,6 +110,8 @@ def named(inputs):
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
+if STUDY.scores and not Path(STUDY.scores.file).is_file():
+    sys.exit(f"error: scores: no file {STUDY.scores.file}")
 for source in SOURCES:
     if source not in MADE and not source_files(source):
         sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

@@ -11,6 +11,7 @@ rule measure_pretrained_ranks:
         ranks=f"{RESULTS}/pretrained_ranks.csv",
         curve=f"{RESULTS}/rank_curve.csv",
         draws=f"{RESULTS}/pretrained_rank_draws.csv",
+        spectra=f"{RESULTS}/pretrained_spectra.csv",
     log:
         f"{RESULTS}/logs/measure_pretrained_ranks.log",
     benchmark:
@@ -21,7 +22,8 @@ rule measure_pretrained_ranks:
         **asks("measure_pretrained_ranks"),
     shell:
         "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
-        " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws} 2> {log}"
+        " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws}"
+        " --spectra {output.spectra} 2> {log}"
 
 
 rule measure_ranks:
@@ -34,7 +36,8 @@ rule measure_ranks:
         pretrained=ancient(rules.measure_pretrained_ranks.output.ranks),
         draws=ancient(rules.measure_pretrained_ranks.output.draws),
     output:
-        f"{MODEL}/ranks.csv",
+        ranks=f"{MODEL}/ranks.csv",
+        spectra=f"{MODEL}/spectra.csv",
     log:
         f"{RESULTS}/logs/measure_ranks/{{subset}}.seed{{seed}}.log",
     benchmark:
@@ -46,15 +49,18 @@ rule measure_ranks:
     shell:
         "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --model {input.model} --data {input.data} --pretrained {input.pretrained} --draws {input.draws}"
-        " --output {output} 2> {log}"
+        " --output {output.ranks} --spectra {output.spectra} 2> {log}"
 
 
 rule collect_ranks:
     input:
         pretrained=f"{RESULTS}/pretrained_ranks.csv",
         trained=expand(f"{MODEL}/ranks.csv", subset=STUDY.trained_subsets, seed=STUDY.seeds),
+        pretrained_spectra=f"{RESULTS}/pretrained_spectra.csv",
+        spectra=expand(f"{MODEL}/spectra.csv", subset=STUDY.trained_subsets, seed=STUDY.seeds),
     output:
-        f"{RESULTS}/ranks.csv",
+        ranks=f"{RESULTS}/ranks.csv",
+        spectra=f"{RESULTS}/spectra.csv",
     log:
         f"{RESULTS}/logs/collect_ranks.log",
     benchmark:
@@ -64,7 +70,9 @@ rule collect_ranks:
     resources:
         **asks("collect_ranks"),
     shell:
-        "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output} 2> {log}"
+        "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output.ranks}"
+        " --pretrained-spectra {input.pretrained_spectra} --trained-spectra {input.spectra} --spectra {output.spectra}"
+        " 2> {log}"
 
 
 rule collect_costs:
@@ -100,6 +108,7 @@ rule assign_roles:
         ranks=f"{RESULTS}/ranks.csv",
         costs=f"{RESULTS}/costs.csv",
     output:
+        lattice=f"{RESULTS}/lattice.csv",
         roles=f"{RESULTS}/roles.csv",
         pairs=f"{RESULTS}/pairs.csv",
         rankings=f"{RESULTS}/rankings.csv",
@@ -108,6 +117,7 @@ rule assign_roles:
         regression=f"{RESULTS}/rank_regression.csv",
         pareto=f"{RESULTS}/pareto.csv",
         differences=f"{RESULTS}/differences.csv",
+        gaps=f"{RESULTS}/mask_gaps.csv",
         claims=f"{RESULTS}/claims.json",
         notes=f"{RESULTS}/notes.json",
     log:
@@ -144,3 +154,41 @@ rule replay_advisor:
     shell:
         "encoder-roles replay-advisor --settings {input.settings} --scores {input.scores} --output {output.regret}"
         " --coverage {output.coverage} 2> {log}"
+
+
+if STUDY.scores:
+    OWN_RESULTS = f"results/{STUDY.scores.study}"
+
+    rule analyse_scores:
+        input:
+            settings=f"{RESULTS}/settings/own_scores.json",
+            scores=STUDY.scores.file,
+            ranks=STUDY.scores.ranks or [],
+            costs=STUDY.scores.costs or [],
+        output:
+            averages=f"{OWN_RESULTS}/averages.csv",
+            tables=[f"{OWN_RESULTS}/{Path(table).name}" for table in rules.assign_roles.output],
+        log:
+            f"{OWN_RESULTS}/logs/analyse_scores.log",
+        benchmark:
+            f"{OWN_RESULTS}/timings/analyse_scores.tsv"
+        conda:
+            "../../envs/paper.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            folder=subpath(output.averages, parent=True),
+            # both as options, where they are given
+            joined=lambda wildcards, input: [
+                word for name in ("ranks", "costs") if input[name] for word in (f"--{name}", input[name])
+            ],
+        shell:
+            "encoder-roles analyse-scores --settings {input.settings:q} --scores {input.scores:q} {params.joined:q}"
+            " --output {params.folder:q} 2> {log:q}"
+
+
+# the analysis alone: of this study or, with `--config scores=<file>`, of that table without training anything
+rule roles:
+    input:
+        rules.analyse_scores.output if STUDY.scores else rules.assign_roles.output,

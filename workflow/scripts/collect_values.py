@@ -14,9 +14,10 @@ from encoder_roles.paper.values import Findings, collect
 from encoder_roles.provenance import write_json
 from encoder_roles.study import AlignStage, MaskStage, RankStage, TuneStage, WorldSettings
 
+TABLES = ("scores", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
 job = open_values(globals())
 findings = Findings(
-    **{name: job.table(name) for name in ("scores", "roles", "pairs", "chains", "costs", "gates")},
+    **{name: job.table(name) for name in TABLES},
     claims=job.json("claims"),
     settings=job.settings,
     world=job.stage("world_settings", WorldSettings),

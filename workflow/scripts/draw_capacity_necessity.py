@@ -17,12 +17,13 @@ from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.readings import mask_operators, masked_scores, retrained_scores
 from encoder_roles.paper.style import (
+    COLUMN,
     MUTED,
-    TEXT,
     encoder_colours,
     encoder_markers,
     light_grid,
     save_figure,
+    spare_panels,
     use_style,
 )
 from encoder_roles.study import BLIND, name_subset
@@ -49,26 +50,28 @@ def measure(name, operator):
 # %%
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)
-figure, panels = plt.subplots(1, len(blind), figsize=(TEXT, 2.6), sharex=True, sharey=True, squeeze=False)
-for panel, operator in zip(panels[0], blind, strict=True):
+rows = -(-(len(blind) + 1) // 2)  # two columns, and a place for the key
+figure, panels = plt.subplots(rows, 2, figsize=(COLUMN, 1.55 * rows), sharex=True, sharey=True, squeeze=False)
+for panel, operator in zip(panels.flat, blind, strict=False):
     capacity, necessity = measure("capacity", operator), measure("necessity", operator)
     for e in pool:
         x, y = capacity.loc[e], necessity.loc[e]
         panel.plot([x["low"], x["high"]], [y["value"]] * 2, color=colours[e], linewidth=0.9, alpha=0.7)
         panel.plot([x["value"]] * 2, [y["low"], y["high"]], color=colours[e], linewidth=0.9, alpha=0.7)
-        panel.plot(x["value"], y["value"], markers[e], color=colours[e], label=encoder_name(e), markersize=5)
+        panel.plot(x["value"], y["value"], markers[e], color=colours[e], label=encoder_name(e), markersize=4)
     panel.set_title("retrained" if operator == "retrained" else f"{operator} mask")
-    panel.set_xlabel("Capacity" if operator == "retrained" else "masked Capacity")
     light_grid(panel, "both")
-panels[0, 0].set_ylabel("Necessity")
+figure.supxlabel("Capacity", fontsize=7)
+figure.supylabel("Necessity", fontsize=7)
 
 low, high = panels[0, 0].get_xlim()
 bottom, top = panels[0, 0].get_ylim()
-for panel, nothing in zip(panels[0], blind.values(), strict=True):
+for panel, nothing in zip(panels.flat, blind.values(), strict=False):
     panel.axhline(0, color=MUTED, linewidth=0.6, zorder=0)
     x = np.array([min(low, nothing), max(high, nothing)])
     panel.plot(x, x - nothing, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
 panels[0, 0].set(xlim=(low, high), ylim=(bottom, top))
-panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+handles, labels = panels[0, 0].get_legend_handles_labels()
+spare_panels(panels, len(blind))[0].legend(handles, labels, loc="center", handletextpad=0.2)
 
 save_figure(figure, job.outputs)

@@ -17,10 +17,8 @@ from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.readings import mask_operators, masked_scores, retrained_scores
 from encoder_roles.paper.style import (
     COLUMN,
-    FAINT,
     INK,
     MUTED,
-    TEXT,
     light_grid,
     save_figure,
     size_colours,
@@ -43,10 +41,15 @@ operators = mask_operators(scores)
 
 # %%
 use_style()
+LINE = "#c4c4c4"
 shades = size_colours(len(pool))
-width = COLUMN if len(operators) == 1 else TEXT
 figure, panels = plt.subplots(
-    1, len(operators), figsize=(width, 3.1), sharex=True, sharey=True, squeeze=False
+    1,
+    len(operators),
+    figsize=(COLUMN, 0.75 + COLUMN / len(operators)),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
 )
 everything = [retrained[["low", "high"]].to_numpy()]
 for panel, operator in zip(panels[0], operators, strict=True):
@@ -56,14 +59,14 @@ for panel, operator in zip(panels[0], operators, strict=True):
     for x, y, low, high, low_y, high_y in both[
         ["score", "score_masked", "low", "high", "low_masked", "high_masked"]
     ].to_numpy():
-        panel.plot([low, high], [y, y], color=FAINT, linewidth=0.7, zorder=1)
-        panel.plot([x, x], [low_y, high_y], color=FAINT, linewidth=0.7, zorder=1)
+        panel.plot([low, high], [y, y], color=LINE, linewidth=0.5, zorder=1)
+        panel.plot([x, x], [low_y, high_y], color=LINE, linewidth=0.5, zorder=1)
     for size in range(len(pool) + 1):
         of_size = both[sizes == size]
         panel.scatter(
             of_size["score"],
             of_size["score_masked"],
-            s=17,
+            s=13,
             facecolor="white" if size == 0 else shades[size - 1],
             edgecolor=INK if size == 0 else "white",
             linewidth=0.8 if size == 0 else 0.4,
@@ -73,7 +76,7 @@ for panel, operator in zip(panels[0], operators, strict=True):
     tau = rankings.loc[rankings["operator"] == operator, "kendall_tau"]
     note = f"Kendall τ = {tau.iloc[0]:.2f}" if len(tau) else ""
     panel.set_title(f"{operator} mask", loc="left")
-    panel.text(0.03, 0.97, note, transform=panel.transAxes, va="top", color=INK)
+    panel.text(0.03, 0.97, note, transform=panel.transAxes, va="top", color=INK, fontsize=6.5)
     panel.set_xlabel("retrained score v(S)")
     light_grid(panel, "both")
 
@@ -83,12 +86,16 @@ for panel in panels[0]:
     panel.plot([low, high], [low, high], color=MUTED, linewidth=0.8, zorder=0)
     panel.set(xlim=(low, high), ylim=(low, high), aspect="equal")
 panels[0, 0].set_ylabel("masked score w(S)")
-panels[0, -1].legend(
+handles, labels = panels[0, 0].get_legend_handles_labels()
+figure.legend(
+    handles,
+    labels,
     title="encoders kept",
-    loc="center left",
-    bbox_to_anchor=(1.02, 0.5),
-    handletextpad=0.3,
     title_fontsize=6.5,
+    ncols=len(labels),
+    loc="outside upper center",
+    handletextpad=0,
+    columnspacing=0.9,
 )
 
 save_figure(figure, job.outputs)

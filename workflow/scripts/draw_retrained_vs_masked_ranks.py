@@ -16,13 +16,13 @@ from matplotlib import pyplot as plt
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name, group_order
 from encoder_roles.paper.style import (
+    COLUMN,
     INK,
-    TEXT,
     encoder_colours,
     encoder_markers,
     save_figure,
     say_nothing_to_show,
-    spread_labels,
+    spare_panels,
     use_style,
 )
 
@@ -61,32 +61,37 @@ TIE = "#e6e6e6"
 use_style()
 colours, markers = encoder_colours(pool), encoder_markers(pool)
 n, x = len(pool), np.arange(len(sides))
+columns = 3 if panels else 1
+rows = -(-(len(panels) + 1) // columns)  # a place for the key, too
+height = rows * (0.5 + 0.19 * n) + 0.25
 figure, axes = plt.subplots(
-    1, max(1, len(panels)), figsize=(TEXT, 0.75 + 0.27 * n), sharey=True, squeeze=False
+    rows, columns, figsize=(COLUMN, height), sharex=bool(panels), sharey=True, squeeze=False
 )
-for panel, (title, (level, group)) in zip(axes[0], panels.items(), strict=False):
+for panel, (title, (level, group)) in zip(axes.flat, panels.items(), strict=False):
     ranks = np.array([places(level, group, side) for side in sides])
     for i, encoder in enumerate(pool):
-        panel.plot(x, ranks[:, i], color=colours[encoder], linewidth=1.6, alpha=0.85)
+        panel.plot(x, ranks[:, i], color=colours[encoder], linewidth=1.3, alpha=0.85)
         panel.plot(
-            x, ranks[:, i], markers[encoder], color=colours[encoder], markersize=6, mec="white", mew=0.6
+            x, ranks[:, i], markers[encoder], color=colours[encoder], markersize=4.8, mec="white", mew=0.5
         )
     for place, side in enumerate(sides):
         for first, second in unsettled(level, group, side):
             tied = ranks[place, [pool.index(first), pool.index(second)]]
-            panel.plot([place, place], tied, color=TIE, linewidth=9, solid_capstyle="round", zorder=0)
-    panel.set_title(title, pad=8)
-    panel.set_xticks(x, sides, color=INK, rotation=0 if len(sides) < 4 else 35)
+            panel.plot([place, place], tied, color=TIE, linewidth=7.5, solid_capstyle="round", zorder=0)
+    panel.set_title(title, pad=5, fontsize=7)
+    panel.set_xticks(x, sides, color=INK, rotation=35, ha="right", rotation_mode="anchor")
     panel.set_xlim(-0.4, len(sides) - 0.6)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
 if panels:
-    axes[0, 0].set_ylim(n + 0.45, 0.55)
+    axes[0, 0].set_ylim(n + 0.5, 0.5)
     axes[0, 0].set_yticks(range(1, n + 1))
-    axes[0, 0].set_ylabel("rank by Necessity")
-    figure.canvas.draw()  # settles the layout, which the labels need
-    last = {encoder_name(e): (rank, colours[e]) for e, rank in zip(pool, ranks[-1], strict=True)}
-    spread_labels(axes[0, -1], last)
+    figure.supylabel("rank by Necessity", fontsize=7)
+    key = spare_panels(axes, len(panels))[-1]
+    for encoder in pool:
+        look = {"color": colours[encoder], "marker": markers[encoder], "markersize": 4.8, "linewidth": 1.3}
+        key.plot([], [], label=encoder_name(encoder), **look)
+    key.legend(loc="center", handlelength=1.6, handletextpad=0.5)
 else:
     say_nothing_to_show(axes[0, 0], "not every leave-one-out model was trained: nothing to rank")
 

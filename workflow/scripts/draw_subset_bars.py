@@ -22,7 +22,6 @@ from encoder_roles.paper.style import (
     FAINT,
     INK,
     MUTED,
-    TEXT,
     encoder_colours,
     interval_arms,
     light_grid,
@@ -52,13 +51,13 @@ x = np.arange(len(models))
 figure, (top, bottom) = plt.subplots(
     2,
     1,
-    figsize=(TEXT if len(models) > 7 else COLUMN, 2.2 + 0.15 * len(pool)),
+    figsize=(COLUMN, 2.0 + 0.13 * len(pool)),
     sharex=True,
-    height_ratios=(1.75, 0.15 * len(pool) + 0.1),
+    height_ratios=(1.75, 0.13 * len(pool) + 0.1),
 )
 top.bar(x, models["score"] - blind["score"], 0.72, blind["score"], color=[shades[size - 1] for size in sizes])
 arms = interval_arms(models["low"], models["score"], models["high"])
-for colour, width in (("white", 2.2), (INK, 0.9)):  # an edge of white, to be seen on dark bars
+for colour, width in (("white", 1.3), (INK, 0.7)):  # an edge of white, to be seen on dark bars
     top.errorbar(x, models["score"], yerr=arms, fmt="none", ecolor=colour, elinewidth=width)
 top.axhspan(blind["low"], blind["high"], color=FAINT, linewidth=0, zorder=0)
 top.axhline(blind["score"], color=MUTED, linewidth=0.8)
@@ -93,8 +92,8 @@ top.set_xlim(-0.7, len(models) - 0.3)
 
 for row, encoder in enumerate(pool):
     has = np.array([encoder in of_model for of_model in members])
-    bottom.scatter(x[~has], np.full((~has).sum(), row), s=9, color=FAINT, linewidth=0)
-    bottom.scatter(x[has], np.full(has.sum(), row), s=26, color=colours[encoder], linewidth=0)
+    bottom.scatter(x[~has], np.full((~has).sum(), row), s=3, color=FAINT, linewidth=0)
+    bottom.scatter(x[has], np.full(has.sum(), row), s=11, color=colours[encoder], linewidth=0)
 for place, of_model in enumerate(members):
     rows = [pool.index(encoder) for encoder in of_model]
     bottom.plot([place, place], [min(rows), max(rows)], color=MUTED, linewidth=0.6, zorder=0)

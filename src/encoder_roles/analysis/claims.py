@@ -26,7 +26,7 @@ from encoder_roles.analysis.lattice import (
     subset_index,
     subset_name,
 )
-from encoder_roles.analysis.pairs import Pairs
+from encoder_roles.analysis.pairs import Pairs, Ranks
 from encoder_roles.analysis.rankings import comparisons, reversal_p
 from encoder_roles.analysis.statistics import Array, holm, two_sided_p
 from encoder_roles.study import RoleStage
@@ -46,6 +46,7 @@ class Findings:
     settings: RoleStage
     lattices: Lattices
     pairs: Pairs
+    ranks: Ranks
     costs: pd.DataFrame
     rankings: pd.DataFrame
     regression: pd.DataFrame
@@ -61,6 +62,11 @@ class Findings:
         """Their resamples, (resamples, 2^n)."""
         draws: Array = self.lattices.retrained.draws[:, 0]
         return draws
+
+    @property
+    def ranks_known(self) -> bool:
+        """Whether any rank ratio was given."""
+        return not np.isnan(self.ranks.ratio).all()
 
     @property
     def alpha(self) -> float:
@@ -100,11 +106,18 @@ def judge_claims(study: Findings) -> list[Claim]:
         untested("6", "Trained encoders score higher than frozen ones.", "one way of training"),
         gain_is_worth_it(study),
     ]
+    if not len(study.draws):  # an estimate without an interval decides nothing
+        judged = {"verdict": UNTESTED}
+        claims = [
+            c if c["verdict"] == UNTESTED else c | judged | {"note": f"{c['note']} {note}"} for c in claims
+        ]
     return [c if c["verdict"] == UNTESTED else c | {"note": f"{c['note']} {note}".strip()} for c in claims]
 
 
 def seed_note(study: Findings) -> str:
     """What the intervals say about the noise of training seeds, in words."""
+    if study.lattices.intervals is not None:
+        return study.lattices.intervals
     stated = study.settings.statistics.seed_deviation
     if stated is not None:
         return f"Intervals include a stated seed deviation of {stated:g} points."
@@ -182,7 +195,7 @@ def first_differs(study: Findings) -> Claim:
     masked = default_mask(study.lattices)
     row = None if masked is None else _ranking_row(study, masked.operator)
     if row is None or not len(study.draws):
-        return untested("1b", statement, "no complete leave-one-out results on both sides")
+        return untested("1b", statement, "no complete leave-one-out results on both sides, or no intervals")
     share = float(row["probability_first_differs"])
     verdict = HOLDS if share >= 1 - study.alpha else FAILS if share <= study.alpha else OPEN
     note = (
@@ -225,8 +238,11 @@ def anchored_pair_matches(study: Findings) -> Claim:
     """2b: a pair with an anchor and a complement matches the full pool, within the margin."""
     statement = "A pair of an anchor and a complement matches the full pool."
     pairs, n = study.pairs, len(study.lattices.pool)
-    if n < 3 or not pairs.roled.any():
-        return untested("2b", statement, "no pair with both an anchor and a complement")
+    if n < 3 or not pairs.roled.any() or np.isnan(study.point[-1]):
+        reason = "no pair with both an anchor and a complement"
+        if np.isnan(study.point[-1]) or not study.ranks_known:
+            reason = "no effective ranks, or no model of the full pool"
+        return untested("2b", statement, reason)
     best = int(max(pairs.index[pairs.roled], key=lambda i: float(study.point[i])))
     bounds = study.interval(study.draws[:, best] - study.draws[:, -1])
     verdict = by_interval(*bounds, -study.margin)
@@ -287,7 +303,9 @@ def best_pair_roles(study: Findings) -> Claim:
     statement = "The best pair joins an anchor whose rank survives with a complement whose rank expands."
     n, pairs = len(study.lattices.pool), study.pairs
     if n < 3 or len(pairs.index) < len(of_size(2, n)) or not len(study.draws):
-        return untested("3b", statement, "not all pairs, or too few encoders")
+        return untested("3b", statement, "not all pairs, too few encoders, or no intervals")
+    if not study.ranks_known:
+        return untested("3b", statement, "no effective ranks")
     best = study.draws[:, pairs.index].argmax(-1)
     share = float(np.take_along_axis(pairs.roled_draws, best[:, None], axis=1).mean())
     verdict = HOLDS if share >= 1 - study.alpha else FAILS if share <= study.alpha else OPEN

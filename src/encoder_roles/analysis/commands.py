@@ -12,7 +12,16 @@ from encoder_roles.analysis.chains import chain_table
 from encoder_roles.analysis.claims import Findings, judge_claims, seed_note
 from encoder_roles.analysis.costs import mean_costs, pareto_table
 from encoder_roles.analysis.games import game_table
-from encoder_roles.analysis.lattice import Lattices, build_lattices, subset_name
+from encoder_roles.analysis.lattice import (
+    RETRAINED,
+    Lattice,
+    Lattices,
+    build_lattices,
+    score_table,
+    singles,
+    subset_name,
+)
+from encoder_roles.analysis.mask_gaps import gap_table
 from encoder_roles.analysis.pairs import collect_ranks, find_pairs, pair_table
 from encoder_roles.analysis.rank_regression import MODELS, regression_table
 from encoder_roles.analysis.rankings import difference_table, ranking_table
@@ -26,21 +35,29 @@ def analyse(
     scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
     """The whole analysis of checked tables: (tables by file name, claims, notes on what is missing)."""
-    lattices = build_lattices(scores, settings)
+    return analyse_lattices(build_lattices(scores, settings), ranks, costs, settings)
+
+
+def analyse_lattices(
+    lattices: Lattices, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
+) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
+    """As `analyse`, of lattices."""
     found = collect_ranks(ranks, settings.pool)
     prices = mean_costs(costs)
     pairs = find_pairs(lattices, found, settings)
     tables = {
+        "lattice": score_table(lattices),
         "roles": role_table(lattices),
         "pairs": pair_table(lattices, pairs, found, prices),
         "rankings": ranking_table(lattices),
         "differences": difference_table(lattices),
+        "mask_gaps": gap_table(lattices),
         "games": game_table(lattices),
         "chains": chain_table(lattices),
         "rank_regression": regression_table(lattices, found, prices, settings.statistics),
         "pareto": pareto_table(lattices, prices),
     }
-    study = Findings(settings, lattices, pairs, prices, tables["rankings"], tables["rank_regression"])
+    study = Findings(settings, lattices, pairs, found, prices, tables["rankings"], tables["rank_regression"])
     return tables, judge_claims(study), missing_notes(study, tables)
 
 
@@ -52,19 +69,45 @@ def missing_notes(study: Findings, tables: dict[str, pd.DataFrame]) -> list[dict
         if missing := lattice.missing():
             said = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
             notes.append({"table": "roles, rankings, differences, games, chains", "note": said})
+            notes += [{"table": table, "note": said} for table, said in absent_measures(lattice)]
     if not lattices.masked:
         notes.append(
             {"table": "roles, rankings, games", "note": "no masked scores: nothing to compare with."}
         )
-    for model in ("parameters", *MODELS):
-        for name in (model, f"{model}_within_size"):
-            if name not in set(tables["rank_regression"]["model"]):
-                said = f"{name}: too few subsets with score, ranks and costs for this many coefficients."
-                notes.append({"table": "rank_regression", "note": said})
+    if study.pairs.index.size and not study.ranks_known:
+        said = "no effective ranks: nobody's rank ratio is known, so no pair has an anchor or a complement."
+        notes.append({"table": "pairs", "note": said})
+    models = [name + end for name in ("parameters", *MODELS) for end in ("", "_within_size")]
+    if unfitted := [name for name in models if name not in set(tables["rank_regression"]["model"])]:
+        said = "too few subsets with score, ranks and costs for the coefficients of"
+        notes.append({"table": "rank_regression", "note": f"{said} {', '.join(unfitted)}."})
     without = sorted(set(_measured(lattices)) - set(study.costs.index))
     if without:
         notes.append({"table": "pareto", "note": f"no costs of {', '.join(without)}; left out."})
     return notes
+
+
+def absent_measures(lattice: Lattice) -> list[tuple[str, str]]:
+    """What the subsets that are missing keep from being known: (table, one sentence)."""
+    point, pool = lattice.point[0], lattice.pool
+    known = ~np.isnan(point)
+    alone = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[i]]
+    without = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[lattice.full ^ i]]
+    found = []
+    if alone:
+        found.append(("roles", f"no Capacity of {', '.join(alone)}: needs the model of the encoder alone"))
+    if not known[lattice.full]:
+        found.append(("roles", "no Necessity at all: needs the full pool"))
+    elif without:
+        found.append(("roles", f"no Necessity of {', '.join(without)}: needs the full pool without it"))
+    if not known[0]:
+        found.append(("roles", "no redundancy, no gain over blind: both need the blind score"))
+    if not known.all():
+        count = f"all {known.size} scores, the blind one included; {known.sum()} are there"
+        found.append(("games", f"no Shapley, Banzhaf, interaction or Möbius value: each needs {count}"))
+    if not known[1:].all() and lattice.operator == RETRAINED:
+        found.append(("chains", "no best chain: needs every subset"))
+    return [(table, f"{lattice.operator}: {said}.") for table, said in found]
 
 
 def _measured(lattices: Lattices) -> list[str]:
@@ -73,9 +116,8 @@ def _measured(lattices: Lattices) -> list[str]:
 
 
 def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
-    """Write roles.csv, pairs.csv, rankings.csv, differences.csv, games.csv, chains.csv, rank_regression.csv,
-    pareto.csv, claims.json and notes.json into a folder; nothing is written unless everything could be
-    computed.
+    """Write every table of the analysis, claims.json and notes.json into a folder; nothing is written unless
+    everything could be computed.
 
     Args:
         settings: results/<study>/settings/roles.json.
@@ -90,6 +132,16 @@ def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, outp
     rank_rows = read_ranks(ranks, stage.pool, stage.study)
     cost_rows = read_costs(costs, stage.pool, stage.study)
     tables, claims, notes = analyse(questions, rank_rows, cost_rows, stage)
+    write_tables(output, tables, claims, notes)
+
+
+def write_tables(
+    output: Path,
+    tables: dict[str, pd.DataFrame],
+    claims: list[dict[str, Any]],
+    notes: list[dict[str, str]],
+) -> None:
+    """Write the analysis into a folder: a CSV per table, claims.json and notes.json."""
     for name, table in tables.items():
         with whole_file(output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")

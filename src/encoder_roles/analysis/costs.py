@@ -23,7 +23,7 @@ RATES = {
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """Costs per subset (index), mean over seeds; `flops` is the training of both stages."""
-    table = costs.drop(columns=["study", "seed"]).groupby("subset").mean(numeric_only=True)
+    table = costs.drop(columns=["study", "seed"], errors="ignore").groupby("subset").mean(numeric_only=True)
     if {"align_flops", "tune_flops"} <= set(table.columns):
         table["flops"] = table["align_flops"] + table["tune_flops"]
     return table
@@ -83,7 +83,7 @@ def points_per_doubling(
     """
     pool, point, draws = lattices.pool, lattices.retrained.point[0], lattices.retrained.draws[:, 0]
     alone = [1 << i for i in range(len(pool))]
-    if np.isnan(point[alone]).any() or cost not in costs.columns:
+    if np.isnan(point[[*alone, -1]]).any() or cost not in costs.columns:
         return None
     best = max(alone, key=lambda i: float(point[i]))
     single, full = subset_name(best, pool), subset_name(len(point) - 1, pool)

@@ -63,6 +63,7 @@ class Lattices:
     seeds: int
     retrained: Lattice
     masked: tuple[Lattice, ...]
+    intervals: str | None = None  # what the intervals hold, in words, where it is not the usual bootstrap
 
     @property
     def all(self) -> tuple[Lattice, ...]:
@@ -75,18 +76,22 @@ class Lattices:
 
 def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
     """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
+    return arrange_lattices(build_board(scores, settings.statistics), settings)
+
+
+def arrange_lattices(board: Board, settings: RoleStage, intervals: str | None = None) -> Lattices:
+    """The lattices of a board with a row per seed. Raises StudyError as `build_lattices`."""
     pool = settings.pool
     if len(pool) < 2:
         raise StudyError(f"settings: pool {list(pool)}: encoder roles need a pool of at least two encoders")
-    board = join_seeds(build_board(scores, settings.statistics), settings.statistics)
+    board = join_seeds(board, settings.statistics)
     levels, weights = level_table(board.benchmarks, settings.statistics.overall)
     point, draws = board.point @ weights.T, board.draws @ weights.T
     operators = [o for o in get_args(Operator) if o in set(board.models["operator"])]
     build = [_build_lattice(o, pool, board, point, draws) for o in (NO_MASK, *operators)]
-    full = name_subset(pool, pool)
-    unit = board.models
-    seeds = unit.loc[(unit["subset"] == full) & (unit["operator"] == NO_MASK), "seeds"]
-    return Lattices(pool, levels, settings.statistics.level, int(seeds.iloc[0]), build[0], tuple(build[1:]))
+    seeds = int(board.models["seeds"].max())
+    level = settings.statistics.level
+    return Lattices(pool, levels, level, seeds, build[0], tuple(build[1:]), intervals)
 
 
 def _build_lattice(operator: str, pool: tuple[str, ...], board: Board, point: Array, draws: Array) -> Lattice:
@@ -103,6 +108,20 @@ def _build_lattice(operator: str, pool: tuple[str, ...], board: Board, point: Ar
         place = subset_index(BLIND if mask == NONE_KEPT else mask, pool)
         values[:, place], resamples[:, :, place] = point[row], draws[:, row]
     return Lattice(pool, RETRAINED if operator == NO_MASK else operator, values, resamples)
+
+
+def score_table(lattices: Lattices) -> pd.DataFrame:
+    """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; what was not measured has no row."""
+    levels, tables = lattices.levels, []
+    names = [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]
+    for lattice in lattices.all:
+        low, high = lattices.interval(lattice.draws)
+        table = levels.loc[levels.index.repeat(len(names))].reset_index(drop=True)
+        table["operator"], table["subset"] = lattice.operator, np.tile(names, len(levels))
+        table["score"], table["low"], table["high"] = lattice.point.ravel(), low.ravel(), high.ravel()
+        tables.append(table)
+    columns = ["level", "group", "benchmark", "operator", "subset", "score", "low", "high", "n"]
+    return pd.concat(tables, ignore_index=True).dropna(subset="score")[columns].reset_index(drop=True)
 
 
 def subset_index(name: str, pool: tuple[str, ...]) -> int:

@@ -192,8 +192,10 @@ def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
     """The mean over seeds of every model, its resamples widened by the noise of training seeds.
 
     Seeds are too few to be resampled one by one (three seeds have ten distinct resamples), so their noise
-    is a Gaussian with a covariance between benchmarks that is pooled over the models of an operator. With
-    one seed and no `seed_deviation` nothing is added: the interval then holds for the trained checkpoints,
+    is a Gaussian with a covariance between benchmarks that is pooled over the models of an operator. As an
+    estimate from few degrees of freedom that covariance has a scale which every resample draws anew (inverse
+    chi-squared): the noise of any average is then Student's t, where a normal would be too narrow. With one
+    seed and no `seed_deviation` nothing is added: the interval then holds for the trained checkpoints,
     not for the recipe. Masks of one checkpoint are given independent noise, which can only widen the
     differences between masks whose scores rise and fall together.
     """
@@ -204,22 +206,26 @@ def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
     draws = np.stack([board.draws[:, m].mean(1) for m in members], axis=1)
     for operator in units["operator"].unique():
         places = np.flatnonzero(units["operator"] == operator)
-        covariance = seed_covariance(board, [members[p] for p in places], settings.seed_deviation)
-        if covariance is None or not len(draws):
+        found = seed_covariance(board, [members[p] for p in places], settings.seed_deviation)
+        if found is None or not len(draws):
             continue
+        covariance, freedom = found
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.clip(values, 0, None))
-        noise = generator(settings.seed, "seeds", operator).standard_normal(
-            (len(draws), places.size, len(values))
-        )
+        random = generator(settings.seed, "seeds", operator)
+        noise = random.standard_normal((len(draws), places.size, len(values)))
+        if np.isfinite(freedom):
+            noise *= np.sqrt(freedom / random.chisquare(freedom, len(draws)))[:, None, None]
         draws[:, places] += noise @ root.T / np.sqrt(units["seeds"].to_numpy()[places, None])
     unparsable = np.stack([board.unparsable[m].mean(0) for m in members])
     return Board(units, board.benchmarks, (), unparsable, point, draws)
 
 
-def seed_covariance(board: Board, members: list[npt.NDArray[np.int64]], stated: float | None) -> Array | None:
+def seed_covariance(
+    board: Board, members: list[npt.NDArray[np.int64]], stated: float | None
+) -> tuple[Array, float] | None:
     """Covariance (benchmarks, benchmarks) of one trained seed's scores around its model's mean, in points
-    squared.
+    squared, and its degrees of freedom (infinite where it is stated).
 
     Pooled over the models whose rows are `members`. What the same questions answered differently by chance
     would give is subtracted, because the bootstrap over clusters already holds it. `stated` replaces the
@@ -228,7 +234,7 @@ def seed_covariance(board: Board, members: list[npt.NDArray[np.int64]], stated: 
     """
     size = len(board.benchmarks)
     if stated is not None:
-        return np.full((size, size), stated**2)
+        return np.full((size, size), stated**2), np.inf
     freedom, between, chance = 0, np.zeros((size, size)), np.zeros(size)
     for rows in members:
         if rows.size < 2:
@@ -240,4 +246,4 @@ def seed_covariance(board: Board, members: list[npt.NDArray[np.int64]], stated: 
             sums, weights = cluster.sums[:, rows], cluster.weights[:, rows]
             deviation = sums - sums.mean(1, keepdims=True) - residual[:, b] * weights
             chance[b] += (deviation**2).sum() / weights[:, 0].sum() ** 2
-    return (between - np.diag(chance)) / freedom if freedom else None
+    return ((between - np.diag(chance)) / freedom, freedom) if freedom else None

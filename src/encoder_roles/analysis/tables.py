@@ -126,10 +126,10 @@ def _check_seeds(models: pd.DataFrame, full: str, where: str) -> None:
             )
 
 
-def read_ranks(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
+def read_ranks(path: Path, pool: Sequence[str], study: str | None) -> pd.DataFrame:
     """Read and check ranks.csv: a row per subset (or `pretrained`), seed and encoder; ranks and ratios
     positive."""
-    needed = ("study", "subset", "seed", "encoder", "erank", "ratio", "ratio_low", "ratio_high")
+    needed = ("subset", "seed", "encoder", "erank", "ratio", "ratio_low", "ratio_high")
     frame = _read_csv(path, needed, ["subset", "seed", "encoder"], study)
     for column in ("erank", "ratio"):
         _refuse_rows(
@@ -143,10 +143,10 @@ def read_ranks(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
     return frame
 
 
-def read_costs(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
+def read_costs(path: Path, pool: Sequence[str], study: str | None) -> pd.DataFrame:
     """Read and check costs.csv: a row per subset and seed. Cost columns a table does not have stay
     unreported."""
-    frame = _read_csv(path, ("study", "subset", "seed", "parameters"), ["subset", "seed"], study)
+    frame = _read_csv(path, ("subset", "seed", "parameters"), ["subset", "seed"], study)
     wrong = ~(frame["parameters"].to_numpy(float) > 0)
     _refuse_rows(frame, wrong, "parameters is not a positive number", str(path))
     for subset in frame["subset"]:
@@ -154,13 +154,16 @@ def read_costs(path: Path, pool: Sequence[str], study: str) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path, needed: Sequence[str], key: list[str], study: str) -> pd.DataFrame:
+def _read_csv(path: Path, needed: Sequence[str], key: list[str], study: str | None) -> pd.DataFrame:
+    """A CSV table of one study (of any, or without the column, if `study` is None), a row per key."""
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: not a readable CSV file: {error}") from error
     _require_columns(frame, needed, str(path))
-    _refuse_rows(frame, frame["study"] != study, f"study is not {study!r}, as in the settings", str(path))
+    if study is not None:
+        _require_columns(frame, ["study"], str(path))
+        _refuse_rows(frame, frame["study"] != study, f"study is not {study!r}, as in the settings", str(path))
     _refuse_rows(frame, frame.duplicated(key), f"duplicate row: one per {', '.join(key)}", str(path))
     return frame
 

@@ -15,7 +15,16 @@ from pathlib import Path
 import torch
 
 from encoder_roles.analysis.rank import Array, PictureGrams, RankMeasures, interval
-from encoder_roles.analysis.rank_table import COLUMNS, PRETRAINED, Row, read_draws, read_rows, write_rows
+from encoder_roles.analysis.rank_table import (
+    COLUMNS,
+    PER_WIDTH,
+    PRETRAINED,
+    SPECTRUM_COLUMNS,
+    Row,
+    read_draws,
+    read_rows,
+    write_rows,
+)
 from encoder_roles.data.features import stream_features
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
@@ -48,12 +57,25 @@ class Measured:
             **asdict(self.measures),
             "erank_low": low,
             "erank_high": high,
-            "erank_per_width": self.measures.erank / self.width,
+            **{f"{name}_per_width": getattr(self.measures, name) / self.width for name in PER_WIDTH},
         }
+
+    def spectrum(self, stage: RankStage, subset: str, seed: int) -> list[Row]:
+        """Its rows of spectra.csv: the singular values of the centred features, largest first."""
+        start: Row = {"study": stage.study, "subset": subset, "seed": seed, "encoder": self.encoder}
+        values = self.grams.spectra()[0].tolist()
+        return [start | {"k": k, "sigma": sigma} for k, sigma in enumerate(values, start=1)]
 
 
 def measure_pretrained_ranks(
-    *, settings: Path, encoders: list[Path], data: Path, output: Path, curve: Path, draws: Path
+    *,
+    settings: Path,
+    encoders: list[Path],
+    data: Path,
+    output: Path,
+    curve: Path,
+    draws: Path,
+    spectra: Path,
 ) -> None:
     """Ranks of the pool's encoders before any training.
 
@@ -64,6 +86,7 @@ def measure_pretrained_ranks(
         output: rows of ranks.csv with subset `pretrained`.
         curve: rank_curve.csv: effective rank against the number of pictures.
         draws: encoder, resample, erank: the bootstrap that `measure_ranks` pairs its own with.
+        spectra: rows of spectra.csv: the singular values of every encoder.
 
     Raises:
         StudyError: an encoder or a picture is missing or damaged; too few pictures; features that are
@@ -74,6 +97,7 @@ def measure_pretrained_ranks(
     rows: list[Row] = []
     curve_rows: list[Row] = []
     draw_rows: list[Row] = []
+    spectrum_rows: list[Row] = []
     for found in measure({folder.name: load_encoder(folder) for folder in encoders}, pictures, stage):
         row = found.row(stage, PRETRAINED, 0)
         rows.append(row | {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "ratio_solo": ""})
@@ -81,6 +105,8 @@ def measure_pretrained_ranks(
         draw_rows += [
             {"encoder": found.encoder, "resample": i, "erank": e} for i, e in enumerate(found.draws.tolist())
         ]
+        spectrum_rows += found.spectrum(stage, PRETRAINED, 0)
+    write_rows(spectra, SPECTRUM_COLUMNS, spectrum_rows)
     write_rows(curve, ("encoder", "pictures", "erank"), curve_rows)
     write_rows(draws, ("encoder", "resample", "erank"), draw_rows)
     write_rows(output, COLUMNS, rows)
@@ -96,6 +122,7 @@ def measure_ranks(
     pretrained: Path,
     draws: Path,
     output: Path,
+    spectra: Path,
 ) -> None:
     """Ranks of a trained model's encoders, and their ratios to the pretrained ones on the same pictures.
 
@@ -106,6 +133,7 @@ def measure_ranks(
         data: data/probe/probe.jsonl.
         pretrained, draws: `output` and `draws` of `measure_pretrained_ranks`.
         output: rows of ranks.csv, one per encoder; `ratio_solo` is filled by `collect_ranks`.
+        spectra: rows of spectra.csv, the singular values of every encoder.
 
     Raises:
         StudyError: as `measure_pretrained_ranks`; or the pretrained ranks are of other pictures or encoders.
@@ -119,13 +147,16 @@ def measure_ranks(
         raise StudyError(
             f"{model}: was trained with a grid of {grid}, the settings say {stage.grid}; train it again"
         )
-    rows = []
+    rows: list[Row] = []
+    spectrum_rows: list[Row] = []
     for found in measure(encoders, pictures, stage):
         name, row = found.encoder, found.row(stage, subset, seed)
         _check_pair(row, before.get(name), before_draws.get(name), stage, pretrained)
         ratio = found.measures.erank / float(before[name]["erank"])
         low, high = interval(ratio, found.draws / before_draws[name], stage.level)
         rows.append(row | {"ratio": ratio, "ratio_low": low, "ratio_high": high, "ratio_solo": ""})
+        spectrum_rows += found.spectrum(stage, subset, seed)
+    write_rows(spectra, SPECTRUM_COLUMNS, spectrum_rows)
     write_rows(output, COLUMNS, rows)
 
 

@@ -110,6 +110,20 @@ def say_nothing_to_show(axes: Axes, why: str) -> None:
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=MUTED)
 
 
+def spare_panels(panels: Any, used: int) -> list[Axes]:
+    """The panels of a grid after the first `used`, switched off; what stands above one gets its labels back,
+    which shared axes leave to the lowest row.
+    """
+    columns = panels.shape[1]
+    spare = list(panels.flat[used:])
+    for axes in spare:
+        axes.set_axis_off()
+    for place in range(max(0, panels.size - 2 * columns), used):
+        if used <= place + columns < panels.size:
+            panels.flat[place].tick_params(axis="x", labelbottom=True)
+    return spare
+
+
 def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
     """Write the figure as PDF, SVG and PNG, each whole; the same data give the same bytes."""
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}

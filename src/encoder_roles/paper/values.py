@@ -37,6 +37,7 @@ from encoder_roles.study import (
     WorldSettings,
     all_subsets,
     name_subset,
+    parse_subset,
 )
 
 
@@ -47,6 +48,8 @@ class Findings:
     scores: pd.DataFrame
     roles: pd.DataFrame
     pairs: pd.DataFrame
+    games: pd.DataFrame
+    differences: pd.DataFrame
     chains: pd.DataFrame
     costs: pd.DataFrame
     gates: pd.DataFrame
@@ -80,6 +83,8 @@ def collect(findings: Findings) -> dict[str, str]:
         | seed_texts(findings.claims, findings.seeds)
         | {
             "MaskingSentence": _masking_sentence(findings),
+            "LatticeSentence": _lattice_sentence(findings),
+            "InteractionSentence": _interaction_sentence(findings),
             "ChainSentence": _chain_sentence(findings),
             "CostSentence": _cost_sentence(findings),
             "GateSentence": _gate_sentence(findings),
@@ -205,6 +210,44 @@ def _masking_sentence(findings: Findings) -> str:
                 "masks fall below the blind model"
             )
     return sentence("; ".join(parts))
+
+
+def _lattice_sentence(findings: Findings) -> str:
+    """How many of the steps that add one encoder gain or lose beyond noise."""
+    rows = findings.differences
+    rows = rows[(rows["operator"] == "retrained") & (rows["measure"] == "score")]
+    gains, losses, steps = 0, 0, 0
+    for first, second, low, high in rows[["first", "second", "low", "high"]].itertuples(index=False):
+        one, other = (set(parse_subset(name, findings.pool)) for name in (first, second))
+        if len(one ^ other) != 1:
+            continue
+        steps += 1
+        above, below = (low > 0, high < 0) if one > other else (high < 0, low > 0)
+        gains, losses = gains + bool(above), losses + bool(below)
+    if not steps:
+        return ""
+    return (
+        f"Of the {steps} steps that add one encoder to a subset, {gains} gain and {losses} lose beyond their "
+        "intervals."
+    )
+
+
+def _interaction_sentence(findings: Findings) -> str:
+    """How many pairs of encoders can stand in for one another, or gain from each other, beyond noise."""
+    rows = findings.games
+    rows = rows[(rows["level"] == "overall") & (rows["operator"] == "retrained")]
+    rows = rows[rows["index"] == "shapley_interaction"].sort_values("value")
+    if rows.empty:
+        return ""
+    alike, apart = (rows["high"] < 0).sum(), (rows["low"] > 0).sum()
+    ends = []
+    for row in (rows.iloc[0].to_dict(), rows.iloc[-1].to_dict()):
+        bounds = interval_text(row["low"], row["high"])
+        ends.append(f"{subset_name(row['coalition'])} {signed(row['value'])}\u00a0{bounds}")
+    return (
+        f"Of the {len(rows)} pairs, {alike} have a negative Shapley interaction beyond noise and {apart} a "
+        f"positive one (lowest: {ends[0]}; highest: {ends[1]})."
+    )
 
 
 def _chain_sentence(findings: Findings) -> str:

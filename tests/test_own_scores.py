@@ -1,0 +1,368 @@
+"""Anybody's table of scores: read forgivingly where nothing is at stake, refused in one line where it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lattice_simulation import make_plan, simulate
+
+from encoder_roles.analysis.own_scores import analyse_scores, analyse_table
+from encoder_roles.analysis.own_tables import read_own_scores
+from encoder_roles.analysis.spellings import match_benchmark, match_encoders
+from encoder_roles.study import BENCHMARKS, GROUPS, StatisticsSettings, StudyError
+
+ROOT = Path(__file__).parents[1]
+CAMBRIAN = ROOT / "docs" / "examples" / "cambrian1_ensemble_table2.csv"
+POOL = ("clip", "dinov2", "sam")
+LABELS = ("blind", "CLIP", "DINOv2", "CLIP+DINOv2", "SAM", "CLIP & SAM", "DINO-v2, SAM", "CLIP+DINOv2+SAM")
+
+
+def statistics(**changes: object) -> StatisticsSettings:
+    return StatisticsSettings.model_validate(
+        {"resamples": 400, "level": 0.95, "seed": 0, "overall": "benchmarks"} | changes
+    )
+
+
+def wide(seed: int = 0) -> pd.DataFrame:
+    """A complete lattice of three encoders on all sixteen, the way papers print it."""
+    random = np.random.default_rng(seed)
+    scores = 30 + 12 * np.array([x.bit_count() for x in range(8)])[:, None] + random.uniform(-5, 5, (8, 16))
+    columns = ["SEED" if name == "seed" else name for name in BENCHMARKS]
+    return pd.DataFrame({"Encoders": LABELS} | dict(zip(columns, scores.T.round(2), strict=True)))
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    return table.melt("Encoders", var_name="Benchmark", value_name="Score")
+
+
+def overall(tables: dict[str, pd.DataFrame], measure: str) -> pd.Series:
+    rows = tables["roles"].query("level == 'overall' and operator == 'retrained'")
+    return rows[rows["measure"] == measure].set_index("encoder")
+
+
+# --- the worked example ---
+
+
+def test_the_published_averages_of_cambrian_are_those_of_its_sixteen_columns() -> None:
+    found = read_own_scores(CAMBRIAN, leave_out=[6]).averages
+    assert len(found) == 7
+    assert (found["overall"] - found["stated_overall"]).abs().max() <= 0.01
+    printed = pd.read_csv(CAMBRIAN, comment="#")
+    columns = {
+        "General": ["MMEP", "MMB", "SEEDI", "GQA"],
+        "Knowledge": ["SQAI", "MMMUV", "MathVistaM", "AI2D"],
+    }
+    columns |= {"OCR & Chart": ["ChartQA", "OCRBench", "TextVQA", "DocVQA"]}
+    columns |= {"Vision-Centric": ["MMVP", "RealWorldQA", "CV-Bench2D", "CV-Bench3D"]}
+    printed["MMEP"] /= 20
+    for group, names in columns.items():
+        np.testing.assert_allclose(found[group], printed[names].mean(axis=1), atol=0.01)
+
+
+def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
+    with pytest.raises(StudyError, match=r"rows 2 and 6 are both siglip\+dinov2\+convnext.*leave_out: 6"):
+        analyse_table(CAMBRIAN)
+    found = analyse_table(CAMBRIAN, leave_out=[6])
+    necessity = overall(found.tables, "necessity")["value"]
+    assert necessity.to_dict() == pytest.approx(
+        {"dinov2": 54.7446 - 54.5253, "clip": 54.7446 - 54.5210}, abs=1e-3
+    )
+    said = " ".join(note["note"] for note in found.notes)
+    for words in (
+        *("mme: given on 0-2000, divided by 20", "row 6 (SigLIP+DINOv2+ConvNext) was left out"),
+        *(
+            "No intervals",
+            "no Capacity of siglip, dinov2, convnext, clip",
+            "no Necessity of siglip, convnext",
+        ),
+        *("no Shapley, Banzhaf, interaction or Möbius value", "no masked scores", "no effective ranks"),
+    ):
+        assert words in said, words
+    assert found.tables["games"].empty
+    assert found.tables["roles"]["low"].isna().all()
+    assert {c["verdict"] for c in found.claims} == {"not tested in this study"}
+
+
+def test_an_average_that_the_table_states_wrongly_is_said() -> None:
+    table = wide().assign(Average=50.0)
+    notes = read_own_scores(table).notes
+    assert len([n for n in notes if "states overall 50" in n]) == 8
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("spelled", "benchmark"),
+    [
+        *(
+            ("MMEP", "mme"),
+            ("MME-P", "mme"),
+            ("mme", "mme"),
+            ("SEED-Image", "seed"),
+            ("SEED-Bench (image)", "seed"),
+        ),
+        *(
+            ("SQA-I", "scienceqa"),
+            ("Real World QA", "realworldqa"),
+            ("MMB", "mmbench"),
+            ("MMMU (val)", "mmmu"),
+        ),
+        *(("MathVista-M", "mathvista"), ("CV-Bench 2D", "cvbench2d"), ("cv_bench_3d", "cvbench3d")),
+        *(("textvqa_val", "textvqa"), ("MMVP", "mmvp"), ("OCR Bench", "ocrbench"), ("ChartQA", "chartqa")),
+    ],
+)
+def test_benchmarks_are_known_by_their_usual_spellings(spelled: str, benchmark: str) -> None:
+    assert match_benchmark(spelled) == benchmark
+
+
+def test_an_unknown_benchmark_is_not_matched_by_likeness() -> None:
+    for name in ("MME-C", "SEED-Video", "GQA2", "POPE", "CV-Bench"):
+        assert match_benchmark(name) is None, name
+
+
+@pytest.mark.parametrize(
+    "label", ["CLIP+DINOv2", "clip & dinov2", "CLIP, DINO-v2", "Clip and DINO v2", "clip / DINOV2"]
+)
+def test_a_subset_is_known_however_it_is_joined(label: str) -> None:
+    assert match_encoders(label) == ("clip", "dinov2")
+    assert match_encoders(label, ("dinov2", "clip", "sam")) == ("clip", "dinov2")
+
+
+def test_the_order_of_columns_rows_and_names_changes_no_value(tmp_path: Path) -> None:
+    table = wide()
+    renamed = table.rename(
+        columns={"mme": "MME-P", "SEED": "SEED-Image", "scienceqa": "SQA-I", "Encoders": "Model"}
+    )
+    shuffled = renamed.sample(frac=1, random_state=1)[renamed.columns[::-1]]
+    shuffled.to_csv(tmp_path / "a.csv", index=False, sep=";")
+    (tmp_path / "b.csv").write_text("# from a paper\n" + tidy(table).to_csv(index=False))
+    tidy(table).to_parquet(tmp_path / "c.parquet")
+    expected = analyse_table(table, pool=POOL, statistics=statistics())
+    for name in ("a.csv", "b.csv", "c.parquet"):
+        found = analyse_table(tmp_path / name, pool=POOL, statistics=statistics())
+        for key in ("roles", "games", "lattice", "chains"):
+            pd.testing.assert_frame_equal(found.tables[key], expected.tables[key])
+
+
+# --- what is refused ---
+
+
+def spoilt(**cells: object) -> pd.DataFrame:
+    table = wide().astype(object)
+    for column, value in cells.items():
+        table.loc[3, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (wide().rename(columns={"mmvp": "MMVPP"}), r"column 'MMVPP' is no benchmark \(nearest: mmvp"),
+        (wide().assign(POPE=50.0), r"column 'POPE' is no benchmark \(known: mme"),
+        (wide().assign(**{"MME-P": 1500.0}), "columns 'mme' and 'MME-P' are both mme"),
+        (wide().drop(columns="Encoders"), "no column that names the encoders"),
+        (wide()[["Encoders"]], "no column is a benchmark"),
+        (wide().iloc[:0], "no rows"),
+        (pd.concat([wide(), wide().iloc[[3]]]), "rows 4 and 9 are both clip\\+dinov2, seed 0: duplicate"),
+        (spoilt(gqa=np.nan), r"row 4 \(CLIP\+DINOv2, gqa\): score is empty or NaN"),
+        (spoilt(gqa="n.a."), "row 4 .*score 'n.a.' is not a number"),
+        (spoilt(gqa=100.5), r"row 4 .*score of gqa is outside 0-100"),
+        (spoilt(gqa=-1), r"row 4 .*outside 0-100"),
+        (spoilt(mme=2001), r"row 4 .*score of mme is outside 0-100 and 0-2000"),
+        (spoilt(mme=1480.0), r"mme is given on 0-100 here and on 0-2000 in other rows; use one scale"),
+        (wide().assign(gqa=wide()["gqa"] / 100), "benchmark gqa: no score is above 1.*multiply by 100"),
+        (spoilt(Encoders="clip+mae"), "row 4: 'clip\\+mae': encoder 'mae' is not in the pool"),
+        (spoilt(Encoders="clip+clip"), "row 4: 'clip\\+clip': 'clip' is named twice"),
+        (spoilt(Encoders=np.nan), "the model's encoders are not named"),
+        (wide().assign(study=["a"] * 7 + ["b"]), r"rows of several studies \['a', 'b'\]"),
+        (pd.concat([wide().assign(seed=s) for s in (0, 1)]).iloc[:-1], "add the missing seeds"),
+        (wide().assign(seed=0.5), "training seed is not a whole number .SEED-Bench is called SEED"),
+        (wide().assign(operator="blur"), "operator is none of"),
+        (tidy(wide()).iloc[:-1], r"clip\+dinov2\+sam, seed 0 has no score on cvbench3d"),
+        (tidy(wide()).assign(remark="x"), "column 'remark' is unknown in a table with a row per score"),
+        (tidy(wide()).replace("mmvp", "POPE"), "benchmark 'POPE' is none of the sixteen"),
+        (tidy(wide()).assign(n=0), "n is not a number of questions"),
+        (tidy(wide()).drop(columns="Benchmark"), "column 'Score' belongs to a table with a row per score"),
+    ],
+)
+def test_a_table_that_could_give_a_wrong_number_is_refused_in_one_line(
+    table: pd.DataFrame, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message) as error:
+        analyse_table(table, pool=POOL, statistics=statistics())
+    assert "\n" not in str(error.value)
+
+
+def test_a_row_to_leave_out_must_exist_and_a_pool_must_fit() -> None:
+    with pytest.raises(StudyError, match="there is no row 9; it has 8"):
+        analyse_table(wide(), leave_out=[9])
+    many = [f"e{i}" for i in range(9)]
+    with pytest.raises(StudyError, match=r"9 encoders .*roles need 2 to 8"):
+        analyse_table(pd.DataFrame({"model": many, "gqa": 50.0}))
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    for name, content in (("a.csv", b"\xff\xfe\x00"), ("b.parquet", b"nothing"), ("c.csv", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StudyError, match=rf"{name}: (not a readable table|no rows)"):
+            analyse_table(tmp_path / name)
+    with pytest.raises(StudyError, match=r"none\.csv: not a readable table"):
+        analyse_table(tmp_path / "none.csv")
+
+
+# --- intervals: from what the table has, and no others ---
+
+
+def test_without_questions_seeds_or_a_stated_deviation_there_are_no_intervals_and_no_verdicts() -> None:
+    found = analyse_table(wide(), pool=POOL, statistics=statistics())
+    assert found.tables["roles"]["low"].isna().all()
+    assert found.tables["games"]["high"].isna().all()
+    assert len(found.tables["games"]) > 0
+    assert {c["verdict"] for c in found.claims} == {"not tested in this study"}
+    assert any("No intervals" in c["note"] for c in found.claims if c["estimate"] is not None)
+
+
+def test_stated_numbers_of_questions_give_binomial_intervals() -> None:
+    table = pd.concat([wide(), pd.DataFrame([{"Encoders": "n"} | dict.fromkeys(wide().columns[1:], 400)])])
+    found = analyse_table(table, pool=POOL, statistics=statistics(resamples=4000))
+    row = found.tables["lattice"].query("benchmark == 'gqa' and subset == 'sam'").iloc[0]
+    expected = 1.96 * np.sqrt(row["score"] * (100 - row["score"]) / 400)
+    assert row["high"] - row["score"] == pytest.approx(expected, rel=0.06)
+    assert row["n"] == 400
+    mean = found.tables["lattice"].query("level == 'overall' and subset == 'sam'").iloc[0]
+    assert (mean["high"] - mean["low"]) < 0.4 * (row["high"] - row["low"])  # the mean of sixteen
+    assert any(
+        "binomial" in note["note"] and "training seeds is not in them" in note["note"] for note in found.notes
+    )
+
+
+def test_a_stated_seed_deviation_gives_the_intervals_it_states() -> None:
+    found = analyse_table(wide(), pool=POOL, statistics=statistics(seed_deviation=2.0, resamples=4000))
+    capacity = overall(found.tables, "capacity")
+    np.testing.assert_allclose(capacity["high"] - capacity["low"], 2 * 1.96 * 2, rtol=0.06)
+    assert any(
+        "stated seed deviation of 2 points; the choice of questions is not" in n["note"] for n in found.notes
+    )
+
+
+def test_the_spread_of_several_seeds_is_in_the_intervals() -> None:
+    random = np.random.default_rng(3)
+    seeds = []
+    for seed in range(4):
+        table = wide().assign(seed=seed)
+        table[table.columns[1:-1]] += random.normal(0, 1.5, (8, 1))  # a good or bad run, on all benchmarks
+        seeds.append(table)
+    found = analyse_table(pd.concat(seeds), pool=POOL, statistics=statistics(resamples=4000))
+    capacity = overall(found.tables, "capacity")
+    assert ((capacity["high"] - capacity["low"]) / (2 * 1.96 * 1.5 / 2)).between(0.6, 1.6).all()
+    assert any("the spread of 4 training seeds" in note["note"] for note in found.notes)
+
+
+def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
+    random = np.random.default_rng(1)
+    plan = make_plan(random, POOL, {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)})
+    scores = simulate(plan, random, questions=60, operators=("zero",)).scores
+    own = scores.rename(columns={"subset": "Encoders", "question": "question id"})
+    own["benchmark"] = own["benchmark"].replace({"seed": "SEED-Bench"})
+    found = analyse_table(own, pool=POOL, statistics=statistics())
+    from encoder_roles.analysis.commands import analyse
+    from encoder_roles.analysis.own_scores import NO_COSTS, NO_RANKS
+    from encoder_roles.study import RoleStage
+
+    settings = RoleStage(study="simulated", pool=POOL, statistics=statistics(), tau=0.1)
+    tables, claims, _ = analyse(scores, NO_RANKS, NO_COSTS, settings)
+    for name in ("roles", "games", "rankings", "mask_gaps"):
+        pd.testing.assert_frame_equal(found.tables[name], tables[name])
+    assert found.claims == claims
+
+
+def test_masked_rows_are_compared_with_retrained_ones() -> None:
+    masked = wide().iloc[:-1].copy()
+    masked[masked.columns[1:]] -= 8
+    table = pd.concat([wide().assign(operator="unmasked"), masked.assign(operator="zero")])
+    found = analyse_table(table, pool=POOL, statistics=statistics(seed_deviation=1.0))
+    gaps = found.tables["mask_gaps"].query("level == 'overall' and measure == 'score'")
+    np.testing.assert_allclose(gaps["difference"], 8)
+    assert len(gaps) == 7
+
+
+def test_the_scores_csv_of_a_study_can_be_read_back() -> None:
+    from encoder_roles.analysis.statistics import score_intervals
+
+    random = np.random.default_rng(1)
+    scores = simulate(make_plan(random, POOL), random, questions=40, operators=("zero",)).scores
+    summary = score_intervals(scores, statistics()).assign(metric="accuracy")
+    found = analyse_table(summary, pool=POOL, statistics=statistics())
+    level = (
+        found.tables["lattice"].query("level == 'overall' and operator == 'retrained'").set_index("subset")
+    )
+    same = summary.query("level == 'overall' and operator == 'unmasked'").set_index("subset")["score"]
+    pd.testing.assert_series_equal(level["score"], same.reindex(level.index), check_names=False)
+
+
+def test_ranks_and_costs_are_joined_where_they_are_given(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    found = simulate(make_plan(random, POOL), random, questions=30, operators=())
+    found.ranks.drop(columns="study").to_csv(tmp_path / "ranks.csv", index=False)
+    found.costs.to_csv(tmp_path / "costs.csv", index=False)
+    files = {"ranks": tmp_path / "ranks.csv", "costs": tmp_path / "costs.csv"}
+    tables = analyse_table(wide(), pool=POOL, statistics=statistics(), **files).tables
+    assert len(tables["pareto"]) == 7
+    assert tables["pairs"]["ratio_first"].notna().all()
+    assert len(tables["rank_regression"]) > 0
+
+
+# --- the command and the rule ---
+
+
+def test_the_command_writes_what_the_call_returns_and_prints_the_notes(tmp_path: Path, capsys) -> None:
+    analyse_scores(scores=CAMBRIAN, output=tmp_path, leave_out=(6,), statistics=statistics())
+    printed = capsys.readouterr().out
+    notes = json.loads((tmp_path / "notes.json").read_text())
+    assert notes and all(note["note"] in printed for note in notes)
+    tables = analyse_table(CAMBRIAN, leave_out=[6], statistics=statistics()).tables
+    assert {path.stem for path in tmp_path.glob("*.csv")} == set(tables)
+    roles = pd.read_csv(tmp_path / "roles.csv")
+    np.testing.assert_allclose(roles["value"], tables["roles"]["value"], rtol=1e-6)
+
+
+def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> None:
+    def plan(*config: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            "--dry-run",
+            "--config",
+            *config,
+            "--",
+            "roles",
+        ]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    table = CAMBRIAN.relative_to(ROOT)
+    done = plan(f"scores={{file: {table}, leave_out: [6]}}")
+    assert done.returncode == 0, done.stderr
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE))
+    assert rules <= {"analyse_scores", "write_settings", "roles"}
+    assert "results/cambrian1_ensemble_table2/roles.csv" in done.stdout
+    missing = plan("scores=nowhere.csv")
+    assert missing.returncode != 0
+    assert "error: scores: no file nowhere.csv" in missing.stderr
+
+
+def test_groups_are_the_studys_own() -> None:
+    found = read_own_scores(wide())
+    assert dict(zip(found.table["benchmark"], found.table["group"], strict=True)) == {
+        b: g for g, names in GROUPS.items() for b in names
+    }
