@@ -28,6 +28,7 @@ wildcard_constraints:
     benchmark=one_of(STUDY.benchmarks),
 
 
+include: "workflow/rules/plan.smk"  # what the study will cost
 include: "workflow/rules/sources.smk"  # pretrained encoders and language model, and their gates
 include: "workflow/rules/data.smk"  # pictures, training data, benchmarks, requests, features
 include: "workflow/rules/training.smk"  # align and tune: a model for every subset
@@ -44,6 +45,7 @@ onstart:
 localrules:
     lock_sources,
     paper,
+    plan,
     pretrained_sources,
     roles,
     verify,

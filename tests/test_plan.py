@@ -1,0 +1,143 @@
+"""What a study is planned to cost is what the architectures, the DAG and the training loop say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from encoder_roles.planning.plan import MASTER, Planner, describe_plan, plan_study
+from encoder_roles.planning.sizes import LanguageModelSizes, measure, meta_encoder, size_encoder
+from encoder_roles.study import LanguageModelSpec, Study, StudyError, load_study
+
+ROOT = Path(__file__).parents[1]
+
+
+def laptop(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Study:
+    """The laptop study, some keys replaced."""
+    monkeypatch.chdir(ROOT)
+    study = load_study(Path("config.yaml"))
+    return Study.model_validate(study.model_dump(mode="json") | changes)
+
+
+def test_a_linear_layer_costs_what_is_written_in_every_textbook() -> None:
+    layer = torch.nn.Linear(30, 50, device="meta")
+    batch = torch.zeros(7, 30, device="meta")
+    size = measure(layer, lambda: layer(batch).relu())
+    assert size.parameters == 30 * 50 + 50
+    assert size.flops == 2 * 7 * 30 * 50
+    assert size.saved == 4 * 7 * (30 + 50)  # the input for the weight's gradient, the output for relu's
+
+
+def test_attention_is_counted_though_its_kernel_is_fused() -> None:
+    module, states = torch.nn.Identity(), torch.zeros(1, 2, 11, 16, device="meta")
+    size = measure(module, lambda: scaled_dot_product_attention(states, states, states))
+    assert size.flops == 2 * (2 * 2 * 11 * 11 * 16)  # scores and weighted values, two heads
+
+
+def test_the_language_model_has_its_published_parameters_and_two_flops_for_each_a_token() -> None:
+    row = {"source": "Qwen/Qwen2.5-0.5B-Instruct", "revision": "main", "library_config": QWEN_HALF}
+    sizes = LanguageModelSizes(LanguageModelSpec.model_validate(row), torch.bfloat16)
+    assert sizes.size(1).parameters == 494_032_768  # as the model's publication counts them
+    tied = 896 * 151_936
+    assert sizes.size(1).flops == pytest.approx(2 * (494_032_768 - tied), rel=0.001)
+    assert sizes.head_flops(3) == 2 * 3 * tied
+
+
+QWEN_HALF = {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+QWEN_HALF |= {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151_936}
+QWEN_HALF |= {"tie_word_embeddings": True}
+
+
+def test_the_planned_jobs_are_the_jobs_of_the_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame(plan_rows(laptop(monkeypatch))).set_index("rule")
+    assert rows["jobs"].to_dict() == {
+        "extract_features": 5,
+        "train_align": 31,
+        "train_tune": 32,
+        "predict_subset": 32,
+        "predict_masks": 2,
+        "measure_pretrained_ranks": 1,
+        "measure_ranks": 31,
+    }
+
+
+def plan_rows(study: Study) -> list[dict[str, Any]]:
+    planner = Planner(study)
+    return list(planner.rules([planner.model(subset) for subset in (*study.trained_subsets, "blind")]))
+
+
+def test_an_encoder_on_the_meta_device_is_as_large_as_the_one_that_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from encoder_roles.encoders.loading import load_source
+
+    study = laptop(monkeypatch)
+    spec = study.encoders["clip"]
+    loaded = load_source("clip", spec, Path(spec.source))
+    size = size_encoder(meta_encoder("clip", spec), torch.float32)
+    assert size.parameters == sum(parameter.numel() for parameter in loaded.parameters())
+
+
+def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def memory(**engine: Any) -> int:
+        study = laptop(monkeypatch)
+        training = study.training.model_dump(mode="json")
+        training["engine"] |= {"kind": "deepspeed", "precision": "bf16", "ranks": 8, **engine}
+        training["align"]["batch_pictures"] = 16
+        return Planner(laptop(monkeypatch, training=training))._memory(1000, 800, 0, 1)
+
+    assert memory(zero_stage=2) == 2 * 1000 + (2 * 800 + MASTER * 800) // 8
+    assert memory(zero_stage=3) == 2 * 1000 // 8 + (2 * 800 + MASTER * 800) // 8
+    assert memory(zero_stage=2, offload=True) == 2 * 1000 + 2 * 800 // 8
+
+
+def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = laptop(monkeypatch)
+    training = study.training.model_dump(mode="json")
+    training["tune"]["train_encoders"] = False
+    joint = Planner(study)
+    model, frozen = joint.model("sam"), Planner(laptop(monkeypatch, training=training)).model("sam")
+    saved = model.tune_flops - frozen.tune_flops
+    assert saved == 2 * joint.encoders["sam"].flops * joint.training_samples
+    assert frozen.trained == model.parameters - joint.encoders["sam"].parameters
+
+
+def test_a_mask_costs_the_answers_and_not_the_encoders_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = Planner(laptop(monkeypatch))
+    model = planner.model("clip+sam")
+    eyes = planner.encoders["clip"].flops + planner.encoders["sam"].flops
+    assert model.predict_flops - model.answer_flops == planner.questions * eyes
+
+
+def test_the_command_writes_both_tables_and_says_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = laptop(monkeypatch, subsets=["clip"], pool=["clip", "sam"])
+    small = study.model_dump(mode="json")
+    small["plan"]["memory_gb"] = 1e-6
+    settings = tmp_path / "study.json"
+    settings.write_text(json.dumps(small))
+    plan_study(settings=settings, output=tmp_path / "plan.csv", models=tmp_path / "models.csv")
+    said = capsys.readouterr().out
+    assert "TOO LITTLE" in said and "one CPU core" in said
+    models = pd.read_csv(tmp_path / "models.csv").set_index("subset")
+    assert list(models.index) == ["clip", "clip+sam", "blind"]
+    assert models.loc["clip+sam", "parameters"] > models.loc["clip", "parameters"]
+    assert pd.read_csv(tmp_path / "plan.csv")["device_hours"].sum() > 0
+    assert "TOO LITTLE" not in describe_plan(study, pd.read_csv(tmp_path / "plan.csv"), [Planner(study).model("clip")])
+
+
+def test_without_an_architecture_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = laptop(monkeypatch)
+    spec = study.encoders["sam"].model_copy(update={"source": "owner/sam", "revision": "main"})
+    with pytest.raises(StudyError, match=r"encoders\.sam: to plan with it, give its `library_config`"):
+        meta_encoder("sam", spec)
+    row = LanguageModelSpec(source="owner/model", revision="main")
+    with pytest.raises(StudyError, match="language_model: to plan with it"):
+        LanguageModelSizes(row, torch.float32)
