@@ -3,13 +3,15 @@
 The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same
 path. Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the
 rendered text is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend
-on the question.
+on the question. The answer is tokenised as what follows the generation prompt, so that what is learnt is what
+a model writes there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from encoder_roles.data.llava import IMAGE_MARKER
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # label of a token that is not learnt
 _QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real text holds
+# What templates ask for beside the messages: answers without a chain of thought (Qwen3), and no date of today
+# (Llama 3's templates write one; this is the one they fall back on), because prompts must repeat.
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,17 @@ class Prompt:
         return sum(label != IGNORED for label in self.labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A chat template's text around one question: the pieces before each picture and before the question,
+    what follows the question up to the answer, and what stands directly before and after the answer."""
+
+    pieces: list[str]
+    after_question: str
+    before_answer: str
+    after_answer: str
+
+
 class PromptRenderer:
     """Renders prompts with one tokenizer; the chat template runs once for each number of pictures."""
 
@@ -48,19 +64,26 @@ class PromptRenderer:
             raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no chat template")
         if tokenizer.eos_token is None:
             raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no end token")
+        if "strftime_now" in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
+            raise StudyError(
+                f"{tokenizer.name_or_path}: the chat template writes the date of today, so prompts would "
+                "differ from day to day; give language_model.chat_template one that does not"
+            )
         self.tokenizer = tokenizer
         self.eos: str = tokenizer.eos_token
         self.unknown = tokenizer.unk_token_id
-        self._frames: dict[int, tuple[list[str], str, str]] = {}
+        self._frames: dict[int, Frame] = {}
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def _frame(self, images: int) -> tuple[list[str], str, str]:
-        """The template's text before each picture, after the question and after the answer."""
+    def _frame(self, images: int) -> Frame:
+        """What the template writes around a question about `images` pictures and around its answer."""
         user = {"role": "user", "content": f"{IMAGE_MARKER}\n" * images + _QUESTION}
         conversation = [user, {"role": "assistant", "content": _ANSWER}]
-        render: Callable[..., Any] = self.tokenizer.apply_chat_template
-        asked = str(render([user], tokenize=False, add_generation_prompt=True))
-        answered = str(render(conversation, tokenize=False))
+        render: Callable[..., Any] = partial(
+            self.tokenizer.apply_chat_template, tokenize=False, **TEMPLATE_OPTIONS
+        )
+        asked = self._begun(str(render([user], add_generation_prompt=True)))
+        answered = self._begun(str(render(conversation)))
         if not answered.startswith(asked) or asked.count(_QUESTION) != 1 or answered.count(_ANSWER) != 1:
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template does not write question, generation "
@@ -75,7 +98,18 @@ class PromptRenderer:
                 f"right after the generation prompt and end the answer with {self.eos!r}"
             )
         # A newline a template writes after the end token is never generated, so it is never learnt.
-        return pieces, after_question, after_answer.split(self.eos)[0] + self.eos
+        return Frame(pieces, after_question, before_answer, after_answer.split(self.eos)[0] + self.eos)
+
+    def _begun(self, text: str) -> str:
+        """The template's text with the beginning token, once, if the tokenizer itself would begin with it."""
+        bos = self.tokenizer.bos_token
+        if bos is None:
+            return text
+        if text.startswith(bos + bos):
+            raise StudyError(f"{self.tokenizer.name_or_path}: the chat template begins with {bos!r} twice")
+        begins = self.tokenizer.backend_tokenizer.encode("", add_special_tokens=True).ids[:1]
+        missing = begins == [self.tokenizer.bos_token_id] and not text.startswith(bos)
+        return bos + text if missing else text
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text, without special tokens of the tokenizer's own making."""
@@ -86,6 +120,11 @@ class PromptRenderer:
             found = self._ids[text] = tuple(encoding.ids)
         return found
 
+    def _continued(self, before: str, text: str) -> tuple[int, ...]:
+        """Token ids of a text that stands after another; no token reaches over the border between them."""
+        start, whole = self.ids(before), self.ids(before + text)
+        return whole[len(start) :] if whole[: len(start)] == start else self.ids(text)
+
     def render(self, question: str, answer: str | None = None, images: int = 1) -> Prompt:
         """A question behind ``images`` pictures, with its answer (training) or up to its start (evaluation).
 
@@ -95,12 +134,15 @@ class PromptRenderer:
         """
         if images not in self._frames:
             self._frames[images] = self._frame(images)
-        pieces, after_question, after_answer = self._frames[images]
+        frame = self._frames[images]
         text = question.replace(IMAGE_MARKER, "").strip()
-        asked = self.ids(pieces[-1] + text + after_question)
-        learnt = () if answer is None else self.ids(answer.strip() + after_answer)
+        asked = self.ids(frame.pieces[-1] + text + frame.after_question)
+        learnt: tuple[int, ...] = ()
+        if answer is not None:
+            written = frame.before_answer + answer.strip() + frame.after_answer
+            learnt = self._continued(frame.after_question, written)
         prompt = Prompt(
-            prefix=tuple(self.ids(piece) for piece in pieces[:-1]),
+            prefix=tuple(self.ids(piece) for piece in frame.pieces[:-1]),
             body=asked + learnt,
             labels=(IGNORED,) * len(asked) + learnt,
         )
