@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from encoder_roles.encoders.weights import load_strictly, read_tensors
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
-from encoder_roles.provenance import whole_folder
+from encoder_roles.provenance import whole_folder, write_text
 from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
 from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
+from encoder_roles.training.card import model_card
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Schedule
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data
@@ -62,7 +63,7 @@ def train_tune(
 ) -> None:
     """Train the model of one subset; the subset `blind` reads the same questions without any picture.
 
-    Writes the whole model and its tokenizer, log.jsonl and training.json to `output`.
+    Writes the whole model with its tokenizer and model card, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/tune.json.
@@ -107,5 +108,6 @@ def train_tune(
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", model_card(subset, seed, model, stage, data))
         run.write_records(folder, log, task, model_parts(model))
     run.checkpoints(restart).remove()
