@@ -66,6 +66,17 @@ def test_the_table_has_the_sources_encoders_one_row_each() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+def test_the_documents_table_says_what_the_table_says(name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    said, row = [cell.strip() for cell in line.strip("| ").split("|")], ROWS[name]
+    assert row.published is not None
+    asked = [name, f"{row.library}, {row.source}", str(row.pixels), row.aspect, str(row.layer)]
+    assert said[:4] + said[5:6] == asked
+    assert said[6:] == [str(row.published.grid), str(row.published.width), f"{PUBLISHED[name]:,}M"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_row_of_the_table_is_the_published_network(name: str) -> None:
     found, row = measure_network(name, ROWS[name]), ROWS[name]
     assert row.published is not None
