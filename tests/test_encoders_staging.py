@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_encoders
 import torch
-from tiny_language_model import write_tiny_language_model
+from tiny_language_model import CHAT_TEMPLATE, write_tiny_language_model
 
 from encoder_roles.encoders.loading import load_encoder, load_source
 from encoder_roles.encoders.staging import copy_source, stage_encoder
@@ -118,12 +118,28 @@ def test_a_source_that_cannot_give_what_is_asked_leaves_nothing(source: Path, tm
 
 def test_a_language_model_is_staged_with_its_tokenizer(tmp_path: Path) -> None:
     source = write_tiny_language_model(tmp_path / "source")
-    output = tmp_path / "language_model"
-    stage_language_model(source=source, output=output)
+    output, settings = tmp_path / "language_model", tmp_path / "language_model.json"
+    write_json(settings, {"chat_template": None})
+    stage_language_model(settings=settings, source=source, output=output)
     weights = load_language_model(source).state_dict()
     assert all(torch.equal(weights[k], v) for k, v in load_language_model(output).state_dict().items())
     assert load_tokenizer(output).chat_template == load_tokenizer(source).chat_template
     (source / "tokenizer.json").unlink()
     with pytest.raises(StudyError, match="tokenizer"):
-        stage_language_model(source=source, output=tmp_path / "again")
+        stage_language_model(settings=settings, source=source, output=tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_studys_chat_template_stands_before_the_tokenizers_own(tmp_path: Path) -> None:
+    source = write_tiny_language_model(tmp_path / "source")
+    output, settings = tmp_path / "language_model", tmp_path / "language_model.json"
+    template = CHAT_TEMPLATE.replace(" <answer>", " answer: <answer>")
+    write_json(settings, {"chat_template": template})
+    stage_language_model(settings=settings, source=source, output=output)
+    assert load_tokenizer(output).chat_template == template
+    for said, wrong in (("once each and in this order", "{{ 'hello' }}"), ("no chat template", "")):
+        write_json(settings, {"chat_template": wrong})
+        with pytest.raises(StudyError, match=said) as error:
+            stage_language_model(settings=settings, source=source, output=tmp_path / "again")
+        assert str(error.value).startswith(f"{source}: ")
+        assert not (tmp_path / "again").exists()

@@ -306,6 +306,12 @@ def test_the_initial_weights_of_an_encoder_are_the_same_in_every_subset() -> Non
         assert all(torch.equal(alone[name], one[name]) for name in own)
 
 
+def test_encoders_of_one_width_start_from_different_weights() -> None:
+    connector = build_connector({"clip": (6,), "sam": (6,)}, settings("token_concat"), HIDDEN, seed=0)
+    weights = [projector[0].weight for projector in connector.projectors.values()]
+    assert not torch.equal(*weights)
+
+
 def test_new_layers_are_as_wide_in_their_weights_as_torchs_own() -> None:
     connector = build_connector({"clip": (400,)}, settings("token_concat", layers=1), 300, seed=0)
     layer = connector.projectors["clip"][0]

@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from tiny_language_model import write_tiny_language_model
 from torch import Tensor
 
+from encoder_roles.encoders.loading import read_spec
 from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.channels import ChannelConcat
+from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.masking import calibrate, mask_features
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study import CONNECTORS, ConnectorSettings, StudyError
 
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 SETTINGS = ConnectorSettings(kind="mlp", layers=2, grid=4)
@@ -221,3 +223,57 @@ def test_means_replace_a_removed_encoder_by_what_it_says_on_average(sources: dic
         assert torch.allclose(found[name].std, rows.std(0, correction=0), atol=1e-5)
         assert found[name].donors is not None
         assert found[name].donors.shape == (8, 4, 4, model.widths[name])
+
+
+MIXED = {
+    "clip": {"aspect": "pad"},
+    "siglip": {"aspect": "crop"},
+    "sam": {"aspect": "longest"},
+    "pix2struct": {},
+}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Encoders that each frame pictures in their own way; two have two levels."""
+    folder = tmp_path_factory.mktemp("mixed")
+    staged = tiny_encoders.write_pool(folder, tuple(MIXED))
+    for name, changes in MIXED.items():
+        spec, _ = read_spec(staged[name])
+        levels = {"layer": (1, -1)} if name in ("clip", "sam") else {}
+        tiny_encoders.stage(staged[name], spec.model_copy(update=changes | levels))
+    return staged | {"language_model": write_tiny_language_model(folder / "language_model")}
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 70), (70, 40)])
+def test_an_encoder_is_fed_the_same_whatever_else_is_in_the_subset(
+    mixed: dict[str, Path], height: int, width: int
+) -> None:
+    pictures = tiny_encoders.pictures(2, size=80)[..., :height, :width]
+    whole = build(mixed, tuple(MIXED))
+    with torch.no_grad():
+        found = whole.features(pictures)
+        for name in MIXED:
+            alone = build(mixed, (name,)).features(pictures)[name]
+            assert torch.equal(found[name], alone)
+            assert found[name].shape == (2, 4, 4, whole.widths[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_every_connector_is_saved_and_loaded_whole(
+    mixed: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    sizes = {"depth": 1, "heads": 2, "queries": 3, "query_grid": 2, "groups": 2}
+    row = {"kind": kind, "grid": 4} | {key: sizes[key] for key in CONNECTORS[kind]}
+    model = build(mixed, tuple(MIXED), ConnectorSettings.model_validate(row), seed=1)
+    model.save_pretrained(tmp_path)
+    again, pictures = load_vlm(tmp_path), tiny_encoders.pictures(2)
+    assert torch.equal(answer(model, pictures), answer(again, pictures))
+    assert again.levels["clip"] == (16, 16)
+    assert again.levels["sam"] == (16, 20)
+    with torch.no_grad():
+        tokens = again.visual_tokens(again.features(pictures))
+    assert tokens.shape == (2, again.tokens_per_picture, again.hidden)
+    encoders, grid = load_trained_encoders(tmp_path)
+    assert grid == 4
+    assert encoders["sam"].widths == (16, 20)

@@ -16,6 +16,7 @@ from encoder_roles.study import (
     GROUPS,
     StudyError,
     all_subsets,
+    encoder_table,
     load_study,
     name_subset,
     parse_subset,
@@ -69,6 +70,52 @@ FAULTS = {
         ["gqa"],
         "evaluation.overlays: 'gqa' has",
     ),
+    "a layer that is a word": (
+        "encoders.clip.layer",
+        ["last"],
+        "encoders.clip.layer: must be a whole number",
+    ),
+    "no layers": ("encoders.clip.layer", [], "encoders.clip.layer: must be a whole number or a list of some"),
+    "a layer twice": ("encoders.clip.layer", [2, 2], "encoders.clip.layer: names a layer twice"),
+    "no mean": ("encoders.clip.mean", None, "encoders.clip: mean: missing (normalisation is 'channels')"),
+    "a mean beside the picture's own": (
+        "encoders.clip.normalisation",
+        "picture",
+        "encoders.clip: mean: not read, remove it (normalisation is 'picture')",
+    ),
+    "a deviation of zero": ("encoders.clip.std", [1, 1, 0], "encoders.clip: std: must be positive"),
+    "an unknown aspect": ("encoders.clip.aspect", "stretch", "encoders.clip.aspect: must be 'squash'"),
+    "an unknown connector": ("connector.kind", "qformer", "connector.kind: must be 'linear'"),
+    "a connector without its keys": (
+        "connector.kind",
+        "vit",
+        "connector: depth: missing, the kind 'vit' needs",
+    ),
+    "a key of another connector": (
+        "connector.queries",
+        9,
+        "connector: queries: must be removed, the kind 'mlp'",
+    ),
+    "a width of another connector": (
+        "connector.width",
+        9,
+        "connector: width: must be removed, the kind 'mlp'",
+    ),
+    "levels without levels": (
+        "connector.kind",
+        "multi_level",
+        "connector.kind: 'multi_level' needs an encoder of",
+    ),
+    "heads that do not divide": (
+        "connector",
+        {"kind": "vit", "depth": 1, "heads": 3, "width": 8},
+        "connector: heads: 3 do not divide the width of 8",
+    ),
+    "a query grid that does not divide": (
+        "connector",
+        {"kind": "sva", "depth": 1, "heads": 1, "groups": 1, "grid": 4, "query_grid": 3},
+        "connector: query_grid: 3 does not divide the grid of 4",
+    ),
     "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
 }
 
@@ -90,6 +137,37 @@ def test_a_source_is_pretrained_here_or_taken_from_a_hub_but_not_both() -> None:
     assert list(validate_study(config).hub_sources) == ["encoders/sam"]
     with pytest.raises(StudyError, match=r"encoders\.sam\.revision: with `sources: train`"):
         validate_study(config | {"sources": "train"})
+
+
+def test_an_encoder_of_the_table_is_taken_by_its_name() -> None:
+    study = validate_study(changed("pool", ["clip", "sam_l"]))
+    assert study.encoders["sam_l"].source == "facebook/sam-vit-large"
+    assert list(study.hub_sources) == ["encoders/sam_l"]
+    assert set(study.encoders) == {*CONFIG["encoders"], "sam_l"}
+    assert "sam_l" not in validate_study(CONFIG).encoders
+
+
+def test_a_row_of_the_config_changes_single_keys_of_the_tables() -> None:
+    config = changed("pool", ["clip_l", "dinov2_l"])
+    config["encoders"]["clip_l"] = {"layer": [12, 24]}
+    config["encoders"]["dinov2_l"] = {"source": "my/folder", "revision": None}
+    study, table = validate_study(config), encoder_table()
+    clip = study.encoders["clip_l"]
+    assert (clip.layers, clip.pixels, clip.revision) == ((12, 24), 336, "main")
+    assert clip.published is not None  # of another layer: its width is no longer the published one
+    assert (clip.published.parameters, clip.published.width) == (304000000, None)
+    assert study.encoders["dinov2_l"].hub is None
+    assert table["clip_l"]["layer"] == -1
+    assert table["clip_l"]["published"]["width"] == 1024
+
+
+def test_a_users_own_encoder_is_one_row() -> None:
+    config = changed("pool", ["clip", "mine"])
+    config["encoders"]["mine"] = {"library": "timm", "source": "me/vit", "revision": "v1", "pixels": 224} | {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    assert validate_study(config).trained_subsets == ("clip", "mine", "clip+mine")
 
 
 def test_every_fault_of_a_config_is_told_at_once() -> None:

@@ -16,6 +16,7 @@ import torch
 from tiny_study import ALIGN, TUNE, write_tiny_study
 
 from encoder_roles.encoders.weights import read_tensors
+from encoder_roles.evaluation.predict import predict_masks
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.study import ConnectorSettings, StudyError
 from encoder_roles.training.align import train_align
@@ -273,3 +274,45 @@ def test_flops_of_attention_are_counted_and_scaled_to_all_samples():
 
     products = 2 * 2 * heads * length * length * size  # scores and their mix, a multiply and an add each
     assert count_flops(Attend(), Task()) == 3 * 3 * products  # forward, twice that backward; three batches
+
+
+KINDS = {
+    "token_interleave": {"layers": 1},
+    "multi_level": {"layers": 1, "width": 8},
+    "sva": {"layers": 1, "width": 8, "heads": 2, "depth": 1, "query_grid": 1, "groups": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def levelled(tmp_path_factory):
+    """The tiny study with two layers of each encoder."""
+    return write_tiny_study(tmp_path_factory.mktemp("levelled"), layer=(1, -1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_connectors_and_levels_are_trained_and_answer_under_every_mask(levelled, tmp_path, kind):
+    study, names = levelled, ("clip", "sam")
+    connector = {"kind": kind, "grid": 2} | KINDS[kind]
+    few = {"align": ALIGN["align"] | {"steps": 6}, "tune": TUNE["tune"] | {"epochs": 1}}
+    given = {"subset": "clip+sam", "seed": 0, "encoders": tuple(study.encoders.values())}
+    given |= {"language_model": study.language_model, "data": study.data, "restart": tmp_path / ".restart"}
+    row = {"connector": connector, "threads": 1, "checkpoint_every": 100}
+    settings = study.settings(f"align-{kind}", row | {"align": few["align"]})
+    train_align(settings=settings, features=study.features(*names), output=tmp_path / "align", **given)
+    settings = study.settings(f"tune-{kind}", row | {"tune": few["tune"]})
+    train_tune(settings=settings, align=tmp_path / "align", output=tmp_path / "tune", **given)
+    log = log_of(tmp_path / "align")
+    assert log[-1]["loss"] < log[0]["loss"]
+    model = load_vlm(tmp_path / "tune")
+    assert model.tokens_per_picture == {"token_interleave": 8, "multi_level": 4, "sva": 1}[kind]
+    predict_masks(
+        settings=study.settings("masks", {"batch_questions": 8, "threads": 1, "calibration_pictures": 4}),
+        operator="drop",
+        requests=study.requests,
+        model=tmp_path / "tune",
+        masks=("clip", "none"),
+        data=study.data,
+        output_root=tmp_path,
+    )
+    for mask in ("clip", "none"):
+        assert len((tmp_path / f"{mask}.drop/mme.jsonl").read_text().splitlines()) == 24

@@ -111,16 +111,50 @@ def write_convnext(folder: Path, seed: int = 0) -> EncoderSpec:
 
 def write_timm(folder: Path, seed: int = 0) -> EncoderSpec:
     """A timm ViT in timm's own format, its position table for 64 px; patches of 16, register tokens."""
+    return _write_timm(folder, "test_vit3", {"img_size": 64}, 64, seed)
+
+
+def _write_timm(
+    folder: Path, architecture: str, arguments: dict[str, int], pixels: int, seed: int
+) -> EncoderSpec:
     import timm
 
     torch.manual_seed(seed)
-    arguments = {"img_size": 64}
-    network = timm.create_model("test_vit3", num_classes=5, **arguments)
+    network = timm.create_model(architecture, num_classes=5, **arguments)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "model.safetensors")
-    config = {"architecture": "test_vit3", "num_classes": 5, "model_args": arguments, "pretrained_cfg": {}}
+    config = {"architecture": architecture, "num_classes": 5, "model_args": arguments, "pretrained_cfg": {}}
     write_json(folder / "config.json", config)
-    return _spec("timm", folder, 64)
+    return _spec("timm", folder, pixels)
+
+
+def write_pix2struct(folder: Path, seed: int = 0, whole: bool = False) -> EncoderSpec:
+    """Pix2Struct's image encoder, or the whole model; patches of 8, 25 at most, proportions kept."""
+    torch.manual_seed(seed)
+    vision = transformers.Pix2StructVisionConfig(
+        hidden_size=16,
+        patch_embed_hidden_size=3 * 8 * 8,
+        d_ff=32,
+        d_kv=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        seq_len=32,
+        patch_size=8,
+    )
+    if whole:
+        text = {"vocab_size": 50, "hidden_size": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+        config = transformers.Pix2StructConfig(text_config=text, vision_config=vision.to_dict())
+        transformers.Pix2StructForConditionalGeneration(config).save_pretrained(folder)
+    else:
+        transformers.Pix2StructVisionModel(vision).save_pretrained(folder)
+    row = {"library": "transformers", "source": str(folder), "pixels": 40}
+    return EncoderSpec.model_validate(row | {"aspect": "keep", "normalisation": "picture"})
+
+
+def write_eva02(folder: Path, seed: int = 0) -> EncoderSpec:
+    """EVA-02 in timm's own format, its position table for 56 px; patches of 14, rotary positions."""
+    arguments = {"img_size": 56, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    return _write_timm(folder, "eva02_tiny_patch14_224", arguments, 56, seed)
 
 
 WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
@@ -130,20 +164,26 @@ WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
     "convnext": write_convnext,
     "sam": write_sam,
 }
+# Families beside the laptop pool's five.
+MORE_WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
+    "pix2struct": write_pix2struct,
+    "eva02": write_eva02,
+}
 
 
 def stage(folder: Path, spec: EncoderSpec) -> Path:
     """Write the folder's encoder.json, as `stage_encoder` does."""
-    width = load_source(folder.name, spec, folder).width
-    write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | {"width": width})
+    encoder = load_source(folder.name, spec, folder)
+    sizes = {"width": encoder.width, "widths": list(encoder.widths)}
+    write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | sizes)
     return folder
 
 
 def write_pool(folder: Path, names: tuple[str, ...] = tuple(WRITERS)) -> dict[str, Path]:
     """Staged folders of tiny encoders, each with its own seed, in the order of `names`."""
-    staged = {}
+    staged, writers = {}, WRITERS | MORE_WRITERS
     for name in names:
-        spec = WRITERS[name](folder / name, list(WRITERS).index(name))
+        spec = writers[name](folder / name, list(writers).index(name))
         staged[name] = stage(folder / name, spec)
     return staged
 
@@ -159,4 +199,45 @@ def _spec(library: str, folder: Path, pixels: int) -> EncoderSpec:
     half = (0.5, 0.5, 0.5)
     return EncoderSpec.model_validate(
         {"library": library, "source": str(folder), "pixels": pixels, "mean": half, "std": half}
+    )
+
+
+def write_whole(name: str, folder: Path) -> EncoderSpec:
+    """A whole model with the vision network `name` in it, as hubs have them; its spec is the network's."""
+    spec = (WRITERS | MORE_WRITERS)[name](folder.with_name(f"{folder.name}-vision"), 0)
+    vision = _class(name, "VisionConfig").from_pretrained(spec.source).to_dict()
+    torch.manual_seed(1)
+    if name == "pix2struct":
+        write_pix2struct(folder, whole=True)
+    elif name == "sam":
+        decoder = {"hidden_size": 20, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 8}
+        prompt = {"hidden_size": 20, "image_size": 48, "patch_size": 12}
+        config = transformers.SamConfig(
+            vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
+        )
+        transformers.SamModel(config).save_pretrained(folder)
+    else:
+        text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = transformers.SiglipConfig(text_config=text | {"vocab_size": 50}, vision_config=vision)
+        transformers.SiglipModel(config).save_pretrained(folder)
+    return spec.model_copy(update={"source": str(folder)})
+
+
+def vision_part(name: str, folder: Path) -> transformers.PreTrainedModel:
+    """The vision network inside a whole model of `write_whole`, as transformers itself loads it."""
+    if name == "pix2struct":
+        return transformers.Pix2StructForConditionalGeneration.from_pretrained(folder).encoder
+    whole = _class(name, "Model").from_pretrained(folder)
+    part = whole.vision_encoder if name == "sam" else whole.vision_model
+    if isinstance(part, _class(name, "VisionModel")):
+        return part
+    alone = _class(name, "VisionModel")(part.config)
+    inner = alone.vision_encoder if name == "sam" else alone.vision_model
+    inner.load_state_dict(part.state_dict())
+    return alone
+
+
+def _class(name: str, ending: str) -> type:
+    return getattr(
+        transformers, {"sam": "Sam", "siglip": "Siglip", "pix2struct": "Pix2Struct"}[name] + ending
     )

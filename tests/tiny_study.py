@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_encoders import write_pool
+from tiny_encoders import stage, write_pool
 from tiny_language_model import write_tiny_language_model
 
 from encoder_roles.data.pictures import read_picture
-from encoder_roles.encoders.loading import load_encoder
-from encoder_roles.models.grid import resample_grid
+from encoder_roles.encoders.loading import load_encoder, read_spec
+from encoder_roles.models.grid import grid_features
 from encoder_roles.provenance import sha256_of, write_json, write_jsonl
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
@@ -112,7 +112,7 @@ def write_features(study: TinyStudy, name: str, count: int) -> None:
     names = [f"pictures/{number}.png" for number in range(count)]
     pictures = torch.stack([read_picture(study.data.parent / picture) for picture in names])
     with torch.no_grad():
-        features = resample_grid(encoder(encoder.preprocess(pictures)), CONNECTOR["grid"])
+        features = grid_features(encoder, encoder.preprocess(pictures), CONNECTOR["grid"])
     (file,) = study.features(name)
     file.parent.mkdir(parents=True)
     save_file({"features": features}, file, {"pictures": json.dumps(names)})
@@ -147,9 +147,16 @@ def write_requests(folder: Path) -> None:
     write_json(folder / "manifest.json", manifest)
 
 
-def write_tiny_study(root: Path, names: tuple[str, ...] = ("clip", "sam"), count: int = 24) -> TinyStudy:
-    """Everything a model of the tiny pool needs."""
+def write_tiny_study(
+    root: Path,
+    names: tuple[str, ...] = ("clip", "sam"),
+    count: int = 24,
+    layer: int | tuple[int, ...] = -1,
+) -> TinyStudy:
+    """Everything a model of the tiny pool needs; encoders give these layers."""
     study = TinyStudy(root, write_pool(root / "encoders", names))
+    for folder in study.encoders.values():
+        stage(folder, read_spec(folder)[0].model_copy(update={"layer": layer}))
     write_tiny_language_model(study.language_model)
     write_data(study.data.parent, count)
     for name in names:

@@ -222,9 +222,9 @@ class ConnectorSettings(Settings):
             if key in needed and getattr(self, key) is None:
                 raise ValueError(f"{key}: missing, the kind {self.kind!r} needs it")
             if key not in needed and getattr(self, key) is not None:
-                raise ValueError(f"{key}: the kind {self.kind!r} does not read it; remove it")
+                raise ValueError(f"{key}: must be removed, the kind {self.kind!r} does not read it")
         if self.width is not None and self.kind not in _WIDE:
-            raise ValueError(f"width: the kind {self.kind!r} does not read it; remove it")
+            raise ValueError(f"width: must be removed, the kind {self.kind!r} does not read it")
         if self.width is not None and self.heads is not None and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} do not divide the width of {self.width}")
         if self.query_grid is not None and self.grid % self.query_grid:
@@ -465,8 +465,8 @@ class Study(Settings):
             raise ValueError(f"pool: {missing} has no row under encoders (known: {rows})")
         if self.connector.kind == "multi_level" and all(len(self.encoders[e].layers) == 1 for e in self.pool):
             raise ValueError(
-                "connector.kind: 'multi_level' with one layer of every encoder; give an encoder of the pool "
-                "several, as `layer: [12, 24]`"
+                "connector.kind: 'multi_level' needs an encoder of the pool that has several layers, as "
+                "`layer: [12, 24]`"
             )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: a seed is named twice in {list(self.seeds)}")

@@ -132,6 +132,7 @@ rule stage_encoder:
 
 rule stage_language_model:
     input:
+        settings=f"{RESULTS}/settings/language_model.json",
         files=source_files("language_model"),
     output:
         directory(f"{RESULTS}/language_model"),
@@ -146,4 +147,4 @@ rule stage_language_model:
     params:
         source=lambda wildcards: source_folder("language_model"),
     shell:
-        "encoder-roles stage-language-model --source {params.source} --output {output} 2> {log}"
+        "encoder-roles stage-language-model --settings {input.settings} --source {params.source} --output {output} 2> {log}"

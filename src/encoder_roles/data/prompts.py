@@ -3,13 +3,15 @@
 The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same
 path. Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the
 rendered text is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend
-on the question.
+on the question. The answer is tokenised as what follows the generation prompt, so that what is learnt is what
+a model writes there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from encoder_roles.data.llava import IMAGE_MARKER
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 IGNORED = -100  # label of a token that is not learnt
 REMEMBERED = 1 << 16  # texts whose ids are kept: a world's repeat, a real data set's do not
 _QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real text holds
+# What templates ask for beside the messages: answers without a chain of thought (Qwen3), and no date of today
+# (Llama 3's templates write one; this is the one they fall back on), because prompts must repeat.
+TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,25 @@ class Prompt:
         return sum(label != IGNORED for label in self.labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A chat template's text around one answer: what follows its question up to it, what stands directly before
+    and directly after it, the end token and all before the next question included."""
+
+    after_question: str
+    before_answer: str
+    after_answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A chat template's text around a conversation: the pieces before each picture and before the first question,
+    and its turns."""
+
+    pieces: list[str]
+    turns: list[Turn]
+
+
 class PromptRenderer:
     """Renders prompts with one tokenizer; the chat template runs once for each number of pictures and turns."""
 
@@ -49,50 +73,59 @@ class PromptRenderer:
             raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no chat template")
         if tokenizer.eos_token is None:
             raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no end token")
+        if "strftime_now" in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
+            raise StudyError(
+                f"{tokenizer.name_or_path}: the chat template writes the date of today, so prompts would "
+                "differ from day to day; give language_model.chat_template one that does not"
+            )
         self.tokenizer = tokenizer
         self.eos: str = tokenizer.eos_token
         self.unknown = tokenizer.unk_token_id
-        self._frames: dict[tuple[int, int], tuple[list[str], list[str], list[str]]] = {}
+        self._frames: dict[tuple[int, int], Frame] = {}
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def _frame(self, images: int, turns: int) -> tuple[list[str], list[str], list[str]]:
-        """The template's text before each picture (and the first question), after each question, and after each
-        answer's end (before the next question).
-        """
+    def _frame(self, images: int, turns: int) -> Frame:
+        """What the template writes around the turns of a conversation about `images` pictures."""
         conversation: list[dict[str, str]] = []
         for turn in range(turns):
             pictures = f"{IMAGE_MARKER}\n" * images if turn == 0 else ""
             conversation.append({"role": "user", "content": pictures + _QUESTION})
             conversation.append({"role": "assistant", "content": _ANSWER})
-        render: Callable[..., Any] = self.tokenizer.apply_chat_template
-        asked = str(render(conversation[:-1], tokenize=False, add_generation_prompt=True))
-        answered = str(render(conversation, tokenize=False))
-        if (
-            not answered.startswith(asked)
-            or asked.count(_QUESTION) != turns
-            or answered.count(_ANSWER) != turns
-        ):
+        render: Callable[..., Any] = partial(
+            self.tokenizer.apply_chat_template, tokenize=False, **TEMPLATE_OPTIONS
+        )
+        asked = self._begun(str(render(conversation[:-1], add_generation_prompt=True)))
+        answered = self._begun(str(render(conversation)))
+        counts = {asked.count(_QUESTION), answered.count(_ANSWER), answered.count(_QUESTION)}
+        if not answered.startswith(asked) or counts != {turns}:
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template does not write question, generation "
                 "prompt and answer once each and in this order"
             )
         before, *parts = answered.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
-        after_questions = [part.split(_ANSWER)[0] for part in parts[:-1]]
-        after_questions.append(asked.split(_QUESTION)[-1])
-        after_answers = [part.split(_ANSWER)[-1] for part in parts[:-1]]
+        # the last turn is begun by the generation prompt, those before it as the template writes a conversation
+        found = [Turn(part.split(_ANSWER)[0], "", part.split(_ANSWER)[1]) for part in parts[:-1]]
         before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
-        after_answers.append(after_answer)
-        if (
-            len(pieces) != images + 1
-            or before_answer.strip()
-            or any(self.eos not in after for after in after_answers)
-        ):
+        found.append(Turn(asked.split(_QUESTION)[-1], before_answer, after_answer))
+        ended = all(self.eos in turn.after_answer for turn in found)
+        if len(pieces) != images + 1 or before_answer.strip() or not ended:
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer "
                 f"right after the generation prompt and end the answer with {self.eos!r}"
             )
-        return pieces, after_questions, after_answers
+        return Frame(pieces, found)
+
+    def _begun(self, text: str) -> str:
+        """The template's text with the beginning token, once, if the tokenizer itself would begin with it."""
+        bos = self.tokenizer.bos_token
+        if bos is None:
+            return text
+        if text.startswith(bos + bos):
+            raise StudyError(f"{self.tokenizer.name_or_path}: the chat template begins with {bos!r} twice")
+        begins = self.tokenizer.backend_tokenizer.encode("", add_special_tokens=True).ids[:1]
+        missing = begins == [self.tokenizer.bos_token_id] and not text.startswith(bos)
+        return bos + text if missing else text
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text, without special tokens of the tokenizer's own making."""
@@ -104,6 +137,11 @@ class PromptRenderer:
             encoding = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
             found = self._ids[text] = tuple(encoding.ids)
         return found
+
+    def _continued(self, before: str, text: str) -> tuple[int, ...]:
+        """Token ids of a text that stands after another; no token reaches over the border between them."""
+        start, whole = self.ids(before), self.ids(before + text)
+        return whole[len(start) :] if whole[: len(start)] == start else self.ids(text)
 
     def render(self, question: str, answer: str | None = None, images: int = 1) -> Prompt:
         """A question behind ``images`` pictures, with its answer (training) or up to its start (evaluation).
@@ -121,23 +159,24 @@ class PromptRenderer:
         key = (images, len(turns))
         if key not in self._frames:
             self._frames[key] = self._frame(*key)
-        pieces, after_questions, after_answers = self._frames[key]
+        frame = self._frames[key]
         body: tuple[int, ...] = ()
         labels: tuple[int, ...] = ()
-        before = pieces[-1]
-        for (question, answer), after_question, after in zip(
-            turns, after_questions, after_answers, strict=True
-        ):
+        before = frame.pieces[-1]
+        for (question, answer), turn in zip(turns, frame.turns, strict=True):
             text = question.replace(IMAGE_MARKER, "").strip()
+            asked = self.ids(before + text + turn.after_question)
             # A newline a template writes after the end token is never generated, so it is never learnt.
-            end, _, between = after.partition(self.eos)
-            asked = self.ids(before + text + after_question)
-            learnt = () if answer is None else self.ids(answer.strip() + end + self.eos)
+            end, _, between = turn.after_answer.partition(self.eos)
+            learnt: tuple[int, ...] = ()
+            if answer is not None:
+                written = turn.before_answer + answer.strip() + end + self.eos
+                learnt = self._continued(turn.after_question, written)
             self._check(question, answer, learnt)
             body += asked + learnt
             labels += (IGNORED,) * len(asked) + learnt
             before = between
-        return Prompt(tuple(self.ids(piece) for piece in pieces[:-1]), body, labels)
+        return Prompt(tuple(self.ids(piece) for piece in frame.pieces[:-1]), body, labels)
 
     def _check(self, question: str, answer: str | None, learnt: tuple[int, ...]) -> None:
         if answer is not None and (not answer.strip() or not learnt):

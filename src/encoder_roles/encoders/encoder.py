@@ -56,10 +56,10 @@ class Encoder(nn.Module, ABC):
         return self.normalise(self.frame.apply(pictures))
 
     def normalise(self, framed: Tensor) -> Tensor:
-        """Framed uint8 pictures -> normalised pixels, by the row's mean and std or by each picture's own."""
+        """Framed pictures -> normalised pixels, by the row's mean and std; by their own they already are."""
         if self.spec.normalisation == "picture":
             weight = next(self.parameters())
-            return standardise(framed).to(weight.device, weight.dtype)
+            return framed.to(weight.device, weight.dtype)
         scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
         pixels = framed.to(scale.device).to(scale.dtype)
         return self.frame.complete(torch.addcmul(shift, pixels, scale))
@@ -73,15 +73,6 @@ class Encoder(nn.Module, ABC):
         """`levels` side by side (B, h, w, D); where they differ in their grids, see `models.grid`."""
         found = self.levels(pixels)
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
-
-
-def standardise(pictures: Tensor) -> Tensor:
-    """uint8 pictures (B, 3, h, w) -> fp32 of mean 0 and deviation 1 over all values of each picture, as
-    Pix2Struct has it: the deviation is taken as 1/sqrt(number of values) at least."""
-    values = pictures.float()
-    mean = values.mean((1, 2, 3), keepdim=True)
-    deviation = values.std((1, 2, 3), keepdim=True, correction=0)
-    return (values - mean) / deviation.clamp(min=values[0].numel() ** -0.5)
 
 
 def hidden_state(layer: int, blocks: int, where: str) -> int:

@@ -8,9 +8,9 @@ Each encoder has a rule of its own (`aspect`), applied to it alone, whatever els
     crop     the shorter side to p, then the centre (p, p): CLIP's and DINOv2's own
     keep     in proportion to as many whole patches as fit into p * p pixels; no square: Pix2Struct's own
 
-Resampling is bicubic (`keep`: bilinear, as Pix2Struct does it) and antialiased, as Pillow's is. It works on
-uint8 and on the CPU, where the operation exists for it, so that every device sees the same pixels.
-"""
+Resampling is bicubic (`longest` and `keep`: bilinear, as SAM and Pix2Struct do it) and antialiased, as
+Pillow's is. It works on uint8 and on the CPU, where the operation exists for it, so that every device sees
+the same pixels."""
 
 from __future__ import annotations
 
@@ -33,30 +33,36 @@ class Frame:
         pixels: p.
         fill: of `pad`: the colour around the picture, 0..255 per channel.
         patch: of `keep`: the side of a patch in pixels.
+        own: whether pictures are first normalised by their own mean and deviation (Pix2Struct).
     """
 
     aspect: str
     pixels: int
     fill: tuple[int, ...] = ()
     patch: int = 1
+    own: bool = False
 
     @classmethod
     def of(cls, spec: EncoderSpec, patch: int) -> Frame:
         """The frame of a row of the encoder table; `patch` is the network's."""
         fill = tuple(int(channel * 255) for channel in spec.mean or ()) if spec.aspect == "pad" else ()
-        return cls(spec.aspect, spec.pixels, fill, patch if spec.aspect == "keep" else 1)
+        own = spec.normalisation == "picture"
+        return cls(spec.aspect, spec.pixels, fill, patch if spec.aspect == "keep" else 1, own)
 
     def apply(self, pictures: Tensor) -> Tensor:
-        """uint8 pictures (B, 3, H, W) -> uint8 (B, 3, h, w): all but the zeros of `longest`."""
+        """uint8 pictures (B, 3, H, W) -> uint8 (fp32 if `own`) (B, 3, h, w): all but the zeros of
+        `longest`."""
         check_pictures(pictures)
+        if self.own:
+            pictures = standardise(pictures)
         height, width = pictures.shape[-2:]
         if self.aspect == "squash":
-            return resize(pictures, self.pixels)
+            return _scaled(pictures, self.pixels, self.pixels)
         if self.aspect == "pad":
-            return resize(self._padded(pictures), self.pixels)
+            return _scaled(self._padded(pictures), self.pixels, self.pixels)
         if self.aspect == "longest":
             scale = self.pixels / max(height, width)
-            return _scaled(pictures, int(height * scale + 0.5), int(width * scale + 0.5))
+            return _scaled(pictures, int(height * scale + 0.5), int(width * scale + 0.5), "bilinear")
         if self.aspect == "crop":
             short = min(height, width)
             scaled = _scaled(pictures, self.pixels * height // short, self.pixels * width // short)
@@ -91,6 +97,15 @@ class Frame:
         top, left = (side - height) // 2, (side - width) // 2
         square[..., top : top + height, left : left + width] = pictures
         return square
+
+
+def standardise(pictures: Tensor) -> Tensor:
+    """uint8 pictures (B, 3, h, w) -> fp32 of mean 0 and deviation 1 over all values of each picture, as
+    Pix2Struct has it: the deviation is taken as 1/sqrt(number of values) at least."""
+    values = pictures.float()
+    mean = values.mean((1, 2, 3), keepdim=True)
+    deviation = values.std((1, 2, 3), keepdim=True, correction=0)
+    return (values - mean) / deviation.clamp(min=values[0].numel() ** -0.5)
 
 
 def resize(pictures: Tensor, pixels: int) -> Tensor:

@@ -64,12 +64,19 @@ def build_on_meta(name: str, spec: EncoderSpec, library_config: dict[str, Any] |
 def measure_network(
     name: str, spec: EncoderSpec, library_config: dict[str, Any] | None = None
 ) -> NetworkSize:
-    """The sizes of a row's network. Arguments and errors as `build_on_meta`."""
+    """The sizes of a row's network. Arguments and errors as `build_on_meta`; or its grid is not square."""
     encoder = build_on_meta(name, spec, library_config)
     with torch.device("meta"):
         whole = build_network(name, spec, encoder.library_config)
     with torch.no_grad():
         levels = encoder.levels(torch.empty(1, 3, spec.pixels, spec.pixels, device="meta"))
+    for level, width in zip(levels, encoder.widths, strict=True):
+        _, rows, columns, channels = level.shape
+        if rows != columns or channels != width:
+            raise StudyError(
+                f"encoder {name}: gives a {rows} x {columns} grid of {channels} channels for a square "
+                f"picture, not a square one of {width}"
+            )
     return NetworkSize(
         parameters=sum(weight.numel() for weight in whole.parameters()),
         kept=sum(weight.numel() for weight in encoder.parameters()),

@@ -5,11 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import torch
-
-from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import SPEC_FILE, load_source
-from encoder_roles.encoders.sizes import TOLERANCE, measure_network
+from encoder_roles.encoders.sizes import TOLERANCE, NetworkSize, measure_network
 from encoder_roles.encoders.weights import PICKLED
 from encoder_roles.provenance import sha256_of, whole_folder, write_json
 from encoder_roles.study import EncoderSpec, Published, StudyError, read_settings
@@ -35,42 +32,26 @@ def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
     with whole_folder(output) as folder:
         copy_source(source, folder)
         encoder = load_source(name, spec, folder)
-        check_levels(encoder)
+        found = measure_network(name, spec, encoder.library_config)  # that its layers and pixels fit
         if spec.published is not None:
-            check_published(encoder, spec.published)
+            check_published(name, found, spec.published)
         sizes = {"width": encoder.width, "widths": list(encoder.widths)}
         write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | sizes)
 
 
-def check_levels(encoder: Encoder) -> None:
-    """Raise StudyError unless a square picture gives square grids of the widths that the encoder states."""
-    side = encoder.spec.pixels
-    pixels = encoder.preprocess(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-    with torch.no_grad():
-        levels = encoder.levels(pixels)
-    for level, expected in zip(levels, encoder.widths, strict=True):
-        _, height, width, channels = level.shape
-        if height != width or channels != expected:
-            raise StudyError(
-                f"encoder {encoder.name}: gives a {height} x {width} grid of {channels} channels, not a "
-                f"square one of {expected}"
-            )
-
-
-def check_published(encoder: Encoder, published: Published) -> None:
+def check_published(name: str, found: NetworkSize, published: Published) -> None:
     """Raise StudyError unless the encoder's network is as large as it is published to be."""
-    found = measure_network(encoder.name, encoder.spec, encoder.library_config)
     if abs(found.parameters - published.parameters) > TOLERANCE * published.parameters:
         raise StudyError(
-            f"encoder {encoder.name}: its network has {found.parameters:,} parameters, the published one "
+            f"encoder {name}: its network has {found.parameters:,} parameters, the published one "
             f"{published.parameters:,}; it is another checkpoint, or published.parameters is wrong"
         )
     for key in ("width", "grid"):
         expected, is_found = getattr(published, key), getattr(found, key)
         if expected is not None and is_found != expected:
             raise StudyError(
-                f"encoder {encoder.name}: its {key} is {is_found} at this layer and these pixels, "
-                f"published.{key} says {expected}; correct whichever is wrong"
+                f"encoder {name}: its {key} is {is_found} at this layer and these pixels, published.{key} "
+                f"says {expected}; correct whichever is wrong"
             )
 
 

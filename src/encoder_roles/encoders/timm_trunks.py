@@ -32,20 +32,15 @@ class TimmEncoder(Encoder):
 
     def _check_pixels(self) -> None:
         """Raise StudyError unless the network takes pictures of this size."""
-        embed = getattr(self.trunk, "patch_embed", None)
-        made_for, patch = getattr(embed, "img_size", None), getattr(embed, "patch_size", None)
+        embed: Any = getattr(self.trunk, "patch_embed", None)
+        pixels = self.spec.pixels
+        made_for = getattr(embed, "img_size", None)
         if self.spec.positions == "resample":
-            if made_for is None or patch is None:
+            if pixels % (patch := embed.patch_size[0]):
                 raise StudyError(
-                    f"encoder {self.name}: positions is 'resample', but its network has no position table; "
-                    "remove the key"
+                    f"encoder {self.name}: pixels is {pixels}, not a multiple of its patches' {patch}"
                 )
-            if self.spec.pixels % patch[0]:
-                raise StudyError(
-                    f"encoder {self.name}: pixels is {self.spec.pixels}, not a multiple of its patches' "
-                    f"{patch[0]}"
-                )
-        elif made_for is not None and tuple(made_for) != (self.spec.pixels, self.spec.pixels):
+        elif made_for is not None and tuple(made_for) != (pixels, pixels):
             raise StudyError(wrong_pixels(self.name, self.spec, made_for[0]))
 
     def _cut(self, layers: tuple[int, ...]) -> tuple[int, ...]:
@@ -136,7 +131,7 @@ def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 def _load(
     name: str, spec: EncoderSpec, folder: Path, library_config: dict[str, Any], weights: dict[str, Tensor]
 ) -> Encoder:
-    trunk = network(spec, library_config, str(folder))
+    trunk = network(spec, library_config, f"encoder {name}")
     whole = set(trunk.state_dict())
     encoder = TimmEncoder(name, spec, library_config, trunk)
     load_strictly(trunk, weights, folder, unused=whole - set(trunk.state_dict()))
@@ -156,5 +151,9 @@ def network(spec: EncoderSpec, library_config: dict[str, Any], where: str) -> An
     try:
         return timm.create_model(architecture, pretrained=False, **arguments)
     except (TypeError, AssertionError, RuntimeError) as error:
+        if "dynamic_img_size" in str(error):
+            raise StudyError(
+                f"{where}: positions is 'resample', but its network has no position table; remove the key"
+            ) from None
         reason = " ".join(str(error).split())
         raise StudyError(f"{where}: timm cannot make a {architecture} with {arguments}: {reason}") from None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from encoder_roles.encoders.encoder import Encoder
@@ -21,6 +21,8 @@ from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
 from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
+
+UNSUPPORTED = ("device_map", "quantization_config", "adapter_kwargs", "tp_plan")  # of from_pretrained
 
 
 class MultiEncoderConfig(PreTrainedConfig):
@@ -126,21 +128,32 @@ class MultiEncoderVLM(PreTrainedModel):
         return cls(config, loaded, language, seed)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **_: Any) -> Self:  # type: ignore[override]
-        """The model of a `save_pretrained` folder, fp32, in evaluation mode. No source folder is read.
+    def from_pretrained(  # type: ignore[override]
+        cls, folder: str | Path, dtype: torch.dtype | str | None = None, **options: Any
+    ) -> Self:
+        """The model of a `save_pretrained` folder, in evaluation mode. No source folder is read.
 
         Stricter than the library's own: every weight must be in the file, in its shape, and nothing else.
+
+        Args:
+            folder: a folder of this machine.
+            dtype: of the weights; fp32, as they are saved, by default.
+            options: what `AutoModel.from_pretrained` passes on; those in UNSUPPORTED are refused.
 
         Raises:
             StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
         """
+        if refused := sorted(key for key in UNSUPPORTED if options.get(key)):
+            raise StudyError(f"{folder}: {refused[0]} is not supported; load the model, then move it")
         folder = Path(folder)
         config = _read_config(folder)
         weights = read_weights(folder)
         with no_init_weights():
             model = cls(config)
         load_strictly(model, weights, folder)
-        return model
+        if isinstance(dtype, str):
+            dtype = None if dtype == "auto" else getattr(torch, dtype)
+        return model if dtype is None else nn.Module.to(model, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """config.json and model.safetensors with all weights, under the names they have here."""
@@ -249,3 +262,7 @@ def _language_config(config: MultiEncoderConfig) -> PreTrainedConfig:
     row = dict(config.language_model)
     built: PreTrainedConfig = AutoConfig.for_model(row.pop("model_type"), **row)
     return built
+
+
+AutoConfig.register(MultiEncoderConfig.model_type, MultiEncoderConfig)
+AutoModel.register(MultiEncoderConfig, MultiEncoderVLM)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from encoder_roles.encoders.weights import load_strictly, read_tensors
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
+from encoder_roles.provenance import write_text
 from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
 from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
+from encoder_roles.training.card import model_card
 from encoder_roles.training.engine import Part
 from encoder_roles.training.ranks import join_ranks
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
@@ -63,7 +65,7 @@ def train_tune(
 ) -> None:
     """Train the model of one subset; the subset `blind` reads the same questions without any picture.
 
-    Writes the whole model and its tokenizer, log.jsonl and training.json to `output`.
+    Writes the whole model with its tokenizer and model card, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/tune.json.
@@ -104,6 +106,7 @@ def train_tune(
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
         model.save_pretrained(folder, state_dict=whole_model(model, weights))
         tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", model_card(subset, seed, model, stage, data))
 
     inputs = (*encoders, language_model, *([] if align is None else [align]), data)
     run = Run("tune", subset, seed, stage, inputs, place)

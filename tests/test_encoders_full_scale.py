@@ -1,0 +1,359 @@
+"""The full-scale encoder table, and what it asks of the loaders: sizes, aspect rules, levels, more pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_encoders
+import torch
+import transformers
+from PIL import Image, ImageOps
+
+from encoder_roles.data.features import stream_features
+from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.framing import Frame
+from encoder_roles.encoders.loading import build_encoder, load_encoder, load_source, read_spec
+from encoder_roles.encoders.sizes import build_on_meta, measure_network
+from encoder_roles.encoders.staging import stage_encoder
+from encoder_roles.models.grid import grid_features, resample_grid
+from encoder_roles.provenance import write_json
+from encoder_roles.study import EncoderSpec, StudyError, encoder_table
+
+# Millions of parameters of the vision networks as their papers and model cards have them.
+PUBLISHED = {
+    "clip_l": 304,
+    "siglip_so400m": 428,
+    "dinov2_l": 304,
+    "dinov2_g": 1136,
+    "sam_l": 308,
+    "convnext_xxl": 846,
+    "eva02_l": 305,
+    "pix2struct_l": 513,
+}
+ROWS = {name: EncoderSpec.model_validate(row) for name, row in encoder_table().items()}
+FAMILIES = tiny_encoders.WRITERS | tiny_encoders.MORE_WRITERS | {"vit": tiny_encoders.write_timm}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, EncoderSpec]]:
+    root = tmp_path_factory.mktemp("families")
+    return {name: (root / name, write(root / name, 0)) for name, write in FAMILIES.items()}
+
+
+def load(folders: dict[str, tuple[Path, EncoderSpec]], name: str, **changes: Any) -> Encoder:
+    folder, spec = folders[name]
+    row = spec.model_dump(exclude_none=True) | changes
+    return load_source(name, EncoderSpec.model_validate(row), folder)
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """A smooth random picture, uint8 (1, 3, height, width)."""
+    coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 255
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    return smooth.round().to(torch.uint8)
+
+
+def pillow(pixels: torch.Tensor) -> Image.Image:
+    return Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+
+
+def test_the_table_has_the_sources_encoders_one_row_each() -> None:
+    assert set(ROWS) == set(PUBLISHED)
+    assert all(row.revision and row.library_config and row.published for row in ROWS.values())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_documents_table_says_what_the_table_says(name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    said, row = [cell.strip() for cell in line.strip("| ").split("|")], ROWS[name]
+    assert row.published is not None
+    asked = [name, f"{row.library}, {row.source}", str(row.pixels), row.aspect, str(row.layer)]
+    assert said[:4] + said[5:6] == asked
+    assert said[6:] == [str(row.published.grid), str(row.published.width), f"{PUBLISHED[name]:,}M"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_row_of_the_table_is_the_published_network(name: str) -> None:
+    found, row = measure_network(name, ROWS[name]), ROWS[name]
+    assert row.published is not None
+    assert abs(found.parameters / 1e6 - PUBLISHED[name]) < 0.01 * PUBLISHED[name]
+    assert abs(row.published.parameters / 1e6 - PUBLISHED[name]) < 1
+    assert (found.width, found.grid) == (row.published.width, row.published.grid)
+    assert found.kept <= found.parameters
+
+
+def test_the_stages_of_convnext_have_cambrians_5760_channels() -> None:
+    spec = ROWS["convnext_xxl"].model_copy(update={"layer": (1, 2, 3, 4)})
+    found = measure_network("convnext_xxl", spec)
+    assert (found.width, found.grids) == (5760, (256, 128, 64, 32))
+
+
+def test_pix2struct_is_published_with_its_decoder() -> None:
+    vision = {k: v for k, v in (ROWS["pix2struct_l"].library_config or {}).items() if k != "model_type"}
+    text = {"hidden_size": 1536, "d_kv": 64, "d_ff": 3968, "num_layers": 18, "num_heads": 24}
+    with torch.device("meta"):
+        config = transformers.Pix2StructConfig(vision_config=vision, text_config=text)
+        whole = transformers.Pix2StructForConditionalGeneration(config)
+    assert round(sum(p.numel() for p in whole.parameters()) / 1e9, 1) == 1.3
+
+
+def test_a_row_without_its_network_cannot_be_measured() -> None:
+    with pytest.raises(StudyError, match="library_config is missing"):
+        build_on_meta("clip_l", ROWS["clip_l"].model_copy(update={"library_config": None}))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_levels_are_the_layers_one_by_one(name: str, folders: dict[str, tuple[Path, EncoderSpec]]) -> None:
+    for layers in ([1, 2], [2, -1, 1], [-2, -1]):
+        encoder = load(folders, name, layer=layers)
+        pixels = encoder.preprocess(tiny_encoders.pictures(2))
+        with torch.no_grad():
+            levels = encoder.levels(pixels)
+            alone = [load(folders, name, layer=layer)(pixels) for layer in layers]
+        assert len(levels) == len(layers)
+        for level, expected in zip(levels, alone, strict=True):
+            assert torch.equal(level, expected)
+        assert encoder.widths == tuple(level.shape[-1] for level in levels)
+        whole = sum(p.numel() for p in load(folders, name).parameters())
+        kept = sum(p.numel() for p in encoder.parameters())
+        assert kept == whole if -1 in layers else kept < whole
+
+
+def test_levels_of_different_grids_meet_on_the_common_one(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    encoder = load(folders, "convnext", layer=[1, 2, 3, 4])
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    with torch.no_grad():
+        stages = encoder.levels(pixels)
+        found = grid_features(encoder, pixels, 3)
+    assert len({stage.shape[1] for stage in stages}) == 4
+    assert found.shape == (2, 3, 3, encoder.width)
+    for part, stage in zip(found.split(encoder.widths, dim=-1), stages, strict=True):
+        assert torch.equal(part, resample_grid(stage, 3))
+
+
+@pytest.mark.parametrize("layers", [[2, 2], [-1, -1]])
+def test_a_layer_named_twice_is_refused(layers: list[int]) -> None:
+    with pytest.raises(ValueError, match="names a layer twice"):
+        EncoderSpec.model_validate(ROWS["clip_l"].model_dump() | {"layer": layers})
+
+
+@pytest.mark.parametrize(("name", "layers"), [("clip", [2, -1, 0]), ("clip", [1, -2]), ("vit", [1, -1, 0])])
+def test_a_list_of_layers_that_the_network_cannot_give_is_refused(
+    name: str, layers: list[int], folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    if (name, layers) == ("clip", [2, -1, 0]):  # the state before the last norm is another one than -1
+        assert len(load(folders, name, layer=layers).widths) == 3
+        return
+    with pytest.raises(StudyError, match=r"names a hidden state twice|is the embedding"):
+        load(folders, name, layer=layers)
+
+
+def test_pix2struct_reads_patches_as_the_librarys_own_processor_and_model_do(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    encoder, folder = load(folders, "pix2struct"), folders["pix2struct"][0]
+    processor = transformers.Pix2StructImageProcessor(patch_size={"height": 8, "width": 8}, max_patches=25)
+    model = transformers.Pix2StructVisionModel.from_pretrained(folder)
+    # transformers divides by the sample's deviation, the paper's own code by the population's
+    for height, width, rows, columns, close in (
+        (40, 40, 5, 5, 5e-4),
+        (64, 96, 4, 6, 5e-4),
+        (90, 30, 8, 2, 5e-4),
+    ):
+        pixels = picture(height, width)
+        theirs = processor(pillow(pixels), return_tensors="pt")
+        patches = theirs["flattened_patches"][0][theirs["attention_mask"][0] == 1]
+        ours = encoder.preprocess(pixels)
+        assert tuple(ours.shape) == (1, 3, 8 * rows, 8 * columns)
+        flat = encoder._flatten(ours)[0]
+        assert torch.equal(flat[:, :2], patches[:, :2])  # rows and columns
+        assert torch.allclose(flat, patches, atol=close)
+        with torch.no_grad():
+            expected = model(patches[None]).last_hidden_state.reshape(1, rows, columns, -1)
+            assert torch.allclose(encoder(encoder.preprocess(pixels)), expected, atol=close)
+
+
+@pytest.mark.parametrize(
+    ("whole", "vision"),
+    [
+        ("siglip", transformers.SiglipVisionModel),
+        ("sam", transformers.SamVisionModel),
+        ("pix2struct", transformers.Pix2StructVisionModel),
+    ],
+)
+def test_a_whole_models_checkpoint_gives_its_vision_network(whole: str, vision: type, tmp_path: Path) -> None:
+    spec = tiny_encoders.write_whole(whole, tmp_path / whole)
+    encoder = load_encoder(tiny_encoders.stage(tmp_path / whole, spec))
+    part = tiny_encoders.vision_part(whole, tmp_path / whole)
+    assert isinstance(part, vision)
+    part.save_pretrained(tmp_path / "alone")
+    alone = load_source(whole, spec, tmp_path / "alone")
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    with torch.no_grad():
+        assert torch.equal(encoder(pixels), alone(pixels))
+    assert [n for n, _ in encoder.named_parameters()] == [n for n, _ in alone.named_parameters()]
+
+
+def test_eva02_is_what_timm_itself_loads(folders: dict[str, tuple[Path, EncoderSpec]]) -> None:
+    import timm
+
+    encoder, folder = load(folders, "eva02"), folders["eva02"][0]
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    with torch.no_grad():
+        expected = network.fc_norm(network.forward_features(pixels)[:, 1:]).reshape(2, 4, 4, 24)
+        assert torch.equal(encoder(pixels), expected)
+
+
+def test_more_pixels_than_pretraining_resample_the_position_table_as_timm_does(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    import timm
+
+    encoder, folder = load(folders, "eva02", pixels=84, positions="resample"), folders["eva02"][0]
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    arguments = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 84}
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments).eval()
+    with torch.no_grad():
+        expected = network.fc_norm(network.forward_features(pixels)[:, 1:]).reshape(2, 6, 6, 24)
+        assert torch.allclose(encoder(pixels), expected, atol=1e-5)
+    again = build_encoder("eva02", encoder.spec, encoder.library_config)
+    assert {n: w.shape for n, w in again.state_dict().items()} == {
+        n: w.shape for n, w in encoder.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_a_position_table_is_resampled_only_when_asked(
+    name: str, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    with pytest.raises(StudyError, match="its position table is made for 48"):
+        load(folders, name, pixels=96)
+    encoder = load(folders, name, pixels=96, positions="resample")
+    kind = transformers.CLIPVisionModel if name == "clip" else transformers.SiglipVisionModel
+    model = kind.from_pretrained(folders[name][0])
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    with torch.no_grad():
+        states = model(pixels, interpolate_pos_encoding=True).last_hidden_state
+        side = 96 // encoder.trunk.config.patch_size
+        tokens = model.post_layernorm(states[:, 1:]) if name == "clip" else states
+        assert torch.equal(encoder(pixels), tokens.reshape(2, side, side, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("dinov2", {"positions": "resample"}, "resamples its position table unasked"),
+        ("sam", {"positions": "resample"}, "cannot do that"),
+        ("convnext", {"positions": "resample"}, "has no position table"),
+        ("clip", {"aspect": "keep"}, "reads squares"),
+        ("eva02", {"aspect": "keep"}, "reads squares"),
+        ("eva02", {"positions": "resample", "pixels": 60}, "not a multiple of its patches' 14"),
+        ("clip", {"positions": "resample", "pixels": 50}, "not a multiple of its patches' 12"),
+        ("pix2struct", {"pixels": 48}, "36 patches, its network has places for 32"),
+        ("pix2struct", {"pixels": 44}, "not a multiple of its patches' 8"),
+    ],
+)
+def test_a_rule_that_the_network_has_no_use_for_is_refused(
+    name: str, change: dict[str, Any], said: str, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    with pytest.raises(StudyError, match=said) as error:
+        load(folders, name, **change)
+    assert str(error.value).startswith(f"encoder {name}: ")
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (48, 48)])
+def test_padding_is_llavas_square_of_the_mean_colour(height: int, width: int) -> None:
+    pixels = picture(height, width)
+    side = max(height, width)
+    square = ImageOps.pad(
+        pillow(pixels), (side, side), color=(122, 116, 104)
+    )  # int(255 mean), as LLaVA has it
+    expected = np.asarray(square.resize((24, 24), Image.Resampling.BICUBIC)).astype(int)
+    frame = Frame.of(ROWS["clip_l"].model_copy(update={"pixels": 24}), patch=14)
+    found = frame.apply(pixels)[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (20, 30)])
+def test_cropping_is_clips_own_processor(height: int, width: int) -> None:
+    pixels = picture(height, width)
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_normalize=False
+    )
+    theirs = processor(pillow(pixels), return_tensors="pt")["pixel_values"] * 255
+    assert (Frame("crop", 24).apply(pixels).float() - theirs).abs().max() <= 1.01
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (20, 30)])
+def test_the_longest_side_with_zeros_after_it_is_sams_own_processor(
+    height: int, width: int, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    row = {"aspect": "longest", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    encoder, pixels = load(folders, "sam", **row), picture(height, width)
+    processor = transformers.SamImageProcessor(
+        size={"longest_edge": 48}, pad_size={"height": 48, "width": 48}
+    )
+    theirs = processor(pillow(pixels), return_tensors="pt")["pixel_values"]
+    assert (encoder.preprocess(pixels) - theirs).abs().max() <= 1.01 / 255 / 0.224
+    short = 48 * min(height, width) // max(height, width)
+    after = (
+        encoder.preprocess(pixels)[0, :, short:]
+        if width > height
+        else encoder.preprocess(pixels)[0, ..., short:]
+    )
+    assert not after.any()
+
+
+def test_pictures_of_any_shape_are_streamed_in_order(
+    tmp_path: Path, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    shapes, encoder = [(40, 60), (30, 30), (60, 40), (30, 30)], load(folders, "pix2struct")
+    for number, (height, width) in enumerate(shapes):
+        pillow(picture(height, width, number)).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    (batch,) = stream_features({"pix2struct": encoder}, paths, 4)
+    for number, shape in enumerate(shapes):
+        with torch.no_grad():
+            alone = grid_features(encoder, encoder.preprocess(picture(*shape, number)), 4)
+        assert torch.allclose(batch["pix2struct"][number : number + 1], alone, atol=1e-5)
+
+
+def staged(spec: EncoderSpec, folder: Path, **published: int) -> Path:
+    row = spec.model_dump(mode="json") | {"published": published}
+    write_json(folder.parent / "encoder.json", row)
+    stage_encoder(settings=folder.parent / "encoder.json", source=Path(spec.source), output=folder)
+    return folder
+
+
+def test_a_network_that_is_not_the_published_one_is_not_staged(
+    tmp_path: Path, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    source, spec = folders["siglip"]
+    whole = sum(p.numel() for p in transformers.SiglipVisionModel.from_pretrained(source).parameters())
+    folder = staged(spec, tmp_path / "siglip", parameters=round(1.009 * whole), width=16, grid=3)
+    assert read_spec(folder)[1] == (16,)
+    for published, said in (
+        ({"parameters": round(1.02 * whole)}, f"its network has {whole:,} parameters"),
+        ({"parameters": whole, "width": 32}, "its width is 16"),
+        ({"parameters": whole, "grid": 4}, "its grid is 3"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            staged(spec, tmp_path / "other", **published)
+        assert not (tmp_path / "other").exists()
+
+
+def test_a_staged_encoder_says_the_widths_of_its_levels(
+    tmp_path: Path, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    spec = folders["sam"][1].model_copy(update={"layer": (1, -1)})
+    write_json(tmp_path / "encoder.json", spec.model_dump(mode="json"))
+    stage_encoder(settings=tmp_path / "encoder.json", source=folders["sam"][0], output=tmp_path / "sam")
+    assert read_spec(tmp_path / "sam") == (spec, (16, 20))
+    assert load_encoder(tmp_path / "sam").widths == (16, 20)
