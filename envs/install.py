@@ -78,7 +78,7 @@ def check_machine() -> None:
 
 
 def base_python() -> str:
-    """The interpreter outside every virtual environment: this one may lie in the folder that was just removed."""
+    """The interpreter outside every virtual environment: this one may lie in the folder that was removed."""
     return str(Path(sys.base_prefix) / "bin" / f"python{PYTHON[0]}.{PYTHON[1]}")
 
 

@@ -130,7 +130,8 @@ def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     assert list(models.index) == ["clip", "clip+sam", "blind"]
     assert models.loc["clip+sam", "parameters"] > models.loc["clip", "parameters"]
     assert pd.read_csv(tmp_path / "plan.csv")["device_hours"].sum() > 0
-    assert "TOO LITTLE" not in describe_plan(study, pd.read_csv(tmp_path / "plan.csv"), [Planner(study).model("clip")])
+    rules = pd.read_csv(tmp_path / "plan.csv")
+    assert "TOO LITTLE" not in describe_plan(study, rules, [Planner(study).model("clip")])
 
 
 def test_without_an_architecture_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:

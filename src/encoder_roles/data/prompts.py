@@ -48,8 +48,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A chat template's text around one answer: what follows its question up to it, what stands directly before
-    and directly after it, the end token and all before the next question included."""
+    """A chat template's text around one answer: what follows its question up to it, what stands directly
+    before and after it, the end token and all before the next question included."""
 
     after_question: str
     before_answer: str
@@ -58,15 +58,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A chat template's text around a conversation: the pieces before each picture and before the first question,
-    and its turns."""
+    """A chat template's text around a conversation: the pieces before each picture and before the first
+    question, and its turns."""
 
     pieces: list[str]
     turns: list[Turn]
 
 
 class PromptRenderer:
-    """Renders prompts with one tokenizer; the chat template runs once for each number of pictures and turns."""
+    """Renders prompts with one tokenizer; the chat template runs once a number of pictures and turns."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         if not tokenizer.chat_template:
@@ -104,7 +104,7 @@ class PromptRenderer:
             )
         before, *parts = answered.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
-        # the last turn is begun by the generation prompt, those before it as the template writes a conversation
+        # the generation prompt begins the last turn; those before it are as the template writes conversations
         found = [Turn(part.split(_ANSWER)[0], "", part.split(_ANSWER)[1]) for part in parts[:-1]]
         before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
         found.append(Turn(asked.split(_QUESTION)[-1], before_answer, after_answer))

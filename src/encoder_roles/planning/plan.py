@@ -1,4 +1,4 @@
-"""`encoder-roles plan-study`: jobs, FLOPs, device hours, memory and disk of a study, before anything is spent.
+"""`encoder-roles plan-study`: jobs, FLOPs, device hours, memory and disk of a study before it is run.
 
 Nothing is fetched and no weight is made: sizes come from the architectures (`planning.sizes`), counts from
 the config. What no config knows, the plan's own section states: the device, which share of its peak is
@@ -40,7 +40,8 @@ class Model:
     Attributes:
         subset: its name.
         parameters: of the whole model.
-        trained: of those, the ones that tune trains.
+        connector: of the connector alone.
+        trained: of all, the ones that tune trains.
         align_flops, tune_flops: of the whole stage.
         predict_flops: of all requests as trained.
         answer_flops: of those, all but the encoders': what one mask costs.
@@ -49,6 +50,7 @@ class Model:
 
     subset: str
     parameters: int
+    connector: int
     trained: int
     align_flops: int
     tune_flops: int
@@ -110,6 +112,7 @@ class Planner:
         return Model(
             subset=subset,
             parameters=parameters,
+            connector=connector.parameters,
             trained=trained,
             align_flops=align_samples * aligned if names else 0,
             tune_flops=training.tune.epochs * self.training_samples * tuned,
@@ -180,7 +183,7 @@ class Planner:
             "training",
             flops=seeds * sum(model.align_flops for model in trained),
             memory=max(model.align_memory for model in trained),
-            disk=seeds * sum(4 * self._connector(parse_subset(m.subset, study.pool))[0].parameters for m in trained),
+            disk=seeds * sum(4 * model.connector for model in trained),
         )
         yield self._row(
             "train_tune",

@@ -41,9 +41,7 @@ class Size:
     saved: int
 
     def __add__(self, other: Size) -> Size:
-        return Size(
-            self.parameters + other.parameters, self.flops + other.flops, self.saved + other.saved
-        )
+        return Size(self.parameters + other.parameters, self.flops + other.flops, self.saved + other.saved)
 
 
 NOTHING = Size(0, 0, 0)
@@ -141,8 +139,9 @@ class LanguageModelSizes:
         """One sequence of embeddings (1, tokens, hidden); the output layer is counted by `head_flops`."""
         if tokens not in self._sizes:
             embeddings = torch.zeros(1, tokens, self.hidden, device="meta", dtype=self.dtype)
-            found = measure(self.model, lambda: self.model.base_model(inputs_embeds=embeddings, use_cache=False))
-            self._sizes[tokens] = found
+            base = self.model.base_model
+            # without a cache transformers looks for packed sequences in positions, which have no values here
+            self._sizes[tokens] = measure(self.model, lambda: base(inputs_embeds=embeddings, use_cache=True))
         return self._sizes[tokens]
 
     def head_flops(self, tokens: int) -> int:
