@@ -80,7 +80,7 @@ def test_an_encoder_on_the_meta_device_is_as_large_as_the_one_that_is_loaded(
     study = laptop(monkeypatch)
     spec = study.encoders["clip"]
     loaded = load_source("clip", spec, Path(spec.source))
-    size = size_encoder(meta_encoder("clip", spec), torch.float32)
+    size = size_encoder(meta_encoder("clip", spec), 4, torch.float32)
     assert size.parameters == sum(parameter.numel() for parameter in loaded.parameters())
 
 

@@ -4,17 +4,12 @@
 rule plan:
     input:
         settings=f"{RESULTS}/settings/study.json",
-    output:
-        rules=f"{RESULTS}/plan.csv",
-        models=f"{RESULTS}/plan_models.csv",
     log:
         f"{RESULTS}/logs/plan.log",
-    benchmark:
-        f"{RESULTS}/timings/plan.tsv"
     conda:
         "../../envs/model.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=30,
+    params:
+        folder=RESULTS,  # no output: the plan is printed whenever it is asked for
     shell:
-        "encoder-roles plan-study --settings {input.settings} --output {output.rules} --models {output.models} 2> {log}"
+        "encoder-roles plan-study --settings {input.settings} --output {params.folder}/plan.csv"
+        " --models {params.folder}/plan_models.csv 2> {log}"

@@ -65,7 +65,7 @@ class Planner:
 
     FLOPs of training count the forward pass once for every part, the gradient of its inputs once where
     something before it is trained, and the gradient of its weights once where it is trained itself, each as
-    many as the forward pass; gradient checkpointing adds a forward pass of the language model.
+    many as the forward pass; gradient checkpointing adds a forward pass where gradients pass through.
     """
 
     def __init__(self, study: Study) -> None:
@@ -79,7 +79,7 @@ class Planner:
         self.levels: dict[str, tuple[int, ...]] = {}
         for name in tqdm(study.pool, desc="sizes", unit="encoder", disable=None):
             encoder = meta_encoder(name, study.encoders[name])
-            self.encoders[name] = size_encoder(encoder, dtype)
+            self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
             self.levels[name] = tuple(encoder.widths)
         self.training_samples = study.plan.training_samples or study.world.train_pictures
         self.questions = self._count_questions()
@@ -102,13 +102,13 @@ class Planner:
         again = 1 if training.engine.gradient_checkpointing else 0
         stored = training.align.features == "stored"
         aligned = (0 if stored else eyes.flops) + 3 * connector.flops + (2 + again) * spoken
-        tuned = (3 if training.tune.train_encoders else 1) * eyes.flops
+        tuned = (3 + again if training.tune.train_encoders else 1) * eyes.flops
         tuned += 3 * connector.flops + (3 + again) * spoken
         answered = connector.flops + read.flops + self.language.head_flops(plan.answer_tokens)
         parameters = eyes.parameters + connector.parameters + read.parameters
         trained = parameters - (0 if training.tune.train_encoders else eyes.parameters)
         align_samples = training.align.steps * training.align.batch_pictures
-        moving = eyes.saved if training.tune.train_encoders else 0
+        moving = [eyes] if training.tune.train_encoders else []
         return Model(
             subset=subset,
             parameters=parameters,
@@ -121,7 +121,7 @@ class Planner:
             align_memory=self._memory(
                 connector.parameters + read.parameters + (0 if stored else eyes.parameters),
                 connector.parameters,
-                connector.saved + self._kept(read, visual),
+                self._kept(connector, read),
                 training.align.micro_batch or training.align.batch_pictures,
             )
             if names
@@ -129,7 +129,7 @@ class Planner:
             tune_memory=self._memory(
                 parameters,
                 trained,
-                moving + connector.saved + self._kept(read, visual),
+                self._kept(*moving, connector, read),
                 training.tune.micro_batch or training.tune.batch_pictures,
             ),
         )
@@ -140,17 +140,11 @@ class Planner:
         levels = {name: self.levels[name] for name in names}
         return size_connector(levels, self.study.connector, self.language.hidden, self.dtype)
 
-    def _kept(self, read: Size, visual: int) -> int:
-        """Bytes of one sample that the language model keeps for its backward pass, logits included.
-
-        Checkpointing keeps the inputs of every layer, and all of one layer at a time.
-        """
-        text = self.study.plan.text_tokens
-        logits = 2 * text * self.language.vocabulary * 4  # fp32, and their gradient
-        if not self.study.training.engine.gradient_checkpointing:
-            return read.saved + logits
-        inputs = self.language.layers * (visual + text) * self.language.hidden * self.bytes
-        return inputs + read.saved // self.language.layers + logits
+    def _kept(self, *parts: Size) -> int:
+        """Bytes of one sample kept for the backward pass by the parts that gradients pass through."""
+        checkpointing = self.study.training.engine.gradient_checkpointing
+        logits = 2 * 4 * self.study.plan.text_tokens * self.language.vocabulary  # fp32, and their gradient
+        return sum(part.checkpointed if checkpointing else part.saved for part in parts) + logits
 
     def _memory(self, parameters: int, trained: int, kept: int, micro_batch: int) -> int:
         """Bytes on each device: ZeRO's model states (Rajbhandari et al. 2020), and what a micro batch keeps.

@@ -7,7 +7,7 @@ add are two), and the bytes that a forward pass keeps for its backward pass are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import build_encoder, load_source
 from encoder_roles.models.connector import Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
+from encoder_roles.models.grid import grid_features
 from encoder_roles.study import ConnectorSettings, EncoderSpec, LanguageModelSpec, StudyError
 
 
@@ -34,37 +36,88 @@ class Size:
         parameters: of the part.
         flops: of one forward pass.
         saved: bytes that the forward pass keeps for the backward pass, the weights aside.
+        checkpointed: the same where every layer keeps its inputs alone and is computed again: those inputs,
+            what is outside of the layers, and all of one layer, the largest.
     """
 
     parameters: int
     flops: int
     saved: int
+    checkpointed: int
 
     def __add__(self, other: Size) -> Size:
-        return Size(self.parameters + other.parameters, self.flops + other.flops, self.saved + other.saved)
+        return Size(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-NOTHING = Size(0, 0, 0)
+NOTHING = Size(0, 0, 0, 0)
 
 
 def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
     """The size of a module of the meta device, from one forward pass."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward()  # attention in plain matrix products: the counter is blind to the fused kernels of a CPU
-    weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
-    kept: dict[int, int] = {}
+    kept = Kept(module)
+    with kept:
+        held = forward()  # keeps every storage alive until it is counted, so that no address is used twice
+    del held
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Size(parameters, int(counter.get_total_flops()), kept.total, kept.checkpointed)
 
-    def keep(tensor: Tensor) -> Tensor:
+
+class Kept:
+    """While it is entered, counts the bytes that autograd saves, by layer."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+        self.storages: dict[int, int] = {}
+        self.layers: list[tuple[int, int]] = []  # bytes of inputs and bytes saved inside
+        self.begun = 0
+        self.hooks: list[Any] = []
+        for layer in layers_of(module):
+            self.hooks.append(layer.register_forward_pre_hook(self._begin))
+            self.hooks.append(layer.register_forward_hook(self._end))
+
+    @property
+    def total(self) -> int:
+        """All bytes saved."""
+        return sum(self.storages.values())
+
+    @property
+    def checkpointed(self) -> int:
+        """Bytes kept at most if layers keep their inputs alone."""
+        inside = [saved for _, saved in self.layers]
+        return self.total - sum(inside) + sum(inputs for inputs, _ in self.layers) + max(inside, default=0)
+
+    def __enter__(self) -> None:
+        self.saving = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        self.saving.__enter__()
+
+    def __exit__(self, *fault: Any) -> None:
+        self.saving.__exit__(*fault)
+        for hook in self.hooks:
+            hook.remove()
+
+    def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
+        if storage._cdata not in self.weights:
+            self.storages[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        held = forward()  # keeps every storage alive until it is counted, so that no address is used twice
-        saved = sum(kept.values())
-    del held
-    return Size(sum(p.numel() for p in module.parameters()), int(counter.get_total_flops()), saved)
+    def _begin(self, _layer: nn.Module, _inputs: Any) -> None:
+        self.begun = self.total
+
+    def _end(self, _layer: nn.Module, inputs: Any, _output: Any) -> None:
+        given = sum(value.nbytes for value in inputs if isinstance(value, Tensor))
+        self.layers.append((given, self.total - self.begun))
+
+
+def layers_of(module: nn.Module) -> list[nn.Module]:
+    """The layers that gradient checkpointing works on: transformers' own kind, or timm's blocks."""
+    found: list[nn.Module] = [
+        part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)
+    ]
+    blocks = (part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks")
+    return found or [layer for part in blocks for layer in part.children()]
 
 
 def meta_encoder(name: str, spec: EncoderSpec) -> Encoder:
@@ -83,13 +136,13 @@ def meta_encoder(name: str, spec: EncoderSpec) -> Encoder:
     return load_source(name, spec, Path(spec.source)).to("meta")
 
 
-def size_encoder(encoder: Encoder, dtype: torch.dtype) -> Size:
-    """One picture through an encoder of the meta device."""
+def size_encoder(encoder: Encoder, grid: int, dtype: torch.dtype) -> Size:
+    """One picture through an encoder of the meta device, to the connector's grid."""
     encoder.to(dtype)
     side = encoder.spec.pixels
     picture = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     pixels = encoder.preprocess(picture).to("meta", dtype)
-    return measure(encoder, lambda: encoder(pixels))
+    return measure(encoder, lambda: grid_features(encoder, pixels, grid))
 
 
 def size_connector(
