@@ -1,4 +1,5 @@
-# What was made, by what, and whether it still is so. Both rules ask Snakemake, so they run in its own environment.
+# What was made, by what, and whether it still is so. Both rules are about Snakemake's own work (handover): they run
+# beside it, in its environment and in no other, and write_manifest asks it for the outputs of the DAG.
 
 
 onstart:
@@ -20,6 +21,7 @@ rule write_manifest:
         f"{RESULTS}/logs/write_manifest.log",
     benchmark:
         f"{RESULTS}/timings/write_manifest.tsv"
+    handover: True
     resources:
         mem_mb=1000,
         runtime=60,
@@ -33,6 +35,7 @@ rule write_manifest:
 rule verify:
     log:
         f"{RESULTS}/logs/verify.log",
+    handover: True
     params:
         configs=[str(workflow.configfiles[-1]), *map(str, workflow.configfiles[:-1])],  # config.yaml, then its overrides
     shell:
