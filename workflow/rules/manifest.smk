@@ -1,5 +1,4 @@
-# What was made, by what, and whether it still is so. Both rules are about Snakemake's own work (handover): they run
-# beside it, in its environment and in no other, and write_manifest asks it for the outputs of the DAG.
+# What was made, by what, and whether it still is so. Both rules ask Snakemake, so they run in its own environment.
 
 
 onstart:
@@ -21,7 +20,7 @@ rule write_manifest:
         f"{RESULTS}/logs/write_manifest.log",
     benchmark:
         f"{RESULTS}/timings/write_manifest.tsv"
-    handover: True
+    handover: True  # to a Snakemake that says what the DAG's outputs are
     resources:
         mem_mb=1000,
         runtime=60,
