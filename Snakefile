@@ -11,6 +11,7 @@ report: "workflow/report/workflow.rst"
 # glibc keeps the memory of freed tensors: handing it back and fetching it anew costs time in every step
 # and with the folder of locks a job says in its log what it runs in, or stops if that is not what the lock pins
 shell.prefix(
+    "set -euo pipefail; "  # Snakemake's own prefix, which this one replaces
     "export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 ENCODER_ROLES_LOCKS=envs; "
 )
 

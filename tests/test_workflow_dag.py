@@ -214,16 +214,10 @@ def test_the_manifest_lists_what_the_dag_makes_and_verify_finds_what_it_does_not
     assert made.returncode == 0, made.stderr
     manifest = json.loads((results / "manifest.json").read_text())
     assert manifest["missing"] == [] and manifest["orphans"] == ["models/clip+vit/seed0/ranks.csv"]
-    assert {job["rule"] for job in manifest["jobs"]} >= {
-        "make_world",
-        "train_tune",
-        "build_paper",
-        "draw_chains",
-    }
-    assert {f"models/{subset}/seed0/ranks.csv" for subset in ("clip", "+".join(POOL))} <= set(
-        manifest["files"]
-    )
-    assert "sources/laptop/encoders/sam/model.safetensors" in manifest["inputs"]
+    assert {job["rule"] for job in manifest["jobs"]} >= {"make_world", "train_tune", "build_paper"}
+    ranks = {f"models/{subset}/seed0/ranks.csv" for subset in ("clip", "+".join(POOL))}
+    assert ranks <= set(manifest["files"])
+    assert {"Snakefile", "workflow/rules/roles.smk"} <= set(manifest["inputs"])
     lost.unlink()
     try:
         done = snakemake(finished, "--dry-run")

@@ -13,6 +13,7 @@ rule write_manifest:
         f"{RESULTS}/logs/write_manifest.log",
     benchmark:
         f"{RESULTS}/timings/write_manifest.tsv"
+    handover: True  # to a Snakemake that says what the DAG's outputs are
     resources:
         mem_mb=1000,
         runtime=60,
@@ -26,6 +27,7 @@ rule write_manifest:
 rule verify:
     log:
         f"{RESULTS}/logs/verify.log",
+    handover: True
     params:
         configs=[str(workflow.configfiles[-1]), *map(str, workflow.configfiles[:-1])],  # config.yaml, then its overrides
     shell:
