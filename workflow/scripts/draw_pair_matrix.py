@@ -28,8 +28,8 @@ pairs = job.table("pairs")
 full = scores.loc[name_subset(pool, pool), "score"]
 
 # %% [markdown]
-# Below the diagonal stands the score, above it the share of the full pool's score that the pair reaches. A
-# dot marks pairs that have both an anchor and a complement.
+# Below the diagonal stands the score, above it the share of the full pool's score that the pair reaches,
+# each with the half-width of its interval. A dot marks pairs that have both an anchor and a complement.
 
 # %%
 use_style()
@@ -43,7 +43,16 @@ cells = [sorted((place[pair["first"]], place[pair["second"]])) for _, pair in pa
 for (i, j), score in zip(cells, pairs["score"], strict=True):
     values[j, i] = values[i, j] = score
 
-figure, axes = plt.subplots(figsize=(COLUMN, 0.5 + 0.4 * max(n, 3)))
+halves = {}  # half-widths of the intervals
+for encoder in scores.index.intersection(list(pool)):
+    low, high = scores.loc[encoder, ["low", "high"]]
+    halves[place[encoder], place[encoder]] = fixed((high - low) / 2)
+bounds = ("low", "high", "share_low", "share_high")
+for (i, j), *ends in zip(cells, *(pairs[column] for column in bounds), strict=True):
+    low, high, share_low, share_high = ends
+    halves[j, i], halves[i, j] = fixed((high - low) / 2), percent((share_high - share_low) / 2)
+
+figure, axes = plt.subplots(figsize=(COLUMN, 0.5 + 0.43 * max(n, 3)))
 bottom, top = np.nanmin(values), max(np.nanmax(values), full)
 image = axes.imshow(np.ma.masked_invalid(values), cmap="Blues", aspect="auto", vmin=bottom, vmax=top)
 inks = {cell: text_on(image.cmap(image.norm(value))) for cell, value in np.ndenumerate(values)}
@@ -51,7 +60,9 @@ for (i, j), value in np.ndenumerate(values):
     if not np.isnan(value):
         text = fixed(value) if i >= j else percent(value / full)
         weight = "bold" if i == j else "normal"
-        axes.text(j, i, text, ha="center", va="center", color=inks[i, j], weight=weight)
+        axes.text(j, i - 0.02, text, ha="center", va="bottom", color=inks[i, j], weight=weight)
+        if half := halves.get((i, j)):
+            axes.text(j, i + 0.05, f"±{half}", ha="center", va="top", color=inks[i, j], fontsize=6)
 for (i, j), anchor, complement in zip(cells, pairs["anchor"], pairs["complement"], strict=True):
     if isinstance(anchor, str) and isinstance(complement, str):
         axes.plot(i + 0.36, j - 0.3, "o", color=inks[j, i], markersize=3)

@@ -7,7 +7,7 @@
 # %% [markdown]
 # # Effective rank against the number of probe pictures
 # The entropy form of effective rank grows with the number of rows it is measured on; the curve shows how far
-# the chosen number of pictures is from where it levels off.
+# the chosen number of pictures is from where it levels off. The bar at its end is the interval of all.
 
 # %%
 from matplotlib import pyplot as plt
@@ -28,6 +28,8 @@ from encoder_roles.paper.style import (
 job = open_figure("rank_curve", globals())
 pool = job.settings.pool
 curve = job.table("rank_curve")
+ranks = job.table("ranks")
+ranks = ranks[ranks["subset"] == "pretrained"].groupby("encoder")[["erank_low", "erank_high"]].mean()
 
 # %%
 use_style()
@@ -43,6 +45,8 @@ for encoder in pool:
         marker=markers[encoder],
         markersize=3.5,
     )
+    ends_at = of_encoder["pictures"].iloc[-1]
+    axes.plot([ends_at, ends_at], ranks.loc[encoder], color=colours[encoder], linewidth=2.2, alpha=0.6)
     ends[encoder] = of_encoder["erank"].iloc[-1]
 pictures = sorted(curve["pictures"].unique())
 axes.set_xscale("log", base=2)

@@ -56,7 +56,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "pair_matrix": ("scores", "pairs", "settings"),
     "rank_ratios": ("ranks", "settings"),
     "rank_residual": ("ranks", "lattice", "costs", "rank_regression", "settings"),
-    "rank_curve": ("rank_curve", "settings"),
+    "rank_curve": ("rank_curve", "ranks", "settings"),
     "rank_spectra": ("spectra", "ranks", "settings"),
     "interactions": ("games", "settings"),
     "benchmark_heatmap": ("roles", "scores", "settings"),
