@@ -32,7 +32,6 @@ from encoder_roles.provenance import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = {"status_seconds": 10, "free_gb": 0, "partitions": {"cpu": {}}}
-REMEMBERED = 4 * 3600  # seconds that Slurm keeps a finished job in memory, to be counted at the end
 
 
 def run_campaign(folder: Path, cluster: Cluster, seeds: int) -> tuple[int, float, float]:
@@ -82,7 +81,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     arguments = parser.parse_args()
     cluster = Cluster(cpus=16, memory_mb=64_000)
-    cluster.min_job_age = REMEMBERED
     with cluster, tempfile.TemporaryDirectory(prefix="campaign-") as name:
         status, seconds, memory = run_campaign(Path(name), cluster, arguments.seeds)
         counted = count_attempts(Path(name))

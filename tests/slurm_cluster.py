@@ -142,7 +142,7 @@ class Cluster:
         self.accounting, self.cpus, self.memory_mb, self.gpus = accounting, cpus, memory_mb, gpus
         self.daemons: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.folder = Path()
-        self.min_job_age = 600  # seconds that squeue remembers a finished job
+        self.min_job_age = 4 * 3600  # seconds that squeue remembers a finished job
 
     @property
     def environment(self) -> dict[str, str]:
