@@ -59,8 +59,9 @@ def check_start(workflow):
     """Stop before any job with a line for every fault: an environment that is not its lock's; under
     `--profile slurm` what would make jobs wait for ever, or two jobs write one file."""
     try:
-        check_environment()
-        if SITE is not None:
+        if SITE is None:
+            check_environment()
+        else:
             check_run(STUDY, SITE, workflow.executor_settings.status_command)
     except StudyError as error:
         sys.exit(f"error: {error}")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import getpass
-import importlib.metadata
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from encoder_roles.cluster.site import SITE_FILE, Site, read_site
 from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, queued_jobs, run_prefix
+from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study import JobRequest, Study, StudyError, load_study
 
-LOCK = Path("envs/laptop.lock")
-PIN = re.compile(r"^([\w.-]+)==([^\s;\\]+)", re.MULTILINE)
 BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
 GB = 10**9
 
 
-def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE, lock: Path = LOCK) -> None:
+def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE) -> None:
     """Check that a study can run on this cluster: one line for every fault, or nothing.
 
     `snakemake --profile slurm` does the same before it submits anything. Run it from the repository's root.
@@ -29,24 +26,23 @@ def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE, lock: Path =
     Args:
         configs: config.yaml and the study that overrides it, if any.
         site: the site's settings.
-        lock: the lock that the environment must match.
 
     Raises:
         StudyError: with a line for every fault.
     """
-    check_run(load_study(*configs), read_site(site), lock=lock)
+    check_run(load_study(*configs), read_site(site))
 
 
-def check_run(study: Study, site: Site, status_command: str | None = None, lock: Path | None = LOCK) -> None:
-    """`preflight` of a study and a site that have been read; without a lock, not of the environment."""
-    checks: list[Callable[[], Iterator[str]]] = [
+def check_run(study: Study, site: Site, status_command: str | None = None) -> None:
+    """`preflight` of a study and a site that have been read."""
+    checks: list[Callable[[], Iterable[str]]] = [
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
         lambda: check_account(site),
         lambda: check_requests(study, site),
         lambda: check_folders(study, site),
         lambda: check_sources(study),
-        lambda: check_environment(lock) if lock else iter(()),
+        lambda: check_environment() or (),
         lambda: check_orphans(Path.cwd()),
     ]
     faults: list[str] = []
@@ -158,26 +154,6 @@ def check_sources(study: Study) -> Iterator[str]:
     for name, folder in sources.items():
         if name not in hub and not any(file.is_file() for file in Path(folder).rglob("*")):
             yield f"{name}: no files in {folder}: `make sources`, or set its source"
-
-
-def check_environment(lock: Path) -> Iterator[str]:
-    """The packages that jobs will import must be those of the lock."""
-    try:
-        pins = dict(PIN.findall(lock.read_text()))
-    except OSError as error:
-        raise StudyError(f"{lock}: cannot be read: {error.strerror}") from error
-    wrong = []
-    for package, version in pins.items():
-        try:
-            found = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found = "missing"
-        if found != version:
-            wrong.append(f"{package} {found}, not {version}")
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        said = "; ".join(wrong[:3]) + more
-        yield f"{lock}: the environment is another: {said}: `make environment` makes it anew"
 
 
 def check_orphans(folder: Path) -> Iterator[str]:
