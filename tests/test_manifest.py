@@ -17,7 +17,8 @@ import yaml
 from encoder_roles.cli import COMMANDS, main
 from encoder_roles.manifest import environment, job, verify, write
 from encoder_roles.manifest.code import PACKAGE, code_key, code_of
-from encoder_roles.manifest.compare import compare_runs
+from encoder_roles.manifest.compare import MEASURED, compare_runs
+from encoder_roles.paper.catalogue import MEASURED_FIGURES
 from encoder_roles.provenance import write_json, write_jsonl
 from encoder_roles.study import StudyError, load_study
 
@@ -363,3 +364,8 @@ def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
         "models/clip/seed0/tune/training.json: final_loss is 0.5 against 0.25",
         "scores.parquet: the bytes differ",
     ]
+
+
+def test_the_figures_that_runs_may_draw_otherwise_are_those_of_measured_time() -> None:
+    shown = {name.split("/")[1].split(".")[0] for name in MEASURED if name.startswith("figures/")}
+    assert shown == set(MEASURED_FIGURES)

@@ -38,7 +38,8 @@ JOBS: tuple[str, ...] = (
     *("check_gates", "stage_encoder", "stage_language_model"),
     *("make_world", "write_requests", "extract_features"),
     *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
-    *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs", "assign_roles", "paper"),
+    *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs"),
+    *("assign_roles", "replay_advisor", "paper"),
 )
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # a hub's owner/name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from encoder_roles.cluster.preflight import check_run
 from encoder_roles.cluster.site import active_site, job_resources
 from encoder_roles.manifest.environment import check_environment
-from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.paper.catalogue import FIGURES, FILES, MEASURED_FIGURES, TABLES, VALUES
 from encoder_roles.study import (
     BENCHMARKS,
     BLIND,

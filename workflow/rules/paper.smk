@@ -75,7 +75,11 @@ rule collect_values:
 rule build_paper:
     input:
         source=sorted(str(file) for file in Path("paper").iterdir()),
-        figures=expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["pdf", "svg"]),
+        figures=expand(
+            f"{RESULTS}/figures/{{figure}}.{{kind}}",
+            figure=[figure for figure in FIGURES if figure not in MEASURED_FIGURES],
+            kind=["pdf", "svg"],
+        ),
         tables=expand(f"{RESULTS}/tables/{{table}}.tex", table=TABLES),
         values=f"{RESULTS}/values.json",
     output:

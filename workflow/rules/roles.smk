@@ -149,8 +149,7 @@ rule replay_advisor:
     conda:
         "../../envs/paper.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks("replay_advisor"),
     shell:
         "encoder-roles replay-advisor --settings {input.settings} --scores {input.scores} --output {output.regret}"
         " --coverage {output.coverage} 2> {log}"
@@ -175,8 +174,7 @@ if STUDY.scores:
         conda:
             "../../envs/paper.yaml"
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **asks("assign_roles"),
         params:
             folder=subpath(output.averages, parent=True),
             # both as options, where they are given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,14 +35,14 @@ def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE) -> None:
 
 def check_run(study: Study, site: Site, status_command: str | None = None) -> None:
     """`preflight` of a study and a site that have been read."""
-    checks: list[Callable[[], Iterable[str]]] = [
+    checks: list[Callable[[], Iterator[str]]] = [
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
         lambda: check_account(site),
         lambda: check_requests(study, site),
         lambda: check_folders(study, site),
         lambda: check_sources(study),
-        lambda: check_environment() or (),
+        check_installed,
         lambda: check_orphans(Path.cwd()),
     ]
     faults: list[str] = []
@@ -154,6 +154,12 @@ def check_sources(study: Study) -> Iterator[str]:
     for name, folder in sources.items():
         if name not in hub and not any(file.is_file() for file in Path(folder).rglob("*")):
             yield f"{name}: no files in {folder}: `make sources`, or set its source"
+
+
+def check_installed() -> Iterator[str]:
+    """The packages that jobs will import must be those of the lock."""
+    check_environment()
+    yield from ()
 
 
 def check_orphans(folder: Path) -> Iterator[str]:

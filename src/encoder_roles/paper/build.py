@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from encoder_roles.paper.manuscript import check_manuscript, macro_definitions
@@ -32,10 +32,11 @@ def build_paper(*, source: Path, tables: Path, figures: Path, values: Path, outp
             if not (source / name).is_file():
                 raise StudyError(f"{source / name}: missing; --source names the folder of the manuscript")
             shutil.copyfile(source / name, folder / name)
-        _copy(tables, folder / "tables", "*.tex")
-        _copy(figures, folder / "figures", "*.pdf")
-        write_text(folder / "generated" / "macros.tex", macro_definitions(macros))
+        _copy(sorted(tables.glob("*.tex")), folder / "tables")
         manuscript = (folder / "main.tex").read_text(encoding="utf-8")
+        shown = [figures / name for name in sorted(set(re.findall(r"figures/(\w+\.pdf)", manuscript)))]
+        _copy([figure for figure in shown if figure.is_file()], folder / "figures")
+        write_text(folder / "generated" / "macros.tex", macro_definitions(macros))
         check_manuscript(manuscript, macros, folder)
         write_text(folder / "main.typ", typst_source(manuscript, folder))
         set_pdf(folder / "main.typ", folder / "paper.pdf")
@@ -99,9 +100,9 @@ def _columns(table: str) -> int:
     return sum(found[1].count(letter) for letter in "lcr") if found else 0
 
 
-def _copy(source: Path, target: Path, pattern: str) -> None:
+def _copy(files: Iterable[Path], target: Path) -> None:
     target.mkdir()
-    for path in sorted(source.glob(pattern)):
+    for path in files:
         shutil.copyfile(path, target / path.name)
 
 

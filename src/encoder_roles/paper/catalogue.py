@@ -61,9 +61,13 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "interactions": ("games", "settings"),
     "benchmark_heatmap": ("roles", "scores", "settings"),
     "chains": ("chains", "settings"),
-    "score_cost": ("pareto", "lattice", "settings"),
+    "score_cost": ("pareto", "settings"),
+    "score_latency": ("pareto", "lattice", "settings"),
     "advisor_regret": ("advisor",),
 }
+
+# Figures of measured time: no two runs draw them alike, so they are in the report and not in the paper.
+MEASURED_FIGURES = ("score_latency",)
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
 TABLES: dict[str, tuple[str, ...]] = {
