@@ -149,7 +149,7 @@ def test_the_blind_model_answers_without_reading_a_picture(study, tmp_path):
     assert json.loads((tmp_path / "p/prediction.json").read_text())["mask"] == "none"
 
 
-@pytest.mark.parametrize("operator", ["zero", "mean", "shuffle", "noise"])
+@pytest.mark.parametrize("operator", ["zero", "mean", "shuffle", "noise", "drop"])
 def test_masks_in_one_process_equal_each_mask_by_itself(study, model, tmp_path, operator):
     def run(root, *masks):
         predict_masks(

@@ -20,7 +20,7 @@ NONE_KEPT = "none"  # the mask that keeps no encoder
 
 ENCODER_TABLE = Path(__file__).with_name("encoders") / "table.yaml"  # the full-scale encoders, a row each
 
-Operator = Literal["zero", "drop", "mean", "shuffle", "noise"]
+Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
 GROUPS: dict[str, tuple[str, ...]] = {
     "General": ("mme", "mmbench", "seed", "gqa"),
     "Knowledge": ("scienceqa", "mmmu", "mathvista", "ai2d"),

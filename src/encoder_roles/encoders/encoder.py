@@ -89,7 +89,7 @@ def wrong_pixels(name: str, spec: EncoderSpec, made_for: int) -> str:
     """The message for an encoder asked for a picture size that its position table is not made for."""
     return (
         f"encoder {name}: pixels is {spec.pixels}, but its position table is made for {made_for}; "
-        "write that number in the config"
+        "write that number in the config (or, where its library can do it, `positions: resample`)"
     )
 
 

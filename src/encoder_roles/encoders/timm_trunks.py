@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,21 @@ class TimmEncoder(Encoder):
             self.trunk.prune_intermediate_layers([deepest], prune_norm=True, prune_head=True)
             if hasattr(self.trunk, "head"):
                 self.trunk.head = nn.Identity()  # the norm in a ConvNet's head
+        self._taken = sorted(state for state in self._states if state is not None)
+        # The network is read through its own call, so that what hooks into calls (ZeRO-3 gathers weights
+        # there) sees it, whichever of timm's forward methods gives the layers.
+        if self._taken and len(self._states) == 1:  # what is left of the network ends with it
+            self.trunk.forward = self.trunk.forward_features
+        elif self._taken:
+            self.trunk.forward = partial(self.trunk.forward_intermediates, indices=self._taken)
         return tuple(int(width) for width in widths)
 
     def levels(self, pixels: Tensor) -> list[Tensor]:
         """Normalised pixels (B, 3, p, p) -> features (B, h, w, D_l) of each layer."""
-        if self._states == [None]:
+        if len(self._states) == 1:
             return [self._grid(self.trunk(pixels), pixels)]
-        if len(self._states) == 1:  # what is left of the network ends with it
-            return [self._grid(self.trunk.forward_features(pixels), pixels)]
-        taken = sorted(state for state in self._states if state is not None)
-        final, between = self.trunk.forward_intermediates(pixels, indices=taken)
-        found = dict(zip(taken, between, strict=True))
+        final, between = self.trunk(pixels)
+        found = dict(zip(self._taken, between, strict=True))
         return [
             self._grid(self.trunk.forward_head(final), pixels)
             if state is None

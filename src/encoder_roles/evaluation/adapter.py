@@ -43,7 +43,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     Args:
         pretrained: the folder that train-tune wrote.
         mask: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
-        operator: what stands in place of a removed encoder's features: zero, drop, mean, shuffle or noise.
+        operator: what stands in place of a removed encoder's features: zero, mean, shuffle, noise or drop.
         calibration: LLaVA-format JSONL of training pictures, for every operator but zero and drop.
         calibration_pictures: how many of them are used.
         seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.

@@ -134,10 +134,10 @@ def _operator(operator: str) -> str:
     """What an operator puts in place of an encoder's features, in words."""
     return {
         "zero": "zero (a tensor of zeros)",
-        "drop": "drop (nothing: the connector works without the encoder)",
         "mean": "mean (the mean of each channel over calibration pictures)",
         "shuffle": "shuffle (the features of another picture)",
         "noise": "noise (Gaussian noise of the same mean and spread)",
+        "drop": "drop (nothing: the connector works without the encoder)",
     }[operator]
 
 

@@ -54,7 +54,7 @@ A picture becomes {model.tokens_per_picture:,} visual tokens.
 
 ## Recipe
 
-Stage `tune`, after `align` of the connector with the same seed. Its settings:
+Stage `tune`{"" if subset == BLIND else ", after `align` of the connector with the same seed"}. Its settings:
 
 ```yaml
 {yaml.safe_dump(stage.model_dump(mode="json", exclude_none=True), sort_keys=False).strip()}
