@@ -57,6 +57,17 @@ def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: flo
     }
 
 
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """The encoders and the connector of an AnswerModel, or whatever else is in its place."""
+    parts = dict(getattr(model, "parts", nn.ModuleDict()).items())
+    parts.pop("language_model", None)
+    return list(parts.values())
+
+
+def _round_inputs(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.bfloat16() if isinstance(value, Tensor) else value for value in inputs)
+
+
 class DeepSpeedEngine(Engine):
     """AdamW over ZeRO; the groups, their learning rates and the clipping are TorchEngine's."""
 
@@ -72,6 +83,7 @@ class DeepSpeedEngine(Engine):
     ) -> None:
         super().__init__(parts, place)
         self.stage, self.model = settings.zero_stage, model
+        self.accumulation, self.accumulated = accumulation, 0
         exact = {name: value.detach().clone() for name, value in self.named.items()}
         buffers = {name: value for name, value in model.named_buffers() if value.is_floating_point()}
         tables = {name: value.clone() for name, value in buffers.items() if "language_model" in name}
@@ -81,6 +93,8 @@ class DeepSpeedEngine(Engine):
         if settings.precision == "bf16":  # DeepSpeed has rounded everything
             for name, value in exact.items():
                 self._set_master(name, value)
+            for part in parts_of(model):  # pixels are normalised in fp32
+                part.register_forward_pre_hook(_round_inputs)
             for name, buffer in model.named_buffers():  # frequencies of rotary positions must stay exact
                 if name in tables:
                     buffer.data = tables[name].to(self.device)
@@ -92,11 +106,15 @@ class DeepSpeedEngine(Engine):
     def backward(self, loss: Tensor) -> None:
         # DeepSpeed takes the mean over ranks; the loss is a share of the whole batch's, to be summed
         self.engine.backward(loss * self.place.ranks, scale_wrt_gas=False)
+        self.accumulated += 1
+        if self.accumulated < self.accumulation:
+            self.engine.step()  # which only counts the micro batch
 
     def step(self, scale: float) -> float:
         for group, rate in zip(self.engine.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         self.engine.step()
+        self.accumulated = 0
         return float(self.engine.get_global_grad_norm())
 
     def gather(self, value: Any) -> list[Any]:
