@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder_roles.data.llava import PictureIndex, distinct_pictures, read_records
+from encoder_roles.data.llava import PictureIndex, read_records
 from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.study import StudyError
 
