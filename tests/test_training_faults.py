@@ -1,4 +1,4 @@
-"""What can happen to a training job, and that its results are then those of a job to which nothing happened."""
+"""What can happen to a training job, and that its results are then those of a job left alone."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def test_a_job_that_is_warned_saves_and_a_retry_goes_on(study, number, tmp_path)
 
 @contextmanager
 def full_disk(restart: Path) -> Iterator[int | None]:
-    """A disk with ROOM bytes left: a small tmpfs that is filled, or where none can be mounted, a limit on the size of
-    a process's files, which is given.
+    """A disk with ROOM bytes left: a small tmpfs that is filled, or where none can be mounted, a limit on the
+    size of a process's files, which is given.
     """
     filler = restart / "filler"
     if not os.path.ismount(restart):

@@ -90,6 +90,7 @@ class Line(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+        self.noise = 0.5
         self.steps, self.broken_at, self.accumulation, self.size = steps, broken_at, accumulation, size
 
     def micro_batches(self, step):
@@ -101,7 +102,7 @@ class Line(torch.nn.Module):
 
     def forward(self, points):
         x = points.learnt
-        noise = torch.nn.functional.dropout(torch.ones(2), 0.5)  # draws from the global random state
+        noise = torch.nn.functional.dropout(torch.ones(2), self.noise)  # draws from the global random state
         return (self.second(self.first(x) * noise) - x.sum(-1, keepdim=True)).square().sum() * points.size
 
     def describe(self, step):
@@ -157,16 +158,17 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
 def test_a_checkpoint_a_byte_short_or_with_one_flipped_is_passed_over_and_changes_nothing(
     tmp_path, capsys, name, flip
 ):
-    whole, broken, resumed = Line(), Line(broken_at=8), Line()
+    whole = Line()
     whole.train(Checkpoints(tmp_path / "whole"))
     with pytest.raises(StudyError):
-        broken.train(Checkpoints(tmp_path / "broken"))
+        Line(broken_at=8).train(Checkpoints(tmp_path / "broken"))
     file = tmp_path / "broken/step000000006" / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= flip
     file.write_bytes(content if flip else content[:-1])
     if name == "sha256.json" and not flip:
         file.write_bytes(content[:-3])  # the last byte is a newline: without it the file is still whole
+    resumed = Line()
     resumed.train(Checkpoints(tmp_path / "broken"))
     assert "step000000006 is damaged" in capsys.readouterr().err
     assert all(resumed.weights()[key].equal(value) for key, value in whole.weights().items())
@@ -176,8 +178,7 @@ def test_micro_batches_add_up_to_the_whole_batch():
     whole, parts = Line(), Line(accumulation=4)
     gradients = []
     for task in (whole, parts):
-        torch.manual_seed(3)
-        task.second.weight.data.zero_()  # no noise: each pass would draw its own
+        task.noise = 0.0  # each pass would draw its own
         engine = task.engine()
         compute_gradient(engine, task, 0, False, False)
         gradients.append(torch.cat([p.grad.flatten() for p in engine.named.values()]))

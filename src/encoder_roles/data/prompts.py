@@ -42,7 +42,7 @@ class Prompt:
 
 
 class PromptRenderer:
-    """Renders prompts with one tokenizer; the chat template runs once for each number of pictures and turns."""
+    """Renders prompts with one tokenizer; the chat template runs once for each shape."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         if not tokenizer.chat_template:
@@ -56,8 +56,8 @@ class PromptRenderer:
         self._ids: dict[str, tuple[int, ...]] = {}
 
     def _frame(self, images: int, turns: int) -> tuple[list[str], list[str], list[str]]:
-        """The template's text before each picture (and the first question), after each question, and after each
-        answer's end (before the next question).
+        """The template's text before each picture (and the first question), after each question, and after
+        each answer (before the next question).
         """
         conversation: list[dict[str, str]] = []
         for turn in range(turns):

@@ -1,5 +1,5 @@
-"""Many processes through DeepSpeed: ZeRO-2 (Rajbhandari et al. 2020) divides optimizer and gradients among them,
-ZeRO-3 the weights too; with offload they wait in the CPU's memory.
+"""Many processes through DeepSpeed: ZeRO-2 (Rajbhandari et al. 2020) divides optimizer and gradients among
+them, ZeRO-3 the weights too; with offload they wait in the CPU's memory.
 
 In bf16 the weights are bf16, and the optimizer's own fp32 copies are the ones that are updated and saved.
 """
@@ -31,14 +31,14 @@ from encoder_roles.study import EngineSettings
 from encoder_roles.training.engine import BETAS, MOMENTS, Engine, Part
 from encoder_roles.training.ranks import Place
 
-# No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for most
-# of a minute, and wait for ever for the lock of a build that was killed.
+# No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for
+# most of a minute, and wait for ever for the lock of a build that was killed.
 deepspeed.ops.__compatible_ops__ = {}
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
 def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: float) -> dict[str, Any]:
-    """DeepSpeed's own settings; the batch is ours, so it only needs to know how often gradients are added up."""
+    """DeepSpeed's own settings; the batch is ours, it only needs to know how often gradients are added up."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
     if settings.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -183,7 +183,7 @@ class DeepSpeedEngine(Engine):
             parameter.data.copy_(value)
 
     def _slice(self, name: str, value: Tensor) -> Tensor:
-        """What this rank holds of a parameter under ZeRO-3; the last ranks' slices are filled up with zeros."""
+        """What this rank holds of a parameter under ZeRO-3; the last slices are filled up with zeros."""
         size = self.named[name].ds_tensor.ds_numel  # type: ignore[attr-defined]  # ZeRO-3's own
         padded = torch.zeros(size * self.place.ranks)
         padded[: value.numel()] = value.flatten()
@@ -206,7 +206,7 @@ class DeepSpeedEngine(Engine):
     def _steps(self) -> Tensor | None:
         """AdamW's number of steps; None before the first."""
         states = self._flat_states()
-        return states[0]["step"] if "step" in states[0] else None
+        return states[0].get("step")
 
     def _make_moments(self) -> None:
         """Moments to be set, where the optimizer has made none yet."""
