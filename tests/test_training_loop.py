@@ -6,14 +6,15 @@ import io
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_roles.data.prompts import Prompt
-from encoder_roles.study import StudyError
-from encoder_roles.training.batches import Batches, PicturePrompts
+from encoder_roles.study import StudyError, accumulation
+from encoder_roles.training.batches import Batches, PicturePrompts, group_by_length
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
@@ -89,6 +90,7 @@ class Line(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+        self.noise = 0.5
         self.steps, self.broken_at, self.accumulation, self.size = steps, broken_at, accumulation, size
 
     def micro_batches(self, step):
@@ -100,7 +102,7 @@ class Line(torch.nn.Module):
 
     def forward(self, points):
         x = points.learnt
-        noise = torch.nn.functional.dropout(torch.ones(2), 0.5)  # draws from the global random state
+        noise = torch.nn.functional.dropout(torch.ones(2), self.noise)  # draws from the global random state
         return (self.second(self.first(x) * noise) - x.sum(-1, keepdim=True)).square().sum() * points.size
 
     def describe(self, step):
@@ -149,6 +151,78 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
     assert len(Checkpoints(tmp_path).load(Line().engine())) == 6
     assert "step000000009 is damaged" in capsys.readouterr().err
     assert not (tmp_path / "step000000009").exists()
+
+
+@pytest.mark.parametrize("name", ["state-00000.safetensors", "log.json", "sha256.json"])
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_checkpoint_a_byte_short_or_with_one_flipped_is_passed_over_and_changes_nothing(
+    tmp_path, capsys, name, flip
+):
+    whole = Line()
+    whole.train(Checkpoints(tmp_path / "whole"))
+    with pytest.raises(StudyError):
+        Line(broken_at=8).train(Checkpoints(tmp_path / "broken"))
+    file = tmp_path / "broken/step000000006" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= flip
+    file.write_bytes(content if flip else content[:-1])
+    if name == "sha256.json" and not flip:
+        file.write_bytes(content[:-3])  # the last byte is a newline: without it the file is still whole
+    resumed = Line()
+    resumed.train(Checkpoints(tmp_path / "broken"))
+    assert "step000000006 is damaged" in capsys.readouterr().err
+    assert all(resumed.weights()[key].equal(value) for key, value in whole.weights().items())
+
+
+def test_micro_batches_add_up_to_the_whole_batch():
+    whole, parts = Line(), Line(accumulation=4)
+    gradients = []
+    for task in (whole, parts):
+        task.noise = 0.0  # each pass would draw its own
+        engine = task.engine()
+        compute_gradient(engine, task, 0, False, False)
+        gradients.append(torch.cat([p.grad.flatten() for p in engine.named.values()]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
+
+
+def test_checkpoints_come_by_steps_or_by_minutes(tmp_path):
+    Line().train(Checkpoints(tmp_path / "steps"), every=4)
+    assert sorted(f.name for f in (tmp_path / "steps").iterdir()) == ["step000000004", "step000000008"]
+    Line().train(Checkpoints(tmp_path / "minutes"), every=10**6, minutes=1e-9)
+    assert sorted(f.name for f in (tmp_path / "minutes").iterdir()) == ["step000000008", "step000000009"]
+
+
+def test_what_a_dead_run_left_half_written_is_removed(tmp_path):
+    Line().train(Checkpoints(tmp_path))
+    (tmp_path / ".step000000012.part").mkdir()
+    assert len(Checkpoints(tmp_path).load(Line().engine())) == 9
+    assert not list(tmp_path.glob(".step*"))
+
+
+@given(samples=st.integers(1, 40), batch=st.integers(1, 12), parts=st.integers(1, 5))
+def test_shares_of_a_batch_are_the_batch_whatever_their_number(samples, batch, parts):
+    found = batches(samples, batch)
+    for step in range(len(found)):
+        shares = [found.share(step, part, parts) for part in range(parts)]
+        assert [sample for share in shares for sample in share] == found[step]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_length_grouping_keeps_every_picture_and_puts_like_lengths_together():
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 1000, 2003)
+    order = group_by_length(random.permutation(2003), lengths, 8, random)
+    assert sorted(order) == list(range(2003))
+    spread = np.ptp(lengths[order[:2000]].reshape(-1, 8), axis=1).mean()
+    assert spread < 60  # of a thousand; without grouping it is near 800
+    assert abs(np.corrcoef(np.arange(2000), lengths[order[:2000]])[0, 1]) < 0.2  # batches are shuffled
+
+
+def test_a_batch_that_no_division_fits_is_named():
+    assert accumulation(16, 2, 4) == 2
+    assert accumulation(16, None, 4) == 1
+    with pytest.raises(StudyError, match="batch_pictures: 16 is no multiple of 12, what 4 ranks"):
+        accumulation(16, 3, 4)
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """Training data as LLaVA-format JSONL, one conversation a line, read a picture at a time.
 
-The procedural world writes a record per question or caption, records of a picture consecutive; the public data
-sets have a conversation of one or more turns a line, about one picture or none, in any order.
+The procedural world writes a record per question or caption, records of a picture consecutive; the public
+data sets have a conversation of one or more turns a line, about one picture or none, in any order.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def _conversation(path: Path, line: int, row: dict[str, Any]) -> list[str]:
     """What was said, question and answer in turn."""
     turns = row.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise _fault(
-            path, line, "conversations", "expected a list of human and gpt turns, one after the other"
-        )
+        raise _fault(path, line, "conversations", "expected a list of human and gpt turns in turn")
     texts = []
     for number, turn in enumerate(turns):
         key, speaker = f"conversations.{number}", SPEAKERS[number % 2]

@@ -95,7 +95,7 @@ def train_align(
         encoders: the staged encoder folders of the subset, in pool order; of stored features only their
             encoder.json is read.
         language_model: the staged language model with its tokenizer.
-        features: features/<encoder>/train.safetensors of the subset, in pool order; none if they are computed.
+        features: features/<encoder>/train.safetensors of the subset, in pool order; none if computed.
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.

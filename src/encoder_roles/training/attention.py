@@ -1,8 +1,8 @@
 """Attention over a packed batch, as an attention implementation of transformers: any of its models can use
 it.
 
-`sdpa` gives every block an explicit mask and runs on every device. `flash` says the same mask as "causal, aligned at
-the last key", which CUDA's flash kernel takes without a mask in memory.
+`sdpa` gives every block an explicit mask and runs on every device. `flash` says the same mask as "causal,
+aligned at the last key", which CUDA's flash kernel takes without a mask in memory.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def packed_attention(
 
     def mask(length: int, before: int) -> Tensor:
         if flash:
-            return causal_lower_right(length, before + length)  # type: ignore[no-any-return]
+            return causal_lower_right(length, before + length)
         return _mask(length, before).to(query)
 
     queries, keys, values = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))

@@ -83,7 +83,8 @@ class TrainingData:
         """
         sizes = np.frombuffer(self.index.sizes, dtype=np.int64)
         pictured = np.frombuffer(self.index.pictured, dtype=np.uint8)
-        return sizes + pictured * (sizes.max() + 1)
+        lengths: Order = sizes + pictured * (sizes.max() + 1)
+        return lengths
 
     def __getitem__(self, place: int) -> PicturePrompts:
         picture: PictureRecords = self.index[place]

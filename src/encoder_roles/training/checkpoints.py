@@ -1,8 +1,8 @@
 """Restart checkpoints: whole or absent, checked before use, kept outside every declared output.
 
 A folder per run, `<restart>/<key>`, with the last two checkpoints `step000000100/` in it: the engine's
-safetensors, one a rank, the log so far as JSON, and the SHA-256 of all. The key is a hash of everything the run's
-weights depend on, so that a run with other settings never takes up this one's state.
+safetensors, one a rank, the log so far as JSON, and the SHA-256 of all. The key is a hash of everything the
+run's weights depend on, so that a run with other settings never takes up this one's state.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Checkpoints:
             if first:
                 shutil.rmtree(part, ignore_errors=True)
             raise StudyError(
-                f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): make room, then "
-                "run the job again; it goes on from the checkpoint before"
+                f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): "
+                "make room, then run the job again; it goes on from the checkpoint before"
             )
 
     def _finish(self, part: Path, log: list[dict[str, Any]]) -> None:

@@ -1,5 +1,5 @@
-"""Many processes through DeepSpeed: ZeRO-2 (Rajbhandari et al. 2020) divides optimizer and gradients among them,
-ZeRO-3 the weights too; with offload they wait in the CPU's memory.
+"""Many processes through DeepSpeed: ZeRO-2 (Rajbhandari et al. 2020) divides optimizer and gradients among
+them, ZeRO-3 the weights too; with offload they wait in the CPU's memory.
 
 In bf16 the weights are bf16, and the optimizer's own fp32 copies are the ones that are updated and saved.
 """
@@ -31,14 +31,14 @@ from encoder_roles.study import EngineSettings
 from encoder_roles.training.engine import BETAS, MOMENTS, Engine, Part
 from encoder_roles.training.ranks import Place
 
-# No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for most
-# of a minute, and wait for ever for the lock of a build that was killed.
+# No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for
+# most of a minute, and wait for ever for the lock of a build that was killed.
 deepspeed.ops.__compatible_ops__ = {}
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
 def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: float) -> dict[str, Any]:
-    """DeepSpeed's own settings; the batch is ours, so it only needs to know how often gradients are added up."""
+    """DeepSpeed's own settings; the batch is ours, it only needs to know how often gradients are added up."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
     if settings.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -57,6 +57,17 @@ def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: flo
     }
 
 
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """The encoders and the connector of an AnswerModel, or whatever else is in its place."""
+    parts = dict(getattr(model, "parts", nn.ModuleDict()).items())
+    parts.pop("language_model", None)
+    return list(parts.values())
+
+
+def _round_inputs(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.bfloat16() if isinstance(value, Tensor) else value for value in inputs)
+
+
 class DeepSpeedEngine(Engine):
     """AdamW over ZeRO; the groups, their learning rates and the clipping are TorchEngine's."""
 
@@ -72,6 +83,7 @@ class DeepSpeedEngine(Engine):
     ) -> None:
         super().__init__(parts, place)
         self.stage, self.model = settings.zero_stage, model
+        self.accumulation, self.accumulated = accumulation, 0
         exact = {name: value.detach().clone() for name, value in self.named.items()}
         buffers = {name: value for name, value in model.named_buffers() if value.is_floating_point()}
         tables = {name: value.clone() for name, value in buffers.items() if "language_model" in name}
@@ -81,6 +93,8 @@ class DeepSpeedEngine(Engine):
         if settings.precision == "bf16":  # DeepSpeed has rounded everything
             for name, value in exact.items():
                 self._set_master(name, value)
+            for part in parts_of(model):  # pixels are normalised in fp32
+                part.register_forward_pre_hook(_round_inputs)
             for name, buffer in model.named_buffers():  # frequencies of rotary positions must stay exact
                 if name in tables:
                     buffer.data = tables[name].to(self.device)
@@ -92,11 +106,15 @@ class DeepSpeedEngine(Engine):
     def backward(self, loss: Tensor) -> None:
         # DeepSpeed takes the mean over ranks; the loss is a share of the whole batch's, to be summed
         self.engine.backward(loss * self.place.ranks, scale_wrt_gas=False)
+        self.accumulated += 1
+        if self.accumulated < self.accumulation:
+            self.engine.step()  # which only counts the micro batch
 
     def step(self, scale: float) -> float:
         for group, rate in zip(self.engine.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         self.engine.step()
+        self.accumulated = 0
         return float(self.engine.get_global_grad_norm())
 
     def gather(self, value: Any) -> list[Any]:
@@ -165,7 +183,7 @@ class DeepSpeedEngine(Engine):
             parameter.data.copy_(value)
 
     def _slice(self, name: str, value: Tensor) -> Tensor:
-        """What this rank holds of a parameter under ZeRO-3; the last ranks' slices are filled up with zeros."""
+        """What this rank holds of a parameter under ZeRO-3; the last slices are filled up with zeros."""
         size = self.named[name].ds_tensor.ds_numel  # type: ignore[attr-defined]  # ZeRO-3's own
         padded = torch.zeros(size * self.place.ranks)
         padded[: value.numel()] = value.flatten()
@@ -188,7 +206,7 @@ class DeepSpeedEngine(Engine):
     def _steps(self) -> Tensor | None:
         """AdamW's number of steps; None before the first."""
         states = self._flat_states()
-        return states[0]["step"] if "step" in states[0] else None
+        return states[0].get("step")
 
     def _make_moments(self) -> None:
         """Moments to be set, where the optimizer has made none yet."""

@@ -81,8 +81,8 @@ class Engine(ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor] | None:
-        """All weights of the model by their names in it, fp32, whole, on the CPU; on rank 0 alone. Training is
-        over then.
+        """All weights of the model by their names in it, fp32, whole, on the CPU; on rank 0 alone.
+        Training is over then.
         """
 
     def gather(self, value: Any) -> list[Any]:
@@ -90,7 +90,7 @@ class Engine(ABC):
         return [value]
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of all a later `load` needs to go on: weights, optimizer and random state."""
+        """Write this rank's part of all that `load` needs to go on: weights, optimizer, random state."""
         tensors = {f"random/{self.place.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors[f"device_random/{self.place.rank}"] = torch.cuda.get_rng_state(self.device)

@@ -25,7 +25,9 @@ TERMINATED = 128 + signal.SIGTERM  # exit code of a run that was asked to stop: 
 class Batch(Protocol):
     """What the engine's model takes."""
 
-    learnt: Tensor  # (tokens,) what its summed loss is a sum over
+    @property
+    def learnt(self) -> Tensor:
+        """(tokens,) what its summed loss is a sum over."""
 
 
 class Task(Protocol):
@@ -67,8 +69,8 @@ class Termination:
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`) ask to
-    stop after the step.
+    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`)
+    ask to stop after the step.
     """
     asked = Termination()
     before = {number: signal.signal(number, asked.request) for number in (signal.SIGTERM, signal.SIGUSR1)}
@@ -90,7 +92,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a rank brings to a step: tokens it learns from, and whether it wants all to save, and to stop then."""
+    """What a rank brings to a step: the tokens it learns, whether it wants all to save, and to stop then."""
 
     tokens: int
     save: bool
@@ -98,7 +100,7 @@ class Wish:
 
 
 def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, Wish]:
-    """Forward and backward passes of a step: the mean loss of all ranks' learnt tokens, and all ranks' wishes as one.
+    """Forward and backward passes of a step: the mean loss of all ranks' tokens, and all wishes as one.
 
     Raises StudyError if the loss is not finite.
     """
@@ -122,8 +124,8 @@ def train(
     """Run the task to its end, from the newest checkpoint if there is one; returns the log, one row a step.
 
     ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or
-    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 comes to any
-    rank.
+    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 comes to
+    any rank.
     """
     log = saving.checkpoints.load(engine)
     earlier = log[-1]["seconds"] if log else 0.0

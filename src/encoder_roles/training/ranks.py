@@ -1,8 +1,8 @@
 """The processes that share one training: which of them this is, and how they find each other.
 
-A stage whose settings ask for one rank runs where it was called. With more, each process finds its place in what
-torchrun or srun put into its environment; a process without such a place starts the others, through torchrun, on
-this machine.
+A stage whose settings ask for one rank runs where it was called. With more, each process finds its place in
+what torchrun or srun put into its environment; a process without such a place starts them all, through
+torchrun, on this machine.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def find_place(environment: Mapping[str, str]) -> Place | None:
 def join_ranks(settings: EngineSettings) -> Place:
     """This process's place; the processes are connected when it returns.
 
-    Raises StudyError if there are more or fewer of them than the settings say. Does not return in a process that
-    starts the ranks: it becomes torchrun.
+    Raises StudyError if there are more or fewer of them than the settings say. Does not return in a process
+    that starts the ranks: it becomes torchrun.
     """
     place = find_place(os.environ)
     if place is None and settings.ranks > 1:
@@ -74,8 +74,8 @@ def join_ranks(settings: EngineSettings) -> Place:
 
 
 def rendezvous(environment: Mapping[str, str], place: Place) -> dict[str, str]:
-    """What torch reads of the environment to connect the ranks; torchrun sets it, under srun it follows from the
-    step: the first node's name, and a port by the numbers of the job and the step.
+    """What torch reads of the environment to connect the ranks; torchrun sets it, under srun it follows from
+    the step: the first node's name, and a port by the numbers of the job and the step.
     """
     address, port = "127.0.0.1", "0"
     if place.ranks > 1:

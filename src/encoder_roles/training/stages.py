@@ -80,8 +80,8 @@ def freeze(module: nn.Module) -> None:
 
 
 def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
-    """Give the language model packed attention and, if asked for, have every part keep only its layers' inputs and
-    compute the rest again in the backward pass. Raises StudyError where the device cannot.
+    """Give the language model packed attention and, if asked for, have every part keep only its layers'
+    inputs and compute the rest again in the backward pass. Raises StudyError where the device cannot.
     """
     if settings.attention == "flash" and not torch.cuda.is_available():
         raise StudyError("training.engine.attention: flash needs a CUDA device, there is none; set sdpa")
@@ -89,7 +89,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
     use_packed_attention(language_model, flash=settings.attention == "flash")
     if not settings.gradient_checkpointing:
         return
-    # ZeRO-3 has the weights only while a layer runs, and checkpoints that hold tensors' shapes to account fail
+    # under ZeRO-3 weights have no shape when a layer is not running, which the other way takes for a fault
     reentrant = settings.kind == "deepspeed" and settings.zero_stage == 3
     for part in parts.values():
         network: Any = getattr(part, "trunk", part)
@@ -119,9 +119,9 @@ def build_engine(
 
 
 def count_flops(engine: Engine, task: AnswerTask) -> int:
-    """FLOPs of the run: this rank's first micro batch's, forward and backward, measured, scaled to all samples.
+    """FLOPs of the run: this rank's first micro batch's, forward and backward, scaled to all samples.
 
-    On a CPU attention runs in plain matrix products while it is counted: there the counter sees no fused kernel.
+    On a CPU attention runs in plain products while it is counted: the counter sees no fused kernel there.
     """
     kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
     batch, samples = task.first()
@@ -152,8 +152,8 @@ def explained(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(
-            f"{path}: cannot be written ({reason}): make room, then run the job again; it goes on from its last "
-            "checkpoint"
+            f"{path}: cannot be written ({reason}): make room, then run the job again; it goes on "
+            "from its last checkpoint"
         ) from error
 
 
@@ -188,8 +188,8 @@ class Run:
         output: Path,
         write: Callable[[Path, dict[str, Tensor]], None],
     ) -> None:
-        """Train, then write to `output`, whole or not at all: what `write` makes of the weights, log.jsonl and
-        training.json.
+        """Train, then write to `output`, whole or not at all: what `write` makes of the weights, log.jsonl
+        and training.json.
         """
         stage: Any = getattr(self.settings, self.stage)
         ranks, parameters = self.settings.engine.ranks, count_parameters(dict(model.parts.items()))

@@ -41,7 +41,7 @@ def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Te
 
 
 def read_tokens(model: MultiEncoderVLM, paths: Sequence[Path]) -> Tensor:
-    """Visual tokens (pictures, visual tokens, hidden) of picture files; without any, those of a grey dummy."""
+    """Visual tokens (pictures, visual tokens, hidden) of picture files; of none, those of a grey dummy."""
     pictures = [read_picture(path) for path in paths] or [
         torch.full((3, DUMMY, DUMMY), 128, dtype=torch.uint8)
     ]

@@ -1,0 +1,178 @@
+"""Many ranks train what one does: DeepSpeed's stages against the plain engine, two processes on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks_scenarios
+from ranks_scenarios import LONG, MICRO, MIXED, NAMES, SCENARIOS, STOPPED_AT, ZERO2, tune, write_settings
+from tiny_study import ALIGN, write_tiny_study
+
+from encoder_roles.encoders.weights import read_tensors
+from encoder_roles.provenance import read_jsonl, write_jsonl
+from encoder_roles.study import EngineSettings, StudyError
+from encoder_roles.training.align import train_align
+from encoder_roles.training.checkpoints import damage
+from encoder_roles.training.ranks import Place, find_place, join_ranks, rendezvous
+
+LAUNCH = ["-m", "torch.distributed.run", "--standalone"]
+
+
+def write_mixed(study) -> None:
+    """mixed.jsonl: the pictures' records and as many conversations of two turns about nothing."""
+    rows = list(read_jsonl(study.data))
+    for number in range(24):
+        turns = [("human", "what colour is red ?"), ("gpt", "red"), ("human", "is it blue ?"), ("gpt", "no")]
+        said = [{"from": speaker, "value": text} for speaker, text in turns]
+        rows.append({"id": f"text-{number}", "conversations": said})
+    write_jsonl(study.data.with_name("mixed.jsonl"), rows)
+
+
+def launch(study, ranks: int, code: str) -> None:
+    """Run code under torchrun, with the tests' modules at hand."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command = [sys.executable, *LAUNCH, f"--nproc-per-node={ranks}", code, str(study.root)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))
+    assert done.returncode == 0, said[-4000:] or done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study whose scenarios have all been trained, on two ranks and by the plain engine."""
+    study = write_tiny_study(tmp_path_factory.mktemp("ranks"), NAMES)
+    write_mixed(study)
+    train_align(
+        settings=study.settings("align", ALIGN),
+        subset="+".join(NAMES),
+        seed=0,
+        encoders=tuple(study.encoders.values()),
+        language_model=study.language_model,
+        features=study.features(*NAMES),
+        data=study.data,
+        restart=study.root / ".restart/align",
+        output=study.root / "align",
+    )
+    for name, (engine, changes, _) in SCENARIOS.items():
+        write_settings(study, name, engine, changes)
+    launch(study, 2, ranks_scenarios.__file__)
+    for name, changes, data in (
+        ("plain", LONG, "train"),
+        ("plain-text", MIXED, "mixed"),
+        ("plain-frozen", {**LONG, "train_encoders": False}, "train"),
+    ):
+        write_settings(study, name, {}, changes)
+        tune(study, name, data)
+    return study
+
+
+def losses(study, name):
+    return [row["loss"] for row in read_jsonl(study.root / "out" / name / "log.jsonl")]
+
+
+def weights(study, name):
+    return read_tensors(study.root / "out" / name / "model.safetensors")
+
+
+def check_equal(study, name, plain, loss, weight):
+    assert losses(study, name) == pytest.approx(losses(study, plain), abs=loss)
+    found, expected = weights(study, name), weights(study, plain)
+    assert found.keys() == expected.keys()
+    assert max((found[key] - expected[key]).abs().max().item() for key in expected) < weight
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3", "zero3-checkpointing", "zero2-offload"])
+def test_zero_has_the_losses_and_the_weights_of_the_plain_engine(study, name):
+    assert len(losses(study, name)) == 21
+    check_equal(study, name, "plain", 1e-5, 1e-4)
+
+
+def test_frozen_encoders_under_zero_are_written_as_they_were(study):
+    check_equal(study, "zero3-frozen", "plain-frozen", 1e-5, 1e-4)
+    found, before = weights(study, "zero3-frozen"), weights(study, "plain-frozen")
+    assert all(found[key].equal(before[key]) for key in found if key.startswith("encoders."))
+
+
+@pytest.mark.parametrize("name", ["zero2-text", "zero3-text"])
+def test_batches_without_a_picture_hang_no_rank_and_teach_the_same(study, name):
+    check_equal(study, name, "plain-text", 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_a_run_on_two_ranks_that_was_killed_ends_in_the_same_bytes(study, name):
+    file = "model.safetensors"
+    whole, resumed = (study.root / "out" / run / file for run in (name, f"{name}-resumed"))
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert losses(study, f"{name}-resumed") == losses(study, name)
+    assert not list((study.root / ".restart" / f"{name}-resumed").iterdir())
+
+
+def test_a_checkpoint_of_two_ranks_is_one_file_each_and_whole(study):
+    (newest, _) = sorted((study.root / ".restart/zero3-stopped").glob("*/step*"), reverse=True)
+    assert newest.name == f"step{STOPPED_AT:09d}"
+    assert {f.name for f in newest.glob("state-*")} == {f"state-0000{n}.safetensors" for n in range(2)}
+    assert damage(newest) is None
+
+
+def test_what_two_ranks_began_one_ends_with_the_same_weights(study, tmp_path):
+    import shutil
+
+    restart = study.root / ".restart"
+    for name in ("one-plain", "one-zero2"):
+        shutil.copytree(restart / "zero3-stopped", restart / name)
+    write_settings(study, "one-plain", {}, MICRO)
+    tune(study, "one-plain")
+    check_equal(study, "one-plain", "plain", 1e-5, 1e-4)
+
+    write_settings(study, "one-zero2", ZERO2 | {"ranks": 1}, MICRO)
+    code = tmp_path / "one.py"
+    code.write_text(
+        "import sys\nfrom pathlib import Path\nfrom ranks_scenarios import NAMES, tune\n"
+        "from tiny_study import TinyStudy\nroot = Path(sys.argv[1])\n"
+        "tune(TinyStudy(root, {name: root / 'encoders' / name for name in NAMES}), 'one-zero2')\n"
+    )
+    launch(study, 1, str(code))
+    check_equal(study, "one-zero2", "plain", 1e-5, 1e-4)
+    for name in ("one-plain", "one-zero2"):  # the first steps are the log of the run that was stopped
+        assert losses(study, name)[:STOPPED_AT] == losses(study, "zero3")[:STOPPED_AT]
+
+
+def test_bf16_keeps_fp32_weights_that_learn_as_fp32_does(study):
+    found, plain = losses(study, "zero2-bf16"), losses(study, "plain")
+    assert found[-1] == pytest.approx(plain[-1], abs=0.1)
+    kept = weights(study, "zero2-bf16")["language_model.model.layers.0.mlp.up_proj.weight"]
+    assert not kept.equal(kept.bfloat16().float())
+
+
+def test_training_json_says_how_many_ranks_there_were(study):
+    record = json.loads((study.root / "out/zero2/training.json").read_text())
+    plain = json.loads((study.root / "out/plain/training.json").read_text())
+    assert (record["ranks"], plain["ranks"]) == (2, 1)
+    assert record["parameters"] == plain["parameters"]
+    assert record["flops"] == pytest.approx(plain["flops"], rel=0.02)  # pads differ with the micro batch
+    zero3 = json.loads((study.root / "out/zero3/training.json").read_text())
+    assert zero3["parameters"] == plain["parameters"]
+
+
+def test_a_place_is_read_from_torchrun_or_from_srun(monkeypatch):
+    torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+    srun = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "77"}
+    assert find_place(torchrun | srun) == Place(3, 8, 1)
+    assert find_place(srun) == Place(5, 8, 1)
+    assert find_place(srun | {"SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert find_place({}) is None
+    meeting = rendezvous(srun, Place(5, 8, 1))
+    assert (meeting["MASTER_ADDR"], meeting["RANK"], meeting["WORLD_SIZE"]) == ("127.0.0.1", "5", "8")
+    other = rendezvous(srun | {"SLURM_JOB_ID": "78"}, Place(5, 8, 1))
+    assert other["MASTER_PORT"] != meeting["MASTER_PORT"]
+
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StudyError, match="ranks is 2, but 8 processes were started"):
+        join_ranks(EngineSettings(kind="deepspeed", ranks=2))
