@@ -3,10 +3,11 @@
 Run from the repository root: `python benchmarks/advisor_replay.py --output
 benchmarks/results/advisor_replay.csv`. One replay per lattice. Settings of the advisor were chosen on
 lattices 0-299 of the family `skills` and on nothing else; the lattices here are others. Questions: the best
-pair or single, and a proper subset within half a point of the full pool. Rows: `family, lattices, strategy,
-trainings, found_best, found_match, found_both` (shares), `regret_best, regret_match` (mean points), and of
-the advisor's 95% intervals `coverage` (of subsets left out of random parts of that size; empty for other
-strategies).
+pair or single, and a proper subset within half a point of the full pool, in place of which the nearest has to
+be found where there is none. Rows: `family, lattices, possible` (share of lattices with such a subset),
+`strategy, trainings, found_best, found_match, found_both` (shares), `found_both_possible` (of the lattices
+with such a subset), `regret_best, regret_match` (mean points), and of the advisor's 95% intervals `coverage`
+(of subsets left out of random parts of that size; empty for other strategies).
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ def campaign(family: str, lattices: int) -> pd.DataFrame:
     """The rows of one family."""
     regrets: dict[str, list[np.ndarray]] = {}
     covered: list[pd.Series] = []
+    possible = []
     for seed in range(FIRST, FIRST + lattices):
         lattice = Lattice(draw_lattice(family, seed), POOL)
+        possible.append(lattice.values[:-1].max() >= lattice.values[-1] - (QUESTIONS[1].margin or 0.0))
         for strategy, found in replay(lattice, QUESTIONS, 1, seed).items():
             regrets.setdefault(strategy, []).append(found[0])
         table = coverage_table(lattice, 1, seed, 0.95)
@@ -46,13 +49,15 @@ def campaign(family: str, lattices: int) -> pd.DataFrame:
     rows = []
     for strategy, found in regrets.items():
         regret = np.array(found)[:, :, [t - 1 for t in SHOWN]]  # (lattices, questions, trainings)
-        share = np.concatenate([regret <= FOUND, (regret <= FOUND).all(1, keepdims=True)], axis=1).mean(0)
-        mean = regret.mean(0)
+        share = np.concatenate([regret <= FOUND, (regret <= FOUND).all(1, keepdims=True)], axis=1)
+        of_possible = share[np.array(possible), 2].mean(0) if any(possible) else np.full(len(SHOWN), np.nan)
+        share, mean = share.mean(0), regret.mean(0)
         for place, trainings in enumerate(SHOWN):
             held = coverage.get(trainings, np.nan) if strategy == "advisor" else np.nan
-            key = (family, lattices, strategy, trainings)
-            rows.append((*key, *share[:, place], *mean[:, place], held))
-    columns = ["family", "lattices", "strategy", "trainings", "found_best", "found_match", "found_both"]
+            key = (family, lattices, np.mean(possible), strategy, trainings)
+            rows.append((*key, *share[:, place], of_possible[place], *mean[:, place], held))
+    columns = ["family", "lattices", "possible", "strategy", "trainings"]
+    columns += ["found_best", "found_match", "found_both", "found_both_possible"]
     return pd.DataFrame(rows, columns=[*columns, "regret_best", "regret_match", "coverage"])
 
 

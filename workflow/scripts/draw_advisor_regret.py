@@ -44,8 +44,8 @@ use_style()
 # placed by hand: with several rows the constrained layout differs in the last digit from run to run
 plt.rcParams["figure.constrained_layout.use"] = False
 questions = sorted(advisor["question"].unique(), key=lambda question: question != "both")
-figure, axes = plt.subplots(3, 1, figsize=(COLUMN, 4.6), sharex=True, height_ratios=[1.2, 1, 1])
-figure.subplots_adjust(left=0.13, right=0.735, top=0.955, bottom=0.085, hspace=0.3)
+figure, axes = plt.subplots(3, 1, figsize=(COLUMN, 4.2), sharex=True, height_ratios=[1.2, 1, 1])
+figure.subplots_adjust(left=0.13, right=0.735, top=0.935, bottom=0.09, hspace=0.3)
 third = advisor["trainings"].max() / 3 if len(advisor) else 1
 for panel, question in zip(axes, questions, strict=False):
     ends, shares = {}, question == "both"
