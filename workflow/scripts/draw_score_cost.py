@@ -48,8 +48,9 @@ for panel, (cost, label, unit) in zip(panels[0], costs, strict=False):
     front = of_cost[of_cost[f"front_{cost}"]]
     panel.step(front["x"], front["score"], where="post", color=MUTED, linewidth=0.9, zorder=1)
     for size, of_size in of_cost.groupby("size"):
-        shade = shades[size - 1]
-        panel.scatter(of_size["x"], of_size["score"], s=13, color=shade, lw=0, label=str(size), zorder=2)
+        look = {"color": shades[size - 1], "lw": 0} if size else {"facecolor": "white", "edgecolor": MUTED}
+        word = str(size) if size else "blind"
+        panel.scatter(of_size["x"], of_size["score"], s=13, label=word, zorder=2, **look)
     panel.scatter(front["x"], front["score"], s=20, facecolor="none", edgecolor=INK, lw=0.7, zorder=3)
     panel.set_xlabel(label)
     panel.margins(x=0.08)
@@ -61,7 +62,7 @@ figure.legend(
     labels,
     title="encoders (ring: on the front)",
     title_fontsize=6.5,
-    ncols=len(pool),
+    ncols=len(labels),
     loc="outside upper center",
     handletextpad=0,
     columnspacing=1.0,
