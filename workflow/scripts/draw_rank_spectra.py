@@ -12,7 +12,7 @@
 # %%
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name
@@ -29,12 +29,15 @@ from encoder_roles.paper.style import (
 from encoder_roles.paper.wording import fixed
 from encoder_roles.study import name_subset
 
+NOTHING = 1e-5  # of the largest: a direction that normalisation took away, which a logarithm would drop to
+
 job = open_figure("rank_spectra", globals())
 pool = job.settings.pool
 full = name_subset(pool, pool)
 spectra, ranks = job.table("spectra"), job.table("ranks")
 sigma = spectra.groupby(["encoder", "subset", "k"], sort=False)["sigma"].mean()  # over seeds
 share = sigma / sigma.groupby(["encoder", "subset"], sort=False).transform("sum")
+share = share[share > share.max() * NOTHING]
 erank = ranks.groupby(["encoder", "subset"])[["erank", "erank_low", "erank_high"]].mean()
 
 # %% [markdown]
@@ -46,10 +49,8 @@ use_style()
 colours = encoder_colours(pool)
 columns = min(len(pool) + 1, 3) if len(pool) > 2 else len(pool)
 rows = -(-(len(pool) + 1) // columns) if len(pool) > 2 else 2
-figure, panels = plt.subplots(
-    rows, columns, figsize=(COLUMN, 0.25 + 1.25 * rows), sharex=True, sharey=True, squeeze=False
-)
-looks = {"pretrained": ((0, (2.5, 1.2)), MUTED, 1.1), "alone": ("-", None, 1.6), "full pool": ("-", INK, 1.0)}
+figure, panels = plt.subplots(rows, columns, figsize=(COLUMN, 0.25 + 1.25 * rows), sharey=True, squeeze=False)
+looks = {"pretrained": ((0, (2.5, 1.2)), MUTED, 1.1), "alone": ("-", None, 1.3), "full pool": ("-", INK, 0.8)}
 for panel, encoder in zip(panels.flat, pool, strict=False):
     of_encoder = share.loc[encoder]
     named = {"pretrained": "pretrained", "alone": encoder, "full pool": full}
@@ -70,23 +71,20 @@ for panel, encoder in zip(panels.flat, pool, strict=False):
         lines.append((f"{fixed(rank)} ±{fixed((high - low) / 2)}", colour or colours[encoder]))
     for i, (text, colour) in enumerate(lines):
         panel.text(
-            0.04,
-            0.03 + 0.115 * (len(lines) - 1 - i),
+            0.98,
+            0.99 - 0.115 * i,
             text,
+            ha="right",
+            va="top",
             transform=panel.transAxes,
             fontsize=6,
             color=colour,
         )
     panel.set_title(encoder_name(encoder), fontsize=7, pad=2)
-    panel.set(xscale="log", yscale="log")
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_yscale("log")
+    panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     light_grid(panel, "both")
-longest = int(spectra["k"].max())
-ticks = [k for k in (1, 4, 16, 64, 256, 1024) if k <= longest]
-panels[0, 0].xaxis.set_major_locator(FixedLocator(ticks))
-panels[0, 0].set_xticklabels(ticks)
-lowest = share[share > 0].groupby(["encoder", "subset"]).quantile(0.02).min()
-panels[0, 0].set_ylim(bottom=max(lowest, 1e-5) / 3)
+panels[0, 0].set_ylim(bottom=share.min() / 1.5)
 panels[0, 0].yaxis.set_major_formatter(FormatStrFormatter("%g"))  # exponents would be too small to read
 
 # %%

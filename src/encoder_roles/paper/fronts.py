@@ -29,7 +29,7 @@ def draw_fronts(models: pd.DataFrame, costs: Sequence[Cost], encoders: int) -> F
         labels,
         title="encoders (ring: on the front)",
         title_fontsize=6.5,
-        ncols=encoders,
+        ncols=max(1, len(labels)),
         loc="outside upper center",
         handletextpad=0,
         columnspacing=1.0,
@@ -46,8 +46,10 @@ def _draw_front(panel: Axes, models: pd.DataFrame, on_front: str, shades: Sequen
     front = models[models[on_front]]
     panel.step(front["x"], front["score"], where="post", color=MUTED, linewidth=0.9, zorder=1)
     for size, of_size in models.groupby("size"):
-        shade = shades[int(str(size)) - 1]
-        panel.scatter(of_size["x"], of_size["score"], s=13, color=shade, lw=0, label=str(size), zorder=2)
+        count = int(str(size))  # the blind model has none
+        look = {"color": shades[count - 1], "lw": 0} if count else {"facecolor": "white", "edgecolor": MUTED}
+        word = str(count) if count else "blind"
+        panel.scatter(of_size["x"], of_size["score"], s=13, label=word, zorder=2, **look)
     panel.scatter(front["x"], front["score"], s=20, facecolor="none", edgecolor=INK, lw=0.7, zorder=3)
     panel.margins(x=0.08)
     light_grid(panel, "both")
