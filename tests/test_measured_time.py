@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,8 @@ def test_figures_tables_and_numbers_of_the_paper_do_not_depend_on_measured_time(
     for number, run in enumerate(runs):
         folder = tmp_path / str(number)
         for figure, inputs in FIGURES.items():
-            if {FILES[name] for name in inputs} & set(MEASURED):
+            shows_time = any(fnmatch(f"figures/{figure}.pdf", pattern) for pattern in MEASURED)
+            if {FILES[name] for name in inputs} & set(MEASURED) and not shows_time:
                 run.draw(figure, folder)
         for table, inputs in TABLES.items():
             if {FILES[name] for name in inputs} & set(MEASURED):
@@ -58,7 +60,7 @@ def test_figures_tables_and_numbers_of_the_paper_do_not_depend_on_measured_time(
         run.values(folder / "values.json")
         made.append(folder)
     names = sorted(path.name for path in made[0].iterdir())
-    assert len(names) >= 8
+    assert len(names) >= 5
     assert [name for name in names if differ(made[0] / name, made[1] / name)] == []
 
 
