@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
+    "compare-variants": "encoder_roles.analysis.variants:compare_variants",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "locate-results": "encoder_roles.results:locate_results",
 }

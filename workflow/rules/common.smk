@@ -4,7 +4,14 @@ import re
 import sys
 from pathlib import Path
 
-from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.paper.catalogue import (
+    FIGURES,
+    FILES,
+    TABLES,
+    VALUES,
+    VARIANT_FIGURES,
+    VARIANT_TABLES,
+)
 from encoder_roles.study import (
     BENCHMARKS,
     BLIND,
@@ -15,6 +22,7 @@ from encoder_roles.study import (
     stage_table,
     validate_study,
 )
+from encoder_roles.variants import owner, variant_stage
 from encoder_roles.world.scenes import SPLITS
 
 try:
@@ -38,6 +46,10 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
     **({source: f"{PRETRAINED}/{source}" for source in SOURCES} if STUDY.sources == "train" else {}),
 }
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
+if STUDY.variants:
+    STAGES["variants"] = variant_stage(STUDY)
+DRAWN = FIGURES | (VARIANT_FIGURES if STUDY.variants else {})
+TABULATED = TABLES | (VARIANT_TABLES if STUDY.variants else {})
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
 
 
