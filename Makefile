@@ -15,7 +15,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper report test check format sources relock environment dry-run
+.PHONY: help paper variants report test check format sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -25,6 +25,9 @@ paper: environment   ## the whole study, then its figures, tables, PDF and repor
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
+
+variants: environment ## the variants of a study compared (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
+	@$(snakemake) --logger study -- variants
 
 dry-run: environment ## what `make paper` would do
 	@$(snakemake) --dry-run --quiet rules -- paper

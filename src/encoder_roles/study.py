@@ -528,10 +528,11 @@ SAME_ENCODER = ("library", "source", "revision", "library_config")  # but not of
 
 def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a variant. Raises ValueError where it changes what all variants of a study share."""
+    change = {key: value for key, value in change.items() if key != "variants" or value}  # a whole study's: none
     merged = copy.deepcopy(dict(base))
-    _merge(merged, copy.deepcopy(dict(change)))
+    _merge(merged, copy.deepcopy(change))
     for key in change:
-        if key not in VARIED and merged[key] != base.get(key):
+        if key not in VARIED and merged[key] != base.get(key):  # equal: as settings files write it, in full
             raise ValueError(f"variants.{name}.{key}: a variant can change {', '.join(VARIED)}, not this key")
     rows, change_of = base.get("encoders"), change.get("encoders")
     if isinstance(rows, dict) and isinstance(change_of, dict):

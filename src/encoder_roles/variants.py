@@ -21,6 +21,8 @@ from encoder_roles.study import (
     stage_table,
 )
 
+MEAN = "mean"  # in variants.csv in place of a subset: the mean over the trained subsets, without blind
+
 Made = Literal["encoder", "features", "align", "tune", "answers"]
 Reads = dict[str, Any]
 

@@ -6,13 +6,12 @@
 
 # %% [markdown]
 # # Variants against the baseline
-# Each variant's difference to the study as it stands, on the same questions: the mean over the subsets with its
-# interval, and every subset as a small mark. At the right: training FLOPs in units of the baseline's.
+# Each variant's difference to the study as it stands, on the same questions: the mean over the subsets with
+# its interval, and every subset as a small mark. At the right: training FLOPs in units of the baseline's.
 
 # %%
 from matplotlib import pyplot as plt
 
-from encoder_roles.analysis.variants import MEAN
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.style import (
     ACCENT,
@@ -27,11 +26,12 @@ from encoder_roles.paper.style import (
 )
 from encoder_roles.paper.wording import signed
 from encoder_roles.study import BLIND
-from encoder_roles.variants import VariantStage
+from encoder_roles.variants import MEAN, VariantStage
 
 job = open_figure("variants", globals())
 stage = job.stage("variant_settings", VariantStage)
-overall = job.table("variants").query("level == 'overall' and subset != @BLIND")
+table = job.table("variants")
+overall = table[(table["level"] == "overall") & (table["subset"] != BLIND)]
 means = overall[overall["subset"] == MEAN].set_index("variant")
 others = means.drop(index=stage.baseline).sort_values("difference")
 

@@ -9,15 +9,15 @@
 # Means over the subsets; p is corrected over the variants.
 
 # %%
-from encoder_roles.analysis.variants import MEAN
 from encoder_roles.paper.job import open_table
 from encoder_roles.paper.tables import bold, write_table
 from encoder_roles.paper.wording import MISSING, fixed, interval_text, signed
-from encoder_roles.variants import VariantStage
+from encoder_roles.variants import MEAN, VariantStage
 
 job = open_table("variants", globals())
 stage = job.stage("variant_settings", VariantStage)
-rows_of = job.table("variants").query("level == 'overall' and subset == @MEAN")
+table = job.table("variants")
+rows_of = table[(table["level"] == "overall") & (table["subset"] == MEAN)]
 base = rows_of.set_index("variant").loc[stage.baseline]
 
 # %%

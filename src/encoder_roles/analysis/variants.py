@@ -29,9 +29,8 @@ from encoder_roles.analysis.statistics import (
 from encoder_roles.analysis.tables import check_scores, read_costs, read_scores
 from encoder_roles.provenance import whole_file, write_json
 from encoder_roles.study import BLIND, NO_MASK, StudyError, all_subsets, read_settings
-from encoder_roles.variants import VariantRow, VariantStage
+from encoder_roles.variants import MEAN, VariantRow, VariantStage
 
-MEAN = "mean"  # in place of a subset: the mean over the trained subsets, without blind
 SIMPLE = ("linear", "mlp")
 ATTENTION = ("resampler", "sva", "vit")  # the connectors that claim 5 holds against the simple ones
 COSTS = ("parameters", "flops", "train_seconds", "predict_seconds")
