@@ -18,7 +18,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper verify report test check format sources relock environment dry-run
+.PHONY: help paper variants verify report test check format sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -28,6 +28,9 @@ paper: environment   ## the whole study, then its figures, tables, PDF and repor
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
+
+variants: environment ## the variants of a study compared (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
+	@$(snakemake) --logger study -- variants
 
 verify: environment  ## are the results what their manifest says, made by this code, config and environment?
 	@encoder-roles verify --configs config.yaml $(STUDY)

@@ -26,6 +26,7 @@ wildcard_constraints:
     mask=one_of((*SUBSETS, NONE_KEPT)),
     operator=one_of(STUDY.masks.operators),
     stage=one_of(STAGES),
+    variant=one_of(STUDY.variants),
     benchmark=one_of(STUDY.benchmarks),
 
 
@@ -60,3 +61,19 @@ rule paper:
         f"{RESULTS}/paper",
         expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
         f"{RESULTS}/manifest.json",
+
+
+if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with the study as it stands
+
+    include: "workflow/rules/variants.smk"
+
+    localrules:
+        variants,
+        write_variant_settings,
+
+    rule variants:
+        default_target: True
+        input:
+            f"{RESULTS}/variant_claims.json",
+            expand(f"{RESULTS}/figures/{{figure}}.png", figure=VARIANT_FIGURES),
+            expand(f"{RESULTS}/tables/{{table}}.tex", table=VARIANT_TABLES),

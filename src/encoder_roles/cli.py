@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "analyse-scores": "encoder_roles.analysis.own_scores:analyse_scores",
     "replay-advisor": "encoder_roles.analysis.advisor_commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor_commands:advise_next",
+    "compare-variants": "encoder_roles.analysis.variants:compare_variants",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "preflight": "encoder_roles.cluster.preflight:preflight",
     "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",

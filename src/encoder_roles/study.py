@@ -437,6 +437,7 @@ class Study(Settings):
     advisor: AdvisorSettings = AdvisorSettings()
     plan: PlanSettings
     jobs: dict[str, JobRequest]
+    variants: dict[Name, Study] = Field(default_factory=dict)  # each whole, as what it changes makes it
 
     @model_validator(mode="before")
     @classmethod
@@ -454,6 +455,19 @@ class Study(Settings):
                 row["published"] = {"parameters": row["published"]["parameters"]}
         _merge(taken, {name: row for name, row in rows.items() if isinstance(row, dict)})
         return config | {"encoders": taken | {k: v for k, v in rows.items() if not isinstance(v, dict)}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_in_full(cls, config: object) -> object:
+        """A variant is written as what it changes, and validated as the study that it then is."""
+        # runs before _rows_of_the_table (pydantic takes the last one first), so that a variant's change of a
+        # row of the encoder table is treated as a config's
+        if not isinstance(config, dict) or not isinstance(config.get("variants"), dict):
+            return config
+        base = {key: value for key, value in config.items() if key != "variants"}
+        changes = config["variants"].items()
+        whole = {name: _vary(base, name, change) for name, change in changes if isinstance(change, dict)}
+        return config | {"variants": config["variants"] | whole}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -506,6 +520,25 @@ class Study(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_baseline(self) -> Self:
+        dumps = {name: variant.model_dump(exclude={"variants"}) for name, variant in self.variants.items()}
+        if self.variants and list(dumps.values()).count(self.model_dump(exclude={"variants"})) != 1:
+            raise ValueError(
+                "variants: exactly one must change nothing, as `mlp: {}`: it names the study as it stands, "
+                f"which the others are compared with (found: {list(dumps)})"
+            )
+        for one, other in itertools.combinations(dumps, 2):
+            if dumps[one] == dumps[other]:
+                raise ValueError(f"variants.{other}: the same study as variants.{one}; remove one of them")
+        return self
+
+    @property
+    def baseline(self) -> str:
+        """The variant that the others are compared with: the study as it stands; '' without variants."""
+        own = self.model_dump(exclude={"variants"})
+        return next((n for n, v in self.variants.items() if v.model_dump(exclude={"variants"}) == own), "")
+
     @property
     def hub_sources(self) -> dict[str, HubSource]:
         """The pretrained sources that a hub has, by the names of their folders."""
@@ -542,6 +575,32 @@ class Study(Settings):
     def masks_of_full(self) -> tuple[str, ...]:
         """Every proper mask of the full checkpoint (kept encoders), smallest first; `none` keeps none."""
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
+
+
+VARIED = ("connector", "encoders", "training")  # what a variant may change
+SAME_ENCODER = ("library", "source", "revision", "library_config")  # but not of an encoder
+
+
+def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a variant. Raises ValueError where it changes what all variants of a study share."""
+    # a whole study, as settings files write it, has a key `variants` that is empty
+    change = {key: value for key, value in change.items() if key != "variants" or value}
+    merged = copy.deepcopy(dict(base))
+    _merge(merged, copy.deepcopy(change))
+    for key in change:
+        if key not in VARIED and merged[key] != base.get(key):  # equal: as settings files write it, in full
+            raise ValueError(f"variants.{name}.{key}: a variant can change {', '.join(VARIED)}, not this key")
+    rows, change_of = base.get("encoders"), change.get("encoders")
+    if isinstance(rows, dict) and isinstance(change_of, dict):
+        for encoder, row in change_of.items():
+            had = encoder_table().get(encoder, {}) | (rows.get(encoder) or {})
+            for key in SAME_ENCODER:
+                if isinstance(row, dict) and key in row and row[key] != had.get(key):
+                    raise ValueError(
+                        f"variants.{name}.encoders.{encoder}.{key}: a variant reads the study's checkpoints; "
+                        "make another one an encoder of its own in the pool"
+                    )
+    return merged
 
 
 @functools.cache
@@ -738,14 +797,17 @@ def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Stu
     try:
         return Study.model_validate(dict(config))
     except ValidationError as error:
-        raise StudyError(f"{where}: {describe_faults(error)}") from None
+        # what is wrong with the study is wrong with each of its variants too: told once
+        raise StudyError(f"{where}: {describe_faults(error, repeated='variants')}") from None
 
 
-def describe_faults(error: ValidationError) -> str:
-    """Every fault of a file's keys in one line."""
+def describe_faults(error: ValidationError, repeated: str = "") -> str:
+    """Every fault of a file's keys in one line; those below the key `repeated` if there are no others."""
     # a list with a wrong entry is also reported as too short: only the entry is at fault
     faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
-    return "; ".join(_fault(fault) for fault in faults or error.errors())
+    faults = faults or list(error.errors())
+    faults = [f for f in faults if f["loc"][:1] != (repeated,)] or faults
+    return "; ".join(_fault(fault) for fault in faults)
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
@@ -762,6 +824,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
         return f"{key}: has {len(fault['input'])} entries, at most {fault['ctx']['max_length']} are allowed"
     if not key:
         return said  # a rule about several keys: its message names them
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{key}.{said}"  # the same of a section: its message names the key within
     return f"{key}: {said.replace('tuple', 'list')}, not {fault['input']!r:.60}"
 
 

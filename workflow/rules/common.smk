@@ -8,7 +8,15 @@ from pathlib import Path
 from encoder_roles.cluster.preflight import check_run
 from encoder_roles.cluster.site import active_site, job_resources
 from encoder_roles.manifest.environment import check_environment
-from encoder_roles.paper.catalogue import FIGURES, FILES, MEASURED_FIGURES, TABLES, VALUES
+from encoder_roles.paper.catalogue import (
+    FIGURES,
+    FILES,
+    MEASURED_FIGURES,
+    TABLES,
+    VALUES,
+    VARIANT_FIGURES,
+    VARIANT_TABLES,
+)
 from encoder_roles.study import (
     BENCHMARKS,
     BLIND,
@@ -19,6 +27,7 @@ from encoder_roles.study import (
     stage_table,
     validate_study,
 )
+from encoder_roles.variants import owner, variant_stage
 from encoder_roles.world.scenes import SPLITS
 
 # Slurm warns every process of a job before its time is up; the warning is for the training alone
@@ -47,6 +56,10 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
     **({source: f"{PRETRAINED}/{source}" for source in SOURCES} if STUDY.sources == "train" else {}),
 }
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
+if STUDY.variants:
+    STAGES["variants"] = variant_stage(STUDY)
+DRAWN = FIGURES | (VARIANT_FIGURES if STUDY.variants else {})
+TABULATED = TABLES | (VARIANT_TABLES if STUDY.variants else {})
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
 
 

@@ -1,13 +1,13 @@
 # Figures, tables, the numbers of the text and the PDF. Which there are: src/encoder_roles/paper/catalogue.py.
 
 
-for figure in FIGURES:
+for figure in DRAWN:
 
     rule:
         name:
             f"draw_{figure}"
         input:
-            **named(FIGURES[figure]),
+            **named(DRAWN[figure]),
         output:
             pdf=f"{RESULTS}/figures/{figure}.pdf",
             svg=f"{RESULTS}/figures/{figure}.svg",
@@ -30,13 +30,13 @@ for figure in FIGURES:
             "../scripts/draw_{params.figure}.py"
 
 
-for table in TABLES:
+for table in TABULATED:
 
     rule:
         name:
             f"table_{table}"
         input:
-            **named(TABLES[table]),
+            **named(TABULATED[table]),
         output:
             tex=report(
                 f"{RESULTS}/tables/{table}.tex", category="Tables", caption=f"../report/tables/{table}.rst"

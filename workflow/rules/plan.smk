@@ -9,7 +9,8 @@ rule plan:
     conda:
         "../../envs/model.yaml"
     params:
-        folder=RESULTS,  # no output: the plan is printed whenever it is asked for
+        # no output: the plan is printed whenever it is asked for
+        folder=lambda wildcards, input: Path(input.settings).parents[1],
     shell:
         "encoder-roles plan-study --settings {input.settings} --output {params.folder}/plan.csv"
         " --models {params.folder}/plan_models.csv 2> {log}"

@@ -32,6 +32,9 @@ FILES: dict[str, str] = {
     "tune_settings": "settings/tune.json",
     "mask_settings": "settings/masks.json",
     "rank_settings": "settings/rank.json",
+    "variants": "variants.csv",
+    "variant_claims": "variant_claims.json",
+    "variant_settings": "settings/variants.json",
 }
 
 # Columns of the tables that a study with few subsets leaves without a row, and then without a head.
@@ -82,6 +85,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "language_gates": ("gates",),
     "benchmarks": ("scores", "manifest", "settings"),
     "benchmark_scores": ("scores", "settings"),
+}
+
+# The same of a study with variants, beside its paper.
+VARIANT_FIGURES: dict[str, tuple[str, ...]] = {"variants": ("variants", "variant_settings")}
+VARIANT_TABLES: dict[str, tuple[str, ...]] = {
+    "variants": ("variants", "variant_settings"),
+    "variant_claims": ("variant_claims",),
 }
 
 # workflow/scripts/collect_values.py -> values.json

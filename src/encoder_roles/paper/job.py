@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoder_roles.manifest.job import LOCKS_VARIABLE, announce
-from encoder_roles.paper.catalogue import COLUMNS, FIGURES, FILES, TABLES, VALUES
+from encoder_roles.paper.catalogue import (
+    COLUMNS,
+    FIGURES,
+    FILES,
+    TABLES,
+    VALUES,
+    VARIANT_FIGURES,
+    VARIANT_TABLES,
+)
 from encoder_roles.study import RoleStage, Stage, StudyError, read_settings
 
 if TYPE_CHECKING:
@@ -67,12 +75,12 @@ class Job:
 def open_figure(name: str, scope: Mapping[str, Any]) -> Job:
     """The job of draw_<name>.py; `scope` is the script's globals(), where Snakemake puts itself."""
     outputs = {kind: f"figures/{name}.{kind}" for kind in ("pdf", "svg", "png")}
-    return _open(name, FIGURES[name], outputs, scope)
+    return _open(name, (FIGURES | VARIANT_FIGURES)[name], outputs, scope)
 
 
 def open_table(name: str, scope: Mapping[str, Any]) -> Job:
     """The job of table_<name>.py."""
-    return _open(name, TABLES[name], {"tex": f"tables/{name}.tex"}, scope)
+    return _open(name, (TABLES | VARIANT_TABLES)[name], {"tex": f"tables/{name}.tex"}, scope)
 
 
 def open_values(scope: Mapping[str, Any]) -> Job:

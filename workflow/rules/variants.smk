@@ -1,0 +1,194 @@
+# A study's variants: its models again with another connector, other layers or another recipe. The baseline is the
+# study as it stands; what a variant has in common with it, or with a variant before it, is made once.
+
+VARIANT = f"{RESULTS}/variants/{{variant}}"
+VARIED_STAGES = {name: stage_table(variant) for name, variant in STUDY.variants.items()}
+
+
+def home(variant, made, of):
+    """The folder under which the thing that a variant needs is made: the study's, or that of its first owner."""
+    first = owner(STUDY, variant, made, of)
+    return RESULTS if first == STUDY.baseline else VARIANT.format(variant=first)
+
+
+def variant_encoders(wildcards):
+    """As `encoders_of`, for the subset of a variant."""
+    names = parse_subset(wildcards.subset, STUDY.pool)
+    return [f"{home(wildcards.variant, 'encoder', name)}/encoders/{name}" for name in names]
+
+
+def variant_features(wildcards):
+    """The features of a subset's encoders, in pool order."""
+    names = parse_subset(wildcards.subset, STUDY.pool)
+    return [f"{home(wildcards.variant, 'features', name)}/features/{name}/train.safetensors" for name in names]
+
+
+def variant_align(wildcards):
+    """The aligned connector that tune starts from; the blind model has none."""
+    if wildcards.subset == BLIND:
+        return []
+    folder = home(wildcards.variant, "align", wildcards.subset)
+    return f"{folder}/models/{wildcards.subset}/seed{wildcards.seed}/align"
+
+
+def variant_models(stage):
+    """The trained folders of every model of a variant."""
+
+    def folders(wildcards):
+        subsets = SUBSETS if stage == "tune" else STUDY.trained_subsets
+        return [
+            f"{home(wildcards.variant, stage, subset)}/models/{subset}/seed{seed}/{stage}"
+            for subset in subsets
+            for seed in STUDY.seeds
+        ]
+
+    return folders
+
+
+def variant_answers(wildcards):
+    """The answers of every model of a variant as trained."""
+    return [
+        unmasked_answers(subset, seed).replace(RESULTS, home(wildcards.variant, "answers", subset), 1)
+        for subset in SUBSETS
+        for seed in STUDY.seeds
+    ]
+
+
+use rule write_settings as write_variant_settings with:
+    output:
+        f"{VARIANT}/settings/{{stage}}.json",
+    log:
+        f"{RESULTS}/logs/write_variant_settings/{{variant}}.{{stage}}.log",
+    params:
+        settings=lambda wildcards: VARIED_STAGES[wildcards.variant][wildcards.stage].model_dump(mode="json"),
+
+
+use rule stage_encoder as stage_variant_encoder with:
+    input:
+        settings=f"{VARIANT}/settings/encoder_{{encoder}}.json",
+        files=lambda wildcards: source_files(f"encoders/{wildcards.encoder}"),
+    output:
+        directory(f"{VARIANT}/encoders/{{encoder}}"),
+    log:
+        f"{RESULTS}/logs/stage_variant_encoder/{{variant}}.{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/timings/stage_variant_encoder/{{variant}}.{{encoder}}.tsv"
+
+
+use rule extract_features as extract_variant_features with:
+    input:
+        settings=f"{VARIANT}/settings/features.json",
+        encoder=lambda wildcards: f"{home(wildcards.variant, 'encoder', wildcards.encoder)}/encoders/{wildcards.encoder}",
+        data=TRAIN,
+        pictures=f"{RESULTS}/data/train/pictures",
+    output:
+        f"{VARIANT}/features/{{encoder}}/train.safetensors",
+    log:
+        f"{RESULTS}/logs/extract_variant_features/{{variant}}.{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/timings/extract_variant_features/{{variant}}.{{encoder}}.tsv"
+
+
+use rule train_align as align_variant with:
+    input:
+        settings=f"{VARIANT}/settings/align.json",
+        gates=ancient(f"{RESULTS}/gates.csv"),
+        encoders=variant_encoders,
+        language_model=f"{RESULTS}/language_model",
+        features=variant_features,
+        data=TRAIN,
+    output:
+        directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/align"),
+    log:
+        f"{RESULTS}/logs/align_variant/{{variant}}.{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/align_variant/{{variant}}.{{subset}}.seed{{seed}}.tsv"
+    params:
+        restart=f"{RESULTS}/.restart/variants/{{variant}}/align/{{subset}}/seed{{seed}}",
+
+
+use rule train_tune as tune_variant with:
+    input:
+        settings=f"{VARIANT}/settings/tune.json",
+        gates=ancient(f"{RESULTS}/gates.csv"),
+        encoders=variant_encoders,
+        language_model=f"{RESULTS}/language_model",
+        align=variant_align,
+        data=TRAIN,
+        pictures=f"{RESULTS}/data/train/pictures",
+    output:
+        directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/tune"),
+    log:
+        f"{RESULTS}/logs/tune_variant/{{variant}}.{{subset}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/tune_variant/{{variant}}.{{subset}}.seed{{seed}}.tsv"
+    params:
+        restart=f"{RESULTS}/.restart/variants/{{variant}}/tune/{{subset}}/seed{{seed}}",
+
+
+use rule predict_subset as predict_variant with:
+    input:
+        settings=f"{VARIANT}/settings/predict.json",
+        model=lambda wildcards: (
+            f"{home(wildcards.variant, 'tune', wildcards.subset)}"
+            f"/models/{wildcards.subset}/seed{wildcards.seed}/tune"
+        ),
+        manifest=REQUESTS,
+        images=f"{RESULTS}/requests/images",
+    output:
+        directory(f"{VARIANT}/predictions/{{subset}}/seed{{seed}}/{{mask}}.{NO_MASK}"),
+    log:
+        f"{RESULTS}/logs/predict_variant/{{variant}}.{{subset}}.seed{{seed}}.{{mask}}.log",
+    benchmark:
+        f"{RESULTS}/timings/predict_variant/{{variant}}.{{subset}}.seed{{seed}}.{{mask}}.tsv"
+
+
+use rule score_predictions as score_variant with:
+    input:
+        settings=f"{RESULTS}/settings/score.json",
+        manifest=REQUESTS,
+        benchmarks=rules.write_requests.input.benchmarks,
+        unmasked=variant_answers,
+        masked=[],
+    output:
+        scores=f"{VARIANT}/scores.parquet",
+        table=f"{VARIANT}/scores.csv",
+    log:
+        f"{RESULTS}/logs/score_variant/{{variant}}.log",
+    benchmark:
+        f"{RESULTS}/timings/score_variant/{{variant}}.tsv"
+
+
+use rule collect_costs as cost_variant with:
+    input:
+        align=variant_models("align"),
+        tune=variant_models("tune"),
+        answers=variant_answers,
+        settings=f"{RESULTS}/settings/score.json",
+    output:
+        f"{VARIANT}/costs.csv",
+    log:
+        f"{RESULTS}/logs/cost_variant/{{variant}}.log",
+    benchmark:
+        f"{RESULTS}/timings/cost_variant/{{variant}}.tsv"
+
+
+rule compare_variants:
+    input:
+        settings=f"{RESULTS}/settings/variants.json",
+        scores=expand(f"{VARIANT}/scores.parquet", variant=STUDY.variants),
+        costs=expand(f"{VARIANT}/costs.csv", variant=STUDY.variants),
+    output:
+        table=f"{RESULTS}/variants.csv",
+        claims=f"{RESULTS}/variant_claims.json",
+    log:
+        f"{RESULTS}/logs/compare_variants.log",
+    benchmark:
+        f"{RESULTS}/timings/compare_variants.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        **asks("assign_roles"),
+    shell:
+        "encoder-roles compare-variants --settings {input.settings} --scores {input.scores} --costs {input.costs}"
+        " --output {output.table} --claims {output.claims} 2> {log}"

@@ -1,0 +1,73 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+# ---
+
+# %% [markdown]
+# # Variants against the baseline
+# Each variant's difference to the study as it stands, on the same questions: the mean over the subsets with
+# its interval, and every subset as a small mark. At the right: training FLOPs in units of the baseline's.
+
+# %%
+from matplotlib import pyplot as plt
+
+from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.style import (
+    ACCENT,
+    COLUMN,
+    FAINT,
+    INK,
+    MUTED,
+    light_grid,
+    save_figure,
+    say_nothing_to_show,
+    use_style,
+)
+from encoder_roles.paper.wording import signed
+from encoder_roles.study import BLIND
+from encoder_roles.variants import MEAN, VariantStage
+
+job = open_figure("variants", globals())
+stage = job.stage("variant_settings", VariantStage)
+table = job.table("variants")
+overall = table[(table["level"] == "overall") & (table["subset"] != BLIND)]
+means = overall[overall["subset"] == MEAN].set_index("variant")
+others = means.drop(index=stage.baseline).sort_values("difference")
+
+# %%
+use_style()
+figure, axes = plt.subplots(figsize=(COLUMN, 0.75 + 0.36 * max(2, len(others))))
+if others.empty:
+    say_nothing_to_show(axes, "the study has no variant but its baseline")
+axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
+for place, (name, row) in enumerate(others.iterrows()):
+    single = overall[(overall["variant"] == name) & (overall["subset"] != MEAN) & ~overall["shared"]]
+    axes.scatter(
+        single["difference"], [place] * len(single), s=9, color=FAINT, edgecolor=MUTED, lw=0.4, zorder=2
+    )
+    axes.plot([row["difference_low"], row["difference_high"]], [place, place], color=ACCENT, lw=1.4, zorder=3)
+    sure = row["p_holm"] < 1 - stage.statistics.level
+    axes.plot(
+        row["difference"], place, "o", color=ACCENT, markerfacecolor=ACCENT if sure else "white", zorder=4
+    )
+    factor = row["flops"] / means.loc[stage.baseline, "flops"]
+    axes.annotate(
+        f"{signed(row['difference'])}  ({factor:.2f}×)",
+        (1, place),
+        (4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=6.5,
+        color=INK,
+        annotation_clip=False,
+    )
+if not others.empty:
+    axes.set_yticks(range(len(others)), others.index)
+    axes.set_ylim(-0.6, len(others) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"points over {stage.baseline} (overall score)")
+    light_grid(axes, "x")
+
+save_figure(figure, job.outputs)
