@@ -63,7 +63,7 @@ FAULTS = {
     "a revision of a folder": (
         "encoders.clip.revision",
         "main",
-        "encoders.clip: source: with a revision it must be a hub's repository (owner/name), not 'sources/",
+        "encoders.clip.source: with a revision it must be a hub's repository (owner/name), not 'sources/",
     ),
     "an overlay of a benchmark without one": (
         "evaluation.overlays",
@@ -77,29 +77,29 @@ FAULTS = {
     ),
     "no layers": ("encoders.clip.layer", [], "encoders.clip.layer: must be a whole number or a list of some"),
     "a layer twice": ("encoders.clip.layer", [2, 2], "encoders.clip.layer: names a layer twice"),
-    "no mean": ("encoders.clip.mean", None, "encoders.clip: mean: missing (normalisation is 'channels')"),
+    "no mean": ("encoders.clip.mean", None, "encoders.clip.mean: missing (normalisation is 'channels')"),
     "a mean beside the picture's own": (
         "encoders.clip.normalisation",
         "picture",
-        "encoders.clip: mean: not read, remove it (normalisation is 'picture')",
+        "encoders.clip.mean: not read, remove it (normalisation is 'picture')",
     ),
-    "a deviation of zero": ("encoders.clip.std", [1, 1, 0], "encoders.clip: std: must be positive"),
+    "a deviation of zero": ("encoders.clip.std", [1, 1, 0], "encoders.clip.std: must be positive"),
     "an unknown aspect": ("encoders.clip.aspect", "stretch", "encoders.clip.aspect: must be 'squash'"),
     "an unknown connector": ("connector.kind", "qformer", "connector.kind: must be 'linear'"),
     "a connector without its keys": (
         "connector.kind",
         "vit",
-        "connector: depth: missing, the kind 'vit' needs",
+        "connector.depth: missing, the kind 'vit' needs",
     ),
     "a key of another connector": (
         "connector.queries",
         9,
-        "connector: queries: must be removed, the kind 'mlp'",
+        "connector.queries: must be removed, the kind 'mlp'",
     ),
     "a width of another connector": (
         "connector.width",
         9,
-        "connector: width: must be removed, the kind 'mlp'",
+        "connector.width: must be removed, the kind 'mlp'",
     ),
     "levels without levels": (
         "connector.kind",
@@ -109,12 +109,12 @@ FAULTS = {
     "heads that do not divide": (
         "connector",
         {"kind": "vit", "depth": 1, "heads": 3, "width": 8},
-        "connector: heads: 3 do not divide the width of 8",
+        "connector.heads: 3 do not divide the width of 8",
     ),
     "a query grid that does not divide": (
         "connector",
         {"kind": "sva", "depth": 1, "heads": 1, "groups": 1, "grid": 4, "query_grid": 3},
-        "connector: query_grid: 3 does not divide the grid of 4",
+        "connector.query_grid: 3 does not divide the grid of 4",
     ),
     "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
 }
