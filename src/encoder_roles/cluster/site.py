@@ -44,7 +44,8 @@ class Site(Settings):
     account: SlurmName | None = None
     partitions: dict[SlurmName, Partition] = Field(default_factory=dict)
     modules: tuple[Annotated[str, Field(pattern=r"^[\w./+-]+$")], ...] = ()
-    jobs: Positive = 1000
+    jobs: Positive = 500
+    jobs_a_minute: Positive = 60
     status_seconds: Positive = 20
     warning_seconds: Positive = 300
     free_gb: float = Field(default=20, ge=0)
