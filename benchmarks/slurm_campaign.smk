@@ -60,7 +60,7 @@ rule train_align:
         fails=fails("align"),
     params:
         seconds=seconds("align"),
-        journal=lambda wildcards: f"journal/align/{'.'.join(wildcards)}}",
+        journal=lambda wildcards: f"journal/align/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -76,7 +76,7 @@ rule train_tune:
         fails=fails("tune"),
     params:
         seconds=seconds("tune"),
-        journal=lambda wildcards: f"journal/tune/{'.'.join(wildcards)}}",
+        journal=lambda wildcards: f"journal/tune/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -92,7 +92,7 @@ rule predict_subset:
         fails=fails("predict"),
     params:
         seconds=seconds("predict"),
-        journal=lambda wildcards: f"journal/predict/{'.'.join(wildcards)}}",
+        journal=lambda wildcards: f"journal/predict/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -108,7 +108,7 @@ rule measure_ranks:
         fails=fails("rank"),
     params:
         seconds=seconds("rank"),
-        journal=lambda wildcards: f"journal/rank/{'.'.join(wildcards)}}",
+        journal=lambda wildcards: f"journal/rank/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -124,6 +124,6 @@ rule predict_masks:
         fails=fails("masks"),
     params:
         seconds=seconds("masks"),
-        journal=lambda wildcards: f"journal/masks/{'.'.join(wildcards)}}",
+        journal=lambda wildcards: f"journal/masks/{'.'.join(wildcards)}",
     shell:
         WORK
