@@ -51,15 +51,15 @@ def run_campaign(folder: Path, cluster: Cluster, seeds: int) -> tuple[int, float
 def count_attempts(folder: Path) -> dict[str, int]:
     """Jobs, attempts, failures, jobs lost, jobs that ended well twice, attempts that began during another."""
     found: Counter[str] = Counter()
-    for log in sorted((folder / "campaign/log").rglob("*.*")):
-        words = [line.split()[0] for line in log.read_text().splitlines()]
+    for journal in sorted((folder / "journal").rglob("*.*")):
+        words = [line.split()[0] for line in journal.read_text().splitlines()]
         ends = words.count("end")
         found["jobs"] += 1
         found["attempts"] += words.count("start")
         found["failures"] += words.count("fail")
         found["doubled"] += ends > 1
         found["lost"] += (
-            ends < 1 or not (folder / "campaign" / log.relative_to(folder / "campaign/log")).exists()
+            ends < 1 or not (folder / "campaign" / journal.relative_to(folder / "journal")).exists()
         )
         found["overlapping"] += any(a == b == "start" for a, b in pairwise(words))
     return {name: found[name] for name in ("jobs", "attempts", "failures", "lost", "doubled", "overlapping")}

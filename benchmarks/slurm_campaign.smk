@@ -32,10 +32,11 @@ def fails(stage):
     return lambda wildcards, attempt: int(draw(stage, *wildcards, attempt).random() < FAILURES)
 
 
+# A journal is no file of Snakemake's, which would remove it before the next attempt.
 WORK = (
-    "echo start ${{SLURM_JOB_ID:-0}} >> {log}; sleep {params.seconds};"
-    " if [ {resources.fails} = 1 ]; then echo fail ${{SLURM_JOB_ID:-0}} >> {log}; exit 1; fi;"
-    " set -C; echo ${{SLURM_JOB_ID:-0}} > {output}; echo end ${{SLURM_JOB_ID:-0}} >> {log}"
+    "mkdir -p $(dirname {params.journal}); echo start ${{SLURM_JOB_ID:-0}} >> {params.journal}; sleep {params.seconds};"
+    " if [ {resources.fails} = 1 ]; then echo fail ${{SLURM_JOB_ID:-0}} >> {params.journal}; exit 1; fi;"
+    " set -C; echo ${{SLURM_JOB_ID:-0}} > {output}; echo end ${{SLURM_JOB_ID:-0}} >> {params.journal}"
 )
 
 
@@ -53,14 +54,13 @@ localrules:
 rule train_align:
     output:
         "campaign/align/{subset}.{seed}",
-    log:
-        "campaign/log/align/{subset}.{seed}",
     resources:
         mem_mb=400,
         runtime=5,
         fails=fails("align"),
     params:
         seconds=seconds("align"),
+        journal=lambda wildcards: f"journal/align/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -70,14 +70,13 @@ rule train_tune:
         "campaign/align/{subset}.{seed}",
     output:
         "campaign/tune/{subset}.{seed}",
-    log:
-        "campaign/log/tune/{subset}.{seed}",
     resources:
         mem_mb=400,
         runtime=5,
         fails=fails("tune"),
     params:
         seconds=seconds("tune"),
+        journal=lambda wildcards: f"journal/tune/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -87,14 +86,13 @@ rule predict_subset:
         "campaign/tune/{subset}.{seed}",
     output:
         "campaign/predict/{subset}.{seed}",
-    log:
-        "campaign/log/predict/{subset}.{seed}",
     resources:
         mem_mb=400,
         runtime=5,
         fails=fails("predict"),
     params:
         seconds=seconds("predict"),
+        journal=lambda wildcards: f"journal/predict/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -104,14 +102,13 @@ rule measure_ranks:
         "campaign/tune/{subset}.{seed}",
     output:
         "campaign/rank/{subset}.{seed}",
-    log:
-        "campaign/log/rank/{subset}.{seed}",
     resources:
         mem_mb=400,
         runtime=5,
         fails=fails("rank"),
     params:
         seconds=seconds("rank"),
+        journal=lambda wildcards: f"journal/rank/{'.'.join(wildcards)}",
     shell:
         WORK
 
@@ -121,13 +118,12 @@ rule predict_masks:
         f"campaign/tune/{FULL}.{{seed}}",
     output:
         "campaign/masks/{operator}.{seed}",
-    log:
-        "campaign/log/masks/{operator}.{seed}",
     resources:
         mem_mb=400,
         runtime=5,
         fails=fails("masks"),
     params:
         seconds=seconds("masks"),
+        journal=lambda wildcards: f"journal/masks/{'.'.join(wildcards)}",
     shell:
         WORK

@@ -22,12 +22,12 @@ SITE = {
     "warning_seconds": 45,
     "free_gb": 0,
 }
-# Stands before encoder-roles on the jobs' PATH. A fate is a file fates/<command>.<subset>, or of no subset.
+# Stands before encoder-roles on the jobs' PATH. A fate is a file fates/<command>.<subset or encoder, if any>.
 WRAPPER = """\
 #!/usr/bin/env bash
 real={real} fates={fates} subset= restart= before=
 for word in "$@"; do
-    case $before in --subset) subset=$word ;; --restart) restart=$word ;; esac
+    case $before in --subset | --encoder) subset=${word##*/} ;; --restart) restart=$word ;; esac
     before=$word
 done
 fate=$fates/$1.$subset

@@ -275,10 +275,12 @@ class Cluster:
         return done.stdout
 
     def jobs(self, *states: str) -> list[dict[str, str]]:
-        """The jobs that the cluster knows, in any state or in these: id, name, state, comment."""
+        """The jobs that the cluster knows, in any state or in these, array tasks one by one."""
         wanted = ",".join(states) or "all"
-        lines = self.command("squeue", "-h", "-r", "-t", wanted, "-o", "%i|%j|%T|%k").splitlines()
-        return [dict(zip(("id", "name", "state", "comment"), line.split("|"), strict=True)) for line in lines]
+        facts = {"id": "%i", "name": "%j", "state": "%T", "partition": "%P", "comment": "%k"}
+        format = "|".join(facts.values())
+        lines = self.command("squeue", "-h", "-r", "-t", wanted, "-o", format).splitlines()
+        return [dict(zip(facts, line.split("|"), strict=True)) for line in lines]
 
     def stop(self) -> None:
         """Cancel all jobs, end all daemons, last started first, and remove the folder."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,6 @@ import pytest
 from encoder_roles.cluster import orphans
 from encoder_roles.cluster.slurm import run_prefix
 from encoder_roles.study import StudyError
-
-LONGEST = 254  # of a name: what Snakemake splits a marker's at
 
 
 @pytest.fixture
@@ -28,16 +24,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake(place: Path, name: str, script: str) -> None:
     (place / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >> {place}/{name}.called\n{script}\n')
     (place / "bin" / name).chmod(0o755)
-
-
-def mark(output: str, job: str) -> Path:
-    """The marker of an output under way, named as Snakemake names it."""
-    name = base64.urlsafe_b64encode(output.encode()).decode()
-    parts = [name[i : i + LONGEST] for i in range(0, len(name), LONGEST)]
-    marker = orphans.MARKERS.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps({"external_jobid": job}))
-    return marker
 
 
 def queue(place: Path, *jobs: str) -> str:
@@ -69,28 +55,17 @@ def test_a_job_that_does_not_end_is_an_error(place: Path, monkeypatch: pytest.Mo
         orphans.cancel_orphans()
 
 
-def test_what_a_job_that_ended_well_made_is_kept_and_nothing_else(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    long = "results/" + "/".join(["folder"] * 60) + "/weights"
-    for name in ("whole", "cut", long):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text("made")
-    kept = [mark("whole", "11"), mark(long, "11")]
-    left = [mark("cut", "12"), mark("never made", "11"), mark("of another run", "5")]
+def test_jobs_are_awaited_and_how_they_ended_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended, waiting = "echo '11|COMPLETED'; echo '12|CANCELLED'", queue(place, "11", "12")
     fake(place, "squeue", f'case "$*" in *all*) {ended};; *) {waiting};; esac')
     fake(place, "scontrol", "echo 'AccountingStorageType = accounting_storage/none'")
     orphans.await_orphans()
-    assert not any(marker.exists() for marker in kept) and all(marker.exists() for marker in left)
-    assert "1 of 2 jobs ended well: 2 outputs kept" in capsys.readouterr().err
+    assert "2 jobs wait or run\n1 of 2 jobs ended well" in capsys.readouterr().err
 
 
-def test_with_accounting_the_ends_are_asked_of_sacct(place: Path) -> None:
-    (place / "whole").write_text("made")
-    marker = mark("whole", "11_2")
-    fake(place, "squeue", queue(place, "11_2"))
+def test_with_accounting_the_ends_are_asked_of_sacct(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake(place, "squeue", queue(place, "11_2", "11_3"))
     fake(place, "sacct", "echo '11_2|COMPLETED'; echo '11_3|CANCELLED by 0'")
     fake(place, "scontrol", "echo 'AccountingStorageType = accounting_storage/slurmdbd'")
     orphans.await_orphans()
-    assert not marker.exists()
+    assert "1 of 2 jobs ended well" in capsys.readouterr().err

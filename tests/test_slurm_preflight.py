@@ -122,12 +122,17 @@ def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
         fitting_status_command(101)
 
 
-def test_the_profile_uses_arrays_only_where_every_task_has_its_own_state(place: Path) -> None:
-    assert (open_profile().status_command, open_profile().array_jobs) == ("sacct", None)
-    fake_command(place, "scontrol", CONFIG.format("none"))
-    assert "predict_subset" in (open_profile().array_jobs or "")
-    assert active_site() is not None, "a job knows by its environment that it runs on a site"
+def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(place: Path) -> None:
+    (place / "slurm/site.yaml").write_text("{jobs_a_minute: 7, warning_seconds: 90, modules: [cuda/12]}")
+    profile = open_profile()
+    assert active_site() == profile.site, "a job knows by its environment that it runs on a site"
     os.environ.pop(MARK)
+    assert (profile.status_command, profile.rate, profile.precommand) == (
+        "sacct",
+        "7/1m",
+        "module load cuda/12",
+    )
+    assert (profile.warning, profile.prefix) == ("'--signal=USR1@90'", run_prefix(place))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")

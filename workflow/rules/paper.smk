@@ -1,4 +1,5 @@
-# Figures, tables, the numbers of the text and the PDF. Which there are: src/encoder_roles/paper/catalogue.py.
+# Figures, tables, the numbers of the text and the PDF, each in seconds: on a cluster they are drawn where
+# Snakemake runs. Which there are: src/encoder_roles/paper/catalogue.py.
 
 
 for figure in DRAWN:
@@ -20,6 +21,7 @@ for figure in DRAWN:
             f"{RESULTS}/logs/draw/{figure}.log",
         benchmark:
             f"{RESULTS}/timings/draw/{figure}.tsv"
+        localrule: True
         conda:
             "../../envs/paper.yaml"
         resources:
@@ -45,6 +47,7 @@ for table in TABULATED:
             f"{RESULTS}/logs/table/{table}.log",
         benchmark:
             f"{RESULTS}/timings/table/{table}.tsv"
+        localrule: True
         conda:
             "../../envs/paper.yaml"
         resources:
@@ -64,6 +67,7 @@ rule collect_values:
         f"{RESULTS}/logs/collect_values.log",
     benchmark:
         f"{RESULTS}/timings/collect_values.tsv"
+    localrule: True
     conda:
         "../../envs/paper.yaml"
     resources:
@@ -88,6 +92,7 @@ rule build_paper:
         f"{RESULTS}/logs/build_paper.log",
     benchmark:
         f"{RESULTS}/timings/build_paper.tsv"
+    localrule: True
     conda:
         "../../envs/paper.yaml"
     resources:

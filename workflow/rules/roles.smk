@@ -65,6 +65,7 @@ rule collect_ranks:
         f"{RESULTS}/logs/collect_ranks.log",
     benchmark:
         f"{RESULTS}/timings/collect_ranks.tsv"
+    localrule: True
     conda:
         "../../envs/model.yaml"
     resources:
@@ -87,6 +88,7 @@ rule collect_costs:
         f"{RESULTS}/logs/collect_costs.log",
     benchmark:
         f"{RESULTS}/timings/collect_costs.tsv"
+    localrule: True
     conda:
         "../../envs/model.yaml"
     resources:

@@ -100,6 +100,7 @@ rule check_gates:
     benchmark:
         f"{RESULTS}/timings/check_gates.tsv"
     priority: 100
+    localrule: True
     conda:
         "../../envs/model.yaml"
     resources:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
 import time
 from pathlib import Path
@@ -42,10 +40,10 @@ def cancel_orphans(*, prefix: str | None = None) -> None:
 
 
 def await_orphans(*, prefix: str | None = None) -> None:
-    """Wait for the jobs that a killed Snakemake left in the queue, and keep what those that end well make.
+    """Wait for the jobs that a killed Snakemake left in the queue; what those that end well made is kept.
 
-    Run it from the repository's root, and only when no Snakemake runs there. What failed or was cut short
-    stays marked as incomplete, and the next run makes it again.
+    Run it from the repository's root, and only when no Snakemake runs there. A job marks its outputs
+    as complete itself; what failed or was cut short is made again by the next run.
 
     Args:
         prefix: of the jobs' names; by default that of this checkout.
@@ -53,32 +51,16 @@ def await_orphans(*, prefix: str | None = None) -> None:
     prefix = prefix or run_prefix(Path.cwd())
     seen: dict[str, QueuedJob] = {}
     ended: dict[str, str] = {}
+    waiting = -1
     while running := {job.id: job for job in queued_jobs(prefix)}:
         seen |= running
-        print(f"{len(running)} jobs wait or run", file=sys.stderr)
+        if len(running) != waiting:
+            waiting = len(running)
+            print(f"{waiting} jobs wait or run", file=sys.stderr)
         time.sleep(LOOK_EVERY)
         ended |= final_states([job for id, job in seen.items() if id not in ended])
     ended |= final_states([job for id, job in seen.items() if id not in ended])
-    well = {id for id, state in ended.items() if state == "COMPLETED"}
-    kept = keep_outputs(well)
-    print(f"{len(well)} of {len(seen)} jobs ended well: {kept} outputs kept", file=sys.stderr)
-
-
-def keep_outputs(ended_well: set[str]) -> int:
-    """Take the mark of incompleteness off every output whose job ended well; how many.
-
-    Such an output is whole: a command writes under another name and renames when it is done.
-    """
-    kept = 0
-    for marker in sorted(path for path in MARKERS.rglob("*") if path.is_file()):
-        job = json.loads(marker.read_text() or "{}").get("external_jobid")
-        if job in ended_well and output_of(marker).exists():
-            marker.unlink()
-            kept += 1
-    return kept
-
-
-def output_of(marker: Path) -> Path:
-    """The output of a marker; a long name goes over several folders, each but the last with an `@`."""
-    parts = [part.removeprefix("@") for part in marker.relative_to(MARKERS).parts]
-    return Path(base64.urlsafe_b64decode("".join(parts)).decode())
+    well = sum(state == "COMPLETED" for state in ended.values())
+    print(
+        f"{well} of {len(seen)} jobs ended well; the next run makes what the others did not", file=sys.stderr
+    )

@@ -9,10 +9,6 @@ from pathlib import Path
 from encoder_roles.cluster.site import MARK, SITE_FILE, Site, read_site
 from encoder_roles.cluster.slurm import StatusCommand, fitting_status_command, run_prefix
 
-# Rules whose jobs are short and many. Not training: an array's tasks run outside of a job step, where no
-# warning before the end of their time reaches them.
-ARRAYS = ("extract_features", "predict_subset", "measure_ranks")
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -23,14 +19,9 @@ class Profile:
     status_command: StatusCommand
 
     @property
-    def array_jobs(self) -> str | None:
-        """Rules submitted as arrays; none under sacct, where the plugin takes one task's end for all's."""
-        return ",".join(ARRAYS) if self.status_command == "squeue" else None
-
-    @property
     def rate(self) -> str:
-        """Submissions a minute. An array that does not fit into one minute's is never submitted."""
-        return f"{self.site.jobs}/1m"
+        """How many jobs are submitted in a minute at most."""
+        return f"{self.site.jobs_a_minute}/1m"
 
     @property
     def warning(self) -> str:

@@ -44,7 +44,8 @@ class Site(Settings):
     account: SlurmName | None = None
     partitions: dict[SlurmName, Partition] = Field(default_factory=dict)
     modules: tuple[Annotated[str, Field(pattern=r"^[\w./+-]+$")], ...] = ()
-    jobs: Positive = 1000
+    jobs: Positive = 500
+    jobs_a_minute: Positive = 60
     status_seconds: Positive = 20
     warning_seconds: Positive = 300
     free_gb: float = Field(default=20, ge=0)
@@ -88,17 +89,13 @@ def scaled(amount: int, most: int | None) -> Callable[..., int]:
 
 def job_resources(name: str, request: JobRequest, site: Site | None) -> dict[str, Any]:
     """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
-    site the partition and account.
-
-    `slots` bounds how many figures and tables a group job draws at once (slurm/config.yaml).
-    """
+    site the partition and account."""
     partition = site.partition(name, request) if site else None
     limits = site.partitions[partition] if site and partition else Partition()
     found: dict[str, Any] = {
         "mem_mb": scaled(request.memory_mb, limits.max_memory_mb),
         "runtime": scaled(request.minutes, limits.max_minutes),
         "cpus_per_task": request.cpus,
-        "slots": 1,
     }
     if request.gpus:
         found["gpu"] = request.gpus
