@@ -41,7 +41,9 @@ for rows, shift, marker, face in ((mean, 0.12, "D", "white"), (best, -0.12, "o",
     arms = interval_arms(rows["low"], rows["gain"], rows["high"])
     axes.errorbar(rows["size"] + shift, rows["gain"], yerr=arms, fmt="none", ecolor=inks)
     for size, gain, ink in zip(rows["size"], rows["gain"], inks, strict=True):
-        axes.plot(size + shift, gain, marker, color=ink, mfc=face or ink, markersize=3.6 if face is None else 3.2)
+        axes.plot(
+            size + shift, gain, marker, color=ink, mfc=face or ink, markersize=3.6 if face is None else 3.2
+        )
 axes.plot([], [], "o", color=MUTED, label="best chain")
 axes.plot([], [], "D", color=MUTED, mfc="white", markersize=4, label="mean over all subsets")
 added = dict(zip(best["size"], best["added"], strict=True))
