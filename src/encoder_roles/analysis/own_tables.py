@@ -11,7 +11,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,19 @@ import pandas as pd
 from encoder_roles.analysis.own_averages import average_models, average_notes
 from encoder_roles.analysis.spellings import match_benchmark, match_encoders, nearest_benchmarks, squeeze
 from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
-from encoder_roles.study import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
+from encoder_roles.study import (
+    BENCHMARKS,
+    BLIND,
+    GROUPS,
+    NO_MASK,
+    NONE_KEPT,
+    Operator,
+    StudyError,
+    name_subset,
+)
 
 MOST_ENCODERS = 8  # 256 subsets; beyond, resamples of the whole lattice do not fit a laptop
-OPERATORS = ("zero", "mean", "shuffle", "noise")
+OPERATORS: tuple[str, ...] = get_args(Operator)
 # what benchmarks are also published as: their greatest score, beside 0-100
 LARGER_SCALES = {"mme": 2000.0, "ocrbench": 1000.0}
 SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
