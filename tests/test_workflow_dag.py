@@ -139,6 +139,16 @@ def test_missing_sources_are_told_in_one_line(workflow: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+def test_a_run_in_an_environment_of_another_lock_stops_before_any_job(workflow: Path) -> None:
+    lock = workflow / "envs/laptop.lock"
+    lock.write_text(lock.read_text() + "# another\n")
+    failed = snakemake(workflow, "--until", "write_settings")
+    assert failed.returncode != 0
+    assert "was made from another envs/laptop.lock than this one; remove that folder" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (workflow / "results").exists() or not list((workflow / "results").rglob("*.json"))
+
+
 @pytest.mark.parametrize(("key", "value"), [("polo", 1), ("pool", [])])
 def test_a_faulty_config_ends_in_one_line_and_not_in_a_traceback(
     workflow: Path, key: str, value: object

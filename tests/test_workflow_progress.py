@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from encoder_roles.manifest.job import MARK
 from snakemake_logger_plugin_study import LogHandler, TimeLeft, in_words
 
 
@@ -64,6 +65,16 @@ def test_a_failed_job_shows_the_end_of_its_log(
     said = capsys.readouterr().err
     assert "failed: train_tune" in said and "model.safetensors: truncated" in said and str(log) in said
     assert "line 1\n" not in said and "the long command" not in said
+
+
+def test_a_failed_job_does_not_show_the_record_of_who_it_was(
+    handler: LogHandler, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "job.log"
+    log.write_text(MARK + '{"code": "00"}\nencoder-roles: model.safetensors: truncated\n')
+    send(handler, LogEvent.JOB_ERROR, rule_name="train_tune", wildcards={}, log=[str(log)])
+    said = capsys.readouterr().err
+    assert "truncated" in said and MARK not in said
 
 
 def test_a_failed_job_without_a_log_shows_its_command(
