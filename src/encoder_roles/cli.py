@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "lock-sources": "encoder_roles.sources.lock:lock_sources",
     "fetch-source": "encoder_roles.sources.fetch:fetch_source",
     "fetch-benchmark": "encoder_roles.sources.fetch:fetch_benchmark",
+    "stage-records": "encoder_roles.data.records:stage_records",
     "make-world": "encoder_roles.world.build:make_world",
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
     "stage-encoder": "encoder_roles.encoders.staging:stage_encoder",

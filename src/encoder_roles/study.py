@@ -36,7 +36,7 @@ OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
 JOBS: tuple[str, ...] = (
     *("pretrain_encoder", "pretrain_language_model", "fetch_source", "fetch_benchmark"),
     *("check_gates", "stage_encoder", "stage_language_model"),
-    *("make_world", "write_requests", "extract_features"),
+    *("make_world", "stage_records", "write_requests", "extract_features"),
     *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
     *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs"),
     *("assign_roles", "replay_advisor", "paper"),
@@ -294,6 +294,26 @@ class TuneSettings(Settings):
     clip_norm: float = Field(gt=0)
 
 
+class RecordFile(Settings):
+    """A user's own records (LLaVA format: a JSON list, or one a line) and the folder of their pictures."""
+
+    records: str
+    pictures: str
+
+
+class TrainingData(Settings):
+    """What a study on real data is trained on, and the pictures of which effective ranks are measured.
+
+    Attributes:
+        align, tune: conversations about a picture each, or about none.
+        probe: records with an `image`; no picture of training or of a benchmark.
+    """
+
+    align: RecordFile
+    tune: RecordFile
+    probe: RecordFile
+
+
 def accumulation(batch: int, micro: int | None, ranks: int) -> int:
     """Micro batches that each rank adds up for one step: batch / (micro x ranks). Raises StudyError."""
     share = micro * ranks if micro else ranks
@@ -306,6 +326,7 @@ def accumulation(batch: int, micro: int | None, ranks: int) -> int:
 
 
 class TrainingSettings(Settings):
+    data: Literal["world"] | TrainingData = "world"
     threads: Positive
     checkpoint_every: Positive
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -547,6 +568,14 @@ class Study(Settings):
         return {name: source.hub for name, source in sources.items() if source.hub}
 
     @property
+    def own_records(self) -> dict[str, RecordFile]:
+        """The user's own data files, by what they are for; none on the procedural world."""
+        data = self.training.data
+        if data == "world":
+            return {}
+        return {name: getattr(data, name) for name in TrainingData.model_fields}
+
+    @property
     def overlays(self) -> tuple[str, ...]:
         """The benchmarks whose score is ours and not lmms-eval's figure, in the order of OVERLAYS."""
         chosen = self.evaluation.overlays
@@ -697,6 +726,7 @@ class LockStage(Settings):
     study: str
     sources: dict[str, HubSource]
     benchmarks: tuple[str, ...]
+    records: dict[str, RecordFile] = Field(default_factory=dict)
 
 
 class GateStage(Settings):
@@ -777,6 +807,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
             study=study.study,
             sources=study.hub_sources,
             benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
+            records=study.own_records,
         ),
         "requests": RequestStage(benchmarks=study.benchmarks),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),

@@ -55,6 +55,9 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
     **{source: f"{FETCHED}/{source}" for source in STUDY.hub_sources},
     **({source: f"{PRETRAINED}/{source}" for source in SOURCES} if STUDY.sources == "train" else {}),
 }
+TRAIN = f"{RESULTS}/data/train/train.jsonl"  # the procedural world's records
+PROBE = f"{RESULTS}/data/probe/probe.jsonl"
+FEATURES_STORED = STUDY.training.align.features == "stored"
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 if STUDY.variants:
     STAGES["variants"] = variant_stage(STUDY)
@@ -111,6 +114,24 @@ def gates_of(source):
 def encoders_of(subset):
     """The staged folders of a subset's encoders, in pool order."""
     return [f"{RESULTS}/encoders/{encoder}" for encoder in parse_subset(subset, STUDY.pool)]
+
+
+def records_of(name):
+    """The records that `align` or `tune` trains on, or the `probe` pictures of effective ranks."""
+    if name in STUDY.own_records:
+        return f"{RESULTS}/data/own/{name}/{name}.jsonl"
+    return PROBE if name == "probe" else TRAIN
+
+
+def pictures_of(name):
+    """The folder of their pictures where a rule makes it; a user's own stay where they are."""
+    return [] if name in STUDY.own_records else f"{Path(records_of(name)).parent}/pictures"
+
+
+def features_of(wildcards):
+    """The stored features of a subset's encoders, in pool order; none where align computes them from pixels."""
+    encoders = parse_subset(wildcards.subset, STUDY.pool) if FEATURES_STORED else []
+    return [f"{RESULTS}/features/{encoder}/train.safetensors" for encoder in encoders]
 
 
 def unmasked_answers(subset, seed):

@@ -1,7 +1,5 @@
 # The procedural world's pictures, training data and benchmarks; requests; features of the frozen encoders.
 
-TRAIN = f"{RESULTS}/data/train/train.jsonl"
-PROBE = f"{RESULTS}/data/probe/probe.jsonl"
 ROWS = FETCHED if STUDY.evaluation.data == "hub" else f"{RESULTS}/data"  # the benchmarks' questions
 REQUESTS = f"{RESULTS}/requests/manifest.json"
 
@@ -31,6 +29,34 @@ rule make_world:
         folder=subpath(output.train, ancestor=2),
     shell:
         "encoder-roles make-world --settings {input.settings} --output {params.folder} 2> {log}"
+
+
+rule stage_records:
+    input:
+        settings=f"{RESULTS}/settings/lock.json",
+        lock=LOCKED,
+        # a dry run needs none; staging without them is an error that says so
+        records=lambda wildcards: [
+            file for file in [STUDY.own_records[wildcards.name].records] if Path(file).is_file()
+        ],
+    output:
+        f"{RESULTS}/data/own/{{name}}/{{name}}.jsonl",
+    log:
+        f"{RESULTS}/logs/stage_records/{{name}}.log",
+    benchmark:
+        f"{RESULTS}/timings/stage_records/{{name}}.tsv"
+    wildcard_constraints:
+        name=one_of(STUDY.own_records or ["none"]),
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        **asks("stage_records"),
+    params:
+        lock=LOCK,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "encoder-roles stage-records --settings {input.settings} --lock {params.lock} --name {wildcards.name}"
+        " --output {params.folder} 2> {log}"
 
 
 rule fetch_benchmark:
@@ -81,8 +107,8 @@ rule extract_features:
     input:
         settings=f"{RESULTS}/settings/features.json",
         encoder=f"{RESULTS}/encoders/{{encoder}}",
-        data=TRAIN,
-        pictures=f"{RESULTS}/data/train/pictures",
+        data=records_of("align"),
+        pictures=pictures_of("align"),
     output:
         f"{RESULTS}/features/{{encoder}}/train.safetensors",
     log:

@@ -32,8 +32,8 @@ rule predict_masks:
     input:
         settings=f"{RESULTS}/settings/masks.json",
         model=f"{RESULTS}/models/{STUDY.full}/seed{{seed}}/tune",
-        data=TRAIN,  # the mean operator is calibrated on training pictures
-        pictures=f"{RESULTS}/data/train/pictures",
+        data=records_of("tune"),  # the mean operator is calibrated on training pictures
+        pictures=pictures_of("tune"),
         manifest=REQUESTS,
         images=f"{RESULTS}/requests/images",
     output:

@@ -5,8 +5,8 @@ rule measure_pretrained_ranks:
     input:
         settings=f"{RESULTS}/settings/rank.json",
         encoders=encoders_of(STUDY.full),
-        data=PROBE,
-        pictures=f"{RESULTS}/data/probe/pictures",
+        data=records_of("probe"),
+        pictures=pictures_of("probe"),
     output:
         ranks=f"{RESULTS}/pretrained_ranks.csv",
         curve=f"{RESULTS}/rank_curve.csv",
@@ -30,8 +30,8 @@ rule measure_ranks:
     input:
         settings=f"{RESULTS}/settings/rank.json",
         model=f"{MODEL}/tune",
-        data=PROBE,
-        pictures=f"{RESULTS}/data/probe/pictures",
+        data=records_of("probe"),
+        pictures=pictures_of("probe"),
         # ancient: the rows it reads are those of its own encoders, and when one of them changes, so does the model
         pretrained=ancient(rules.measure_pretrained_ranks.output.ranks),
         draws=ancient(rules.measure_pretrained_ranks.output.draws),

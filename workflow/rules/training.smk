@@ -7,11 +7,9 @@ rule train_align:
         gates=ancient(f"{RESULTS}/gates.csv"),  # no model is trained on a source that missed a gate
         encoders=lambda wildcards: encoders_of(wildcards.subset),
         language_model=f"{RESULTS}/language_model",
-        features=lambda wildcards: expand(
-            f"{RESULTS}/features/{{encoder}}/train.safetensors",
-            encoder=parse_subset(wildcards.subset, STUDY.pool),
-        ),
-        data=TRAIN,
+        features=features_of,
+        data=records_of("align"),
+        pictures=[] if FEATURES_STORED else pictures_of("align"),
     output:
         directory(f"{MODEL}/align"),
     log:
@@ -23,10 +21,11 @@ rule train_align:
     resources:
         **asks("train_align"),
     params:
+        features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
         "encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --encoders {input.encoders} --language-model {input.language_model} --features {input.features}"
+        " --encoders {input.encoders} --language-model {input.language_model} {params.features}"
         " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
 
 
@@ -41,8 +40,8 @@ rule train_tune:
             then=f"{MODEL}/align",
             otherwise=[],
         ),
-        data=TRAIN,
-        pictures=f"{RESULTS}/data/train/pictures",
+        data=records_of("tune"),
+        pictures=pictures_of("tune"),
     output:
         directory(f"{MODEL}/tune"),
     log:

@@ -18,9 +18,12 @@ def variant_encoders(wildcards):
 
 
 def variant_features(wildcards):
-    """The features of a subset's encoders, in pool order."""
-    names = parse_subset(wildcards.subset, STUDY.pool)
-    return [f"{home(wildcards.variant, 'features', name)}/features/{name}/train.safetensors" for name in names]
+    """As `features_of`, for the subset of a variant."""
+    stored = STUDY.variants[wildcards.variant].training.align.features == "stored"
+    names = parse_subset(wildcards.subset, STUDY.pool) if stored else []
+    return [
+        f"{home(wildcards.variant, 'features', name)}/features/{name}/train.safetensors" for name in names
+    ]
 
 
 def variant_align(wildcards):
@@ -79,8 +82,8 @@ use rule extract_features as extract_variant_features with:
     input:
         settings=f"{VARIANT}/settings/features.json",
         encoder=lambda wildcards: f"{home(wildcards.variant, 'encoder', wildcards.encoder)}/encoders/{wildcards.encoder}",
-        data=TRAIN,
-        pictures=f"{RESULTS}/data/train/pictures",
+        data=records_of("align"),
+        pictures=pictures_of("align"),
     output:
         f"{VARIANT}/features/{{encoder}}/train.safetensors",
     log:
@@ -96,7 +99,8 @@ use rule train_align as align_variant with:
         encoders=variant_encoders,
         language_model=f"{RESULTS}/language_model",
         features=variant_features,
-        data=TRAIN,
+        data=records_of("align"),
+        pictures=[] if FEATURES_STORED else pictures_of("align"),
     output:
         directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/align"),
     log:
@@ -104,6 +108,7 @@ use rule train_align as align_variant with:
     benchmark:
         f"{RESULTS}/timings/align_variant/{{variant}}.{{subset}}.seed{{seed}}.tsv"
     params:
+        features=rules.train_align.params.features,
         restart=f"{RESULTS}/.restart/variants/{{variant}}/align/{{subset}}/seed{{seed}}",
 
 
@@ -114,8 +119,8 @@ use rule train_tune as tune_variant with:
         encoders=variant_encoders,
         language_model=f"{RESULTS}/language_model",
         align=variant_align,
-        data=TRAIN,
-        pictures=f"{RESULTS}/data/train/pictures",
+        data=records_of("tune"),
+        pictures=pictures_of("tune"),
     output:
         directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/tune"),
     log:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from tqdm import tqdm
 
 from encoder_roles.evaluation.tasks import find_benchmark
-from encoder_roles.provenance import write_text
+from encoder_roles.provenance import sha256_of, write_text
 from encoder_roles.study import HubSource, LockStage, Settings, StudyError, read_settings
 
 HEAD = "# Written by `snakemake lock_sources`: commit it. Every run fetches exactly these files or stops.\n"
@@ -38,34 +38,53 @@ class LockedSource(Settings):
 
 
 class Lock(Settings):
-    """A study's lock file."""
+    """A study's lock file: what a hub has, and the SHA-256 of the user's own files of records."""
 
     study: str
     sources: dict[str, LockedSource]
+    records: dict[str, str] = Field(default_factory=dict)
 
 
 def lock_sources(*, settings: Path, output: Path) -> None:
-    """Resolve every hub source of the study to a commit and its files, and write them to `output`.
+    """Resolve every hub source of the study to a commit and its files, hash its own records, and write both.
 
     Args:
         settings: settings/lock.json.
         output: studies/<study>.lock.yaml; replaced as a whole, or left alone if anything cannot be resolved.
 
     Raises:
-        StudyError: the study has no hub sources, or a repository, revision, configuration or split does not
-            exist, or it holds no files that are read here.
+        StudyError: the study has nothing to lock, or a repository, revision, configuration or split does not
+            exist, or it holds no files that are read here, or a file of records is missing.
     """
     from encoder_roles.sources.hub import resolve_source
 
     stage = read_settings(settings, LockStage)
     asked = asked_sources(stage)
-    if not asked:
+    if not asked and not stage.records:
         raise StudyError(
             f"study {stage.study}: nothing to lock; no source has a revision, and evaluation.data is not hub"
         )
+    records = {name: records_hash(asked.records) for name, asked in stage.records.items()}
     names = tqdm(asked, desc="resolving", unit="source", file=sys.stderr, disable=None)
-    lock = Lock(study=stage.study, sources={name: resolve_source(name, asked[name]) for name in names})
+    sources = {name: resolve_source(name, asked[name]) for name in names}
+    lock = Lock(study=stage.study, sources=sources, records=records)
     write_text(output, HEAD + yaml.safe_dump(lock.model_dump(mode="json"), sort_keys=True, width=110))
+
+
+def records_hash(path: str) -> str:
+    """SHA-256 of a file of records. Raises StudyError if it is not there."""
+    if not Path(path).is_file():
+        raise StudyError(f"{path}: no such file of records; fetch it, or correct training.data in the config")
+    return sha256_of(Path(path))
+
+
+def locked_records(path: Path, stage: LockStage, name: str) -> str:
+    """The SHA-256 that the lock has for a file of records. Raises StudyError if it has none."""
+    records_hash(stage.records[name].records)  # a missing file is told before a missing lock
+    lock = read_lock(path)
+    if lock.study != stage.study or name not in lock.records:
+        raise StudyError(f"{path}: the records for {name} are not locked; run lock_sources, commit the lock")
+    return lock.records[name]
 
 
 def asked_sources(stage: LockStage) -> dict[str, HubSource]:

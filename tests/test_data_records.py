@@ -1,0 +1,103 @@
+"""A user's own records: checked against their lock and the pictures, then read like the world's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from encoder_roles.data.llava import read_records
+from encoder_roles.data.records import stage_records
+from encoder_roles.provenance import write_json
+from encoder_roles.sources.lock import lock_sources, read_lock
+from encoder_roles.study import StudyError
+
+TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a cat"}]
+ROWS = [
+    {"id": "one", "image": "coco/a.jpg", "conversations": TURNS, "source": "not read"},
+    {"id": 2, "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]},
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Two forms of the same records, their pictures and probe pictures, locked."""
+    (tmp_path / "pictures/coco").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"pictures/coco/{name}.jpg")
+    (tmp_path / "list.json").write_text(json.dumps(ROWS))
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "probe.jsonl").write_text('{"image": "coco/b.jpg"}\n')
+    files = {"align": "lines.jsonl", "tune": "list.json", "probe": "probe.jsonl"}
+    records = {
+        name: {"records": str(tmp_path / file), "pictures": str(tmp_path / "pictures")}
+        for name, file in files.items()
+    }
+    stage = {"study": "own", "sources": {}, "benchmarks": [], "records": records}
+    write_json(tmp_path / "lock.json", stage)
+    lock_sources(settings=tmp_path / "lock.json", output=tmp_path / "own.lock.yaml")
+    return tmp_path
+
+
+def stage(place: Path, name: str) -> Path:
+    output = place / "results/data" / name
+    stage_records(settings=place / "lock.json", lock=place / "own.lock.yaml", name=name, output=output)
+    return output / f"{name}.jsonl"
+
+
+def test_a_list_and_a_file_of_lines_are_staged_alike(place: Path) -> None:
+    lines, listed = stage(place, "align"), stage(place, "tune")
+    assert lines.read_text() == listed.read_text().replace("/data/tune", "/data/align")
+    first, second = read_records(lines)
+    assert first.turns == (("What is it?", "a cat"),) and (second.id, second.image) == ("2", None)
+
+
+def test_a_staged_picture_is_found_from_the_staged_file(place: Path) -> None:
+    lines = stage(place, "align")
+    (first, _) = read_records(lines)
+    assert first.image is not None and not Path(first.image).is_absolute()
+    assert (lines.parent / first.image).resolve() == (place / "pictures/coco/a.jpg").resolve()
+    probe = json.loads(stage(place, "probe").read_text())
+    assert (place / "results/data/probe" / probe["image"]).resolve().name == "b.jpg"
+
+
+def test_the_lock_holds_the_hash_of_every_file(place: Path) -> None:
+    assert set(read_lock(place / "own.lock.yaml").records) == {"align", "tune", "probe"}
+    with (place / "lines.jsonl").open("a") as file:
+        file.write("\n")
+    with pytest.raises(StudyError, match=r"lines\.jsonl: not the file that .*own\.lock\.yaml has for align"):
+        stage(place, "align")
+    assert not (place / "results/data/align").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"image": "coco/none.jpg"}, r"record 1: no such picture as .*coco/none\.jpg"),
+        ({"conversations": []}, r"line 1, key 'conversations': expected a list"),
+        ({"image": None}, r"1 <image> for 0 pictures"),
+    ],
+)
+def test_a_record_that_cannot_be_learnt_from_is_named(
+    place: Path, fault: dict[str, object], message: str
+) -> None:
+    (place / "lines.jsonl").write_text(json.dumps(ROWS[0] | fault) + "\n")
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    with pytest.raises(StudyError, match=message):
+        stage(place, "align")
+
+
+def test_files_that_are_missing_cut_off_or_not_locked_are_told(place: Path) -> None:
+    text = (place / "list.json").read_text()
+    (place / "list.json").write_text(text[:-5])
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    with pytest.raises(StudyError, match=r"list\.json: cannot be read as records"):
+        stage(place, "tune")
+    (place / "own.lock.yaml").write_text("study: own\nsources: {}\n")
+    with pytest.raises(StudyError, match="the records for tune are not locked"):
+        stage(place, "tune")
+    (place / "list.json").unlink()
+    with pytest.raises(StudyError, match=r"list\.json: no such file of records"):
+        stage(place, "tune")
