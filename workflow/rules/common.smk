@@ -39,6 +39,7 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
 }
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
+FEATURES_STORED = STUDY.training.align.features == "stored"  # else align runs the encoders on the pictures
 
 
 def one_of(values):
@@ -72,6 +73,12 @@ def gates_of(source):
 def encoders_of(subset):
     """The staged folders of a subset's encoders, in pool order."""
     return [f"{RESULTS}/encoders/{encoder}" for encoder in parse_subset(subset, STUDY.pool)]
+
+
+def stored_features(subset):
+    """The files of the subset's features that align reads; none if it computes them."""
+    encoders = parse_subset(subset, STUDY.pool) if FEATURES_STORED else ()
+    return [f"{RESULTS}/features/{encoder}/train.safetensors" for encoder in encoders]
 
 
 def unmasked_answers(subset, seed):

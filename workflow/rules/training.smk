@@ -7,11 +7,9 @@ rule train_align:
         gates=ancient(f"{RESULTS}/gates.csv"),  # no model is trained on a source that missed a gate
         encoders=lambda wildcards: encoders_of(wildcards.subset),
         language_model=f"{RESULTS}/language_model",
-        features=lambda wildcards: expand(
-            f"{RESULTS}/features/{{encoder}}/train.safetensors",
-            encoder=parse_subset(wildcards.subset, STUDY.pool),
-        ),
+        features=lambda wildcards: stored_features(wildcards.subset),
         data=TRAIN,
+        pictures=[] if FEATURES_STORED else f"{RESULTS}/data/train/pictures",
     output:
         directory(f"{MODEL}/align"),
     log:
@@ -24,10 +22,11 @@ rule train_align:
         mem_mb=3000,
         runtime=60,
     params:
+        features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
         "encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --encoders {input.encoders} --language-model {input.language_model} --features {input.features}"
+        " --encoders {input.encoders} --language-model {input.language_model} {params.features}"
         " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
 
 
