@@ -1,7 +1,7 @@
 """One training step of a multi-encoder model of real size: time, share of the device's peak, memory.
 
 Run from the repository root, on a GPU: `python benchmarks/training_step.py --size real --precision bf16`. The
-peak that model FLOPs are divided by is measured in the same run, with large matrix products in that precision.
+peak that model FLOPs are divided by is measured in the same run, with large matrix products.
 `--size tiny` runs anywhere. Weights and pictures are random: only shapes matter. Prints JSON.
 """
 
