@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder_roles.data.llava import PictureIndex, read_records
+from encoder_roles.data.llava import PictureIndex, distinct_pictures, read_records
 from encoder_roles.data.pictures import by_size, read_picture
 from encoder_roles.study import StudyError
 
@@ -75,6 +75,32 @@ def test_a_missing_or_empty_file_and_scattered_records_are_errors(tmp_path):
     path = write(tmp_path / "t.jsonl", row(), row(image="pictures/1.png"), row())
     with pytest.raises(StudyError, match=r"line 3, key 'image'.*not consecutive"):
         list(PictureIndex(path, True))
+
+
+def test_conversations_of_several_turns_and_of_text_alone_are_records(tmp_path):
+    several = [*_turns(), *_turns(question="and now ?", answer=" blue ")]
+    path = write(
+        tmp_path / "t.jsonl", row(conversations=several), {"id": 7, "conversations": _turns(question="why ?")}
+    )
+    first, second = read_records(path)
+    assert first.turns == (("q", "red"), ("and now ?", "blue"))
+    assert (second.id, second.image, second.turns) == ("7", None, (("why ?", "red"),))
+
+
+def test_an_index_reads_any_record_by_its_bytes_and_knows_its_line(tmp_path):
+    line = {"id": "t", "conversations": _turns(question="w\u00e4rum\u2028?")}  # letters of several bytes
+    rows = [row(), row(id="0-caption"), line, line, row(id="1", image="p/1.png")]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    index = PictureIndex(path, together=True)
+    assert [len(index), list(index.pictured), list(index.lines)] == [4, [1, 0, 0, 1], [1, 3, 4, 5]]
+    assert [index[place].image for place in (3, 0, 2)] == ["p/1.png", "pictures/0.png", None]
+    assert index[2].records[0].turns[0][0] == "w\u00e4rum\u2028?"
+    assert index[2].records[0].line == 4
+    assert sum(index.sizes) == path.stat().st_size
+    alone = PictureIndex(write(tmp_path / "a.jsonl", row(), row(image="p/1.png"), row()), together=False)
+    assert [picture.image for picture in alone] == ["pictures/0.png", "p/1.png", "pictures/0.png"]
+    assert list(distinct_pictures(alone.path)) == ["pictures/0.png", "p/1.png"]
 
 
 def test_a_picture_keeps_its_pixels(tmp_path):

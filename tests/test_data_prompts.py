@@ -68,3 +68,25 @@ def test_a_tokenizer_without_a_usable_chat_template_is_an_error():
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
     with pytest.raises(StudyError, match="end the answer with '<eos>'"):
         render(tokenizer, "what colour", "red")
+
+
+def test_a_conversation_is_one_prompt_in_which_every_answer_is_learnt():
+    renderer = PromptRenderer(tiny_tokenizer())
+    turns = [("what colour ?", "red"), ("is it blue ?", "no"), ("how many ?", "a")]
+    prompt = renderer.render_turns(turns, images=1)
+    text = renderer.tokenizer.apply_chat_template(
+        [
+            {"role": role, "content": content}
+            for number, turn in enumerate(turns)
+            for role, content in zip(
+                ("user", "assistant"), (("" if number else "<image>\n") + turn[0], turn[1]), strict=True
+            )
+        ],
+        tokenize=False,
+    )
+    before, after = text.split("<image>\n")
+    assert prompt.prefix == (renderer.ids(before),)
+    assert prompt.body == renderer.ids(after)
+    learnt = [label for label in prompt.labels if label != IGNORED]
+    assert renderer.tokenizer.decode(learnt) == "red <eos> no <eos> a <eos>"
+    assert renderer.render_turns(turns[:1]) == renderer.render(*turns[0])

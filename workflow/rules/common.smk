@@ -57,7 +57,7 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
 }
 TRAIN = f"{RESULTS}/data/train/train.jsonl"  # the procedural world's records
 PROBE = f"{RESULTS}/data/probe/probe.jsonl"
-FEATURES_STORED = STUDY.training.align.features == "stored"
+FEATURES_STORED = STUDY.training.align.features == "stored"  # else align runs the encoders on the pictures
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 if STUDY.variants:
     STAGES["variants"] = variant_stage(STUDY)

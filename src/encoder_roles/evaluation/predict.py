@@ -31,6 +31,7 @@ from encoder_roles.study import (
     StudyError,
     read_settings,
 )
+from encoder_roles.training.ranks import Place
 from encoder_roles.training.stages import peak_memory_mb
 from encoder_roles.training.step import read_features
 
@@ -72,7 +73,7 @@ def read_inputs(
     pictures: Sequence[T],
     features: Callable[[MultiEncoderVLM, Sequence[T]], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Projector inputs (pictures, G, G, D) of every encoder, where masks act; {} for the blind model.
+    """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; {} if blind.
 
     `features` reads some of the pictures: `read_features` of files, `picture_features` of pixels.
     """
@@ -80,18 +81,18 @@ def read_inputs(
     with torch.inference_mode():
         for start in range(0, len(pictures) if model.encoders else 0, PICTURES_AT_A_TIME):
             some = features(model, pictures[start : start + PICTURES_AT_A_TIME])
-            parts.append(model.projector_inputs(some))
+            parts.append({name: block.cpu() for name, block in model.projector_inputs(some).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def project(model: MultiEncoderVLM, inputs: dict[str, Tensor], pictures: int) -> Tensor:
-    """Visual tokens (pictures, T, H) of projector inputs, some pictures at a time."""
+    """Visual tokens (pictures, T, H) of projector inputs on the CPU, some pictures at a time."""
     parts = []
     with torch.inference_mode():
         for start in range(0, max(pictures, 1), PICTURES_AT_A_TIME):
             stop = min(start + PICTURES_AT_A_TIME, pictures)
-            chunk = {name: block[start:stop] for name, block in inputs.items()}
-            parts.append(model.project(chunk, stop - start))
+            chunk = {name: block[start:stop].to(model.device) for name, block in inputs.items()}
+            parts.append(model.project(chunk, stop - start).cpu())
     return torch.cat(parts)
 
 
@@ -108,7 +109,7 @@ class Candidate:
             raise StudyError(
                 f"{folder / 'training.json'}: not the record of a tuned model ({error})"
             ) from error
-        self.model = load_vlm(folder)
+        self.model: MultiEncoderVLM = load_vlm(folder).to(Place().device)
         if ("+".join(self.model.encoders) or BLIND) != self.subset:
             raise StudyError(
                 f"{folder}: training.json says {self.subset!r}, the model has {[*self.model.encoders]}"

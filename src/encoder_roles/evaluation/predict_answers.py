@@ -42,7 +42,8 @@ def answer(
     Args:
         language_model: a causal language model in evaluation mode.
         questions: what to answer; their order does not matter.
-        visual: visual tokens (pictures, tokens of a picture, hidden) that `Question.pictures` index.
+        visual: visual tokens (pictures, tokens of a picture, hidden) that `Question.pictures` index; on any
+            device.
         end: id of the end token.
         batch: questions computed together; answers do not depend on it.
     """
@@ -119,7 +120,8 @@ def _embed(model: Any, prefix: Prefix, visual: Tensor) -> Tensor:
     """Embeddings (tokens, hidden) of a prefix."""
     embed, pieces = model.get_input_embeddings(), []
     for ids, picture in zip(*prefix, strict=True):
-        pieces += [embed(torch.tensor(ids, dtype=torch.long)), visual[picture]]
+        text = embed(torch.tensor(ids, dtype=torch.long, device=model.device))
+        pieces += [text, visual[picture].to(text)]
     return torch.cat(pieces)
 
 
@@ -136,13 +138,13 @@ def _decode(model: Any, questions: Sequence[Question], cache: Cache, end: int) -
     """Greedy answers to questions of one length behind cached prefixes; a row leaves when it has ended."""
     answers: list[list[int]] = [[] for _ in questions]
     alive = list(range(len(questions)))
-    ids = torch.tensor([question.prompt.body for question in questions])
+    ids = torch.tensor([question.prompt.body for question in questions], device=model.device)
     embed, head = model.get_input_embeddings(), model.get_output_embeddings()
     while alive:
         start = cache.get_seq_length()
         output = model.base_model(
             inputs_embeds=embed(ids),
-            position_ids=torch.arange(start, start + ids.shape[1])[None],
+            position_ids=torch.arange(start, start + ids.shape[1], device=model.device)[None],
             past_key_values=cache,
             use_cache=True,
         )
@@ -155,7 +157,7 @@ def _decode(model: Any, questions: Sequence[Question], cache: Cache, end: int) -
                 if len(text) < questions[alive[row]].max_new_tokens:
                     kept.append(row)
         if len(kept) < len(alive):
-            cache.batch_select_indices(torch.tensor(kept, dtype=torch.long))
+            cache.batch_select_indices(torch.tensor(kept, dtype=torch.long, device=model.device))
             alive = [alive[row] for row in kept]
-        ids = torch.tensor([[tokens[row]] for row in kept], dtype=torch.long)
+        ids = torch.tensor([[tokens[row]] for row in kept], dtype=torch.long, device=model.device)
     return answers

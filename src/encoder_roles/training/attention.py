@@ -20,14 +20,15 @@ from encoder_roles.data.packing import Blocks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-NAME = "encoder_roles_packed"  # and this with `_flash`
+NAME = "encoder_roles_packed"
+UNMASKED = "encoder_roles_unmasked"  # a name with "flash" in it transformers takes for a library of its own
 
 
 def use_packed_attention(language_model: PreTrainedModel, flash: bool = False) -> None:
     """Have the model attend block by block; its forward pass then needs the argument ``blocks``."""
     from transformers import AttentionInterface
 
-    name = f"{NAME}_flash" if flash else NAME
+    name = UNMASKED if flash else NAME
     AttentionInterface.register(name, partial(packed_attention, flash=flash))
     language_model.set_attn_implementation(name)
 

@@ -68,7 +68,7 @@ def cost_row(
         "tune_seconds": tune["seconds"],
         "predict_seconds": predict["seconds"] if predict else None,
         "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
-        "core_hours": sum(run["seconds"] * run["threads"] for run in runs) / 3600,
+        "core_hours": sum(run["seconds"] * run["threads"] * run.get("ranks", 1) for run in runs) / 3600,
     }
 
 
@@ -82,8 +82,8 @@ def collect_costs(
         training: the training.json files of all align and tune folders.
         predictions: the prediction.json files of the unmasked predictions.
         output: costs.csv: parameters, FLOPs, wall seconds of align, tune and predict on `threads` cores each,
-            the most memory any of them took, and the core hours of all three. One row a model, in the order
-            of the tune records.
+            the most memory any of them took, and the core hours of all three, over all ranks. One row a
+            model, in the order of the tune records.
     """
     study = read_settings(settings, ScoreStage).study
     keys = ("subset", "seed", "seconds", "peak_memory_mb", "threads")
