@@ -118,8 +118,11 @@ def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
     assert fitting_status_command(20) == "sacct"
     fake_command(place, "scontrol", CONFIG.format("none"))
     assert fitting_status_command(20) == "squeue"
-    with pytest.raises(StudyError, match=r"MinJobAge.*lower status_seconds .* to 100"):
+    with pytest.raises(StudyError, match=r"after 300 s \(MinJobAge\): lower status_seconds .* to 100"):
         fitting_status_command(101)
+    fake_command(place, "scontrol", CONFIG.format("none").replace("300", "120"))
+    with pytest.raises(StudyError, match="after 120 s: 240 are needed"):
+        fitting_status_command(20)
 
 
 def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(place: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Literal
 from encoder_roles.study import StudyError
 
 ANSWERS_WITHIN = 60  # seconds
-CHECKS_REMEMBERED = 3  # squeue must remember a finished job for so many status checks
+CHECKS_REMEMBERED = 3  # squeue must remember a finished job for so many status checks,
+LONGEST_PAUSE = 240  # and for this many seconds: the pause between checks grows to 180
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 StatusCommand = Literal["sacct", "squeue"]
 
@@ -66,12 +67,12 @@ def fitting_status_command(status_seconds: int) -> StatusCommand:
         return "sacct"
     age = re.match(r"\d+", found.get("MinJobAge", ""))
     remembered = int(age[0]) if age else 0
+    lost = f"the cluster has no accounting database, and squeue forgets a finished job after {remembered} s"
+    if remembered < LONGEST_PAUSE:
+        raise StudyError(f"{lost}: {LONGEST_PAUSE} are needed, ask whoever runs it for MinJobAge=300")
     if remembered < CHECKS_REMEMBERED * status_seconds:
-        most = max(1, remembered // CHECKS_REMEMBERED)
-        raise StudyError(
-            f"the cluster has no accounting database, and squeue forgets a finished job after {remembered} s "
-            f"(MinJobAge): lower status_seconds in slurm/site.yaml to {most}"
-        )
+        most = remembered // CHECKS_REMEMBERED
+        raise StudyError(f"{lost} (MinJobAge): lower status_seconds in slurm/site.yaml to {most}")
     return "squeue"
 
 
