@@ -44,7 +44,7 @@ axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
 for place, (name, row) in enumerate(others.iterrows()):
     single = overall[(overall["variant"] == name) & (overall["subset"] != MEAN) & ~overall["shared"]]
     axes.scatter(
-        single["difference"], [place] * len(single), s=9, color=FAINT, edgecolor=MUTED, lw=0.4, zorder=2
+        single["difference"], [place - 0.22] * len(single), s=8, color=FAINT, edgecolor=MUTED, lw=0.4
     )
     axes.plot([row["difference_low"], row["difference_high"]], [place, place], color=ACCENT, lw=1.4, zorder=3)
     sure = row["p_holm"] < 1 - stage.statistics.level
@@ -67,6 +67,16 @@ if not others.empty:
     axes.set_yticks(range(len(others)), others.index)
     axes.set_ylim(-0.6, len(others) - 0.4)
     axes.tick_params(axis="y", length=0)
+    axes.annotate(
+        "points (FLOPs)",
+        (1, len(others) - 0.5),
+        (4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=6.5,
+        color=MUTED,
+        annotation_clip=False,
+    )
     axes.set_xlabel(f"points over {stage.baseline} (overall score)")
     light_grid(axes, "x")
 

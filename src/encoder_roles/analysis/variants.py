@@ -311,14 +311,13 @@ def worth_their_cost(found: Comparison) -> list[Claim]:
     ratio = np.array([found.flops(i) for i in found.others]) / found.flops(found.base)
     gap, drawn = found.over(found.others, found.base)
     price = margin * np.log2(ratio)
+    points = "a point" if margin == 1 else f"{margin:g} points"
     value, value_draws = gap - price, drawn - price
     p = holm(two_sided_p(value, value_draws))
     claims = []
     for k, variant in enumerate(found.others):
         name, base = found.stage.variants[variant].name, found.stage.baseline
-        statement = (
-            f"{name} is worth its cost against {base}: {margin:g} points per doubling of training FLOPs."
-        )
+        statement = f"{name} is worth its cost against {base}: {points} per doubling of the training FLOPs."
         low, high = found.bounds(value_draws[:, k])
         sure = p[k] < found.alpha
         verdict = by_interval(low, high, 0.0) if sure else OPEN
