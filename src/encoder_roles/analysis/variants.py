@@ -78,7 +78,12 @@ class Comparison:
 
     def flops(self, variant: int) -> float:
         """Training FLOPs, mean over the subsets."""
-        return float(self.costs.loc[(self.stage.variants[variant].name, MEAN), "flops"])
+        return self.mean_costs(variant)["flops"]
+
+    def mean_costs(self, variant: int) -> dict[str, float]:
+        """What a variant costs, mean over the subsets."""
+        row = self.costs.xs((self.stage.variants[variant].name, MEAN))
+        return {str(cost): float(value) for cost, value in row.items()}
 
 
 def compare(scores: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], stage: VariantStage) -> Comparison:
@@ -330,11 +335,10 @@ def worth_their_cost(found: Comparison) -> list[Claim]:
 
 def _factors(found: Comparison, variant: int) -> list[tuple[str, float]]:
     """What a variant costs in units of the baseline, mean over subsets."""
-    names = [row.name for row in found.stage.variants]
     words = {"parameters": "parameters", "flops": "training FLOPs"}
     words |= {"train_seconds": "training seconds", "predict_seconds": "prediction seconds"}
-    own, base = found.costs.loc[(names[variant], MEAN)], found.costs.loc[(names[found.base], MEAN)]
-    return [(word, float(own[cost] / base[cost])) for cost, word in words.items() if base[cost] > 0]
+    own, base = found.mean_costs(variant), found.mean_costs(found.base)
+    return [(word, own[cost] / base[cost]) for cost, word in words.items() if base[cost] > 0]
 
 
 def _row(found: Comparison, variant: int, subset: str) -> dict[str, Any]:
