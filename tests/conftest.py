@@ -1,7 +1,7 @@
 """What more than one file needs: test clusters, and who may run.
 
-Tests marked `slurm` fail without Slurm. Those marked `cuda` need a GPU: without one they are not selected, and
-the summary says so.
+Tests marked `slurm` fail without Slurm. Those marked `cuda` need a GPU: without one they are not selected,
+and the summary says so.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ class Comparison:
 
     def mean_costs(self, variant: int) -> dict[str, float]:
         """What a variant costs, mean over the subsets."""
-        row = self.costs.xs((self.stage.variants[variant].name, MEAN))
-        return {str(cost): float(value) for cost, value in row.items()}
+        place = self.costs.index.get_loc((self.stage.variants[variant].name, MEAN))
+        return dict(zip(self.costs.columns, self.costs.to_numpy(float)[place].tolist(), strict=True))
 
 
 def compare(scores: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], stage: VariantStage) -> Comparison:
