@@ -166,6 +166,18 @@ def test_a_missing_source_folder_is_told(place: Path) -> None:
     assert fault.startswith("encoders/sam: no files in sources/laptop/encoders/nowhere")
 
 
+def test_records_that_are_not_there_are_told_with_their_lock(place: Path) -> None:
+    own = {name: {"records": f"{name}.json", "pictures": "pictures"} for name in ("align", "tune", "probe")}
+    (place / "pictures").mkdir()
+    (place / "tune.json").write_text("[]")
+    found = faults(study(training={"data": own}))
+    assert [fault.split(":")[0] for fault in found] == [
+        "training.data.align",
+        "training.data.probe",
+        "studies/laptop.lock.yaml",
+    ]
+
+
 def test_a_source_of_a_hub_without_its_lock_is_told(place: Path) -> None:
     (fault,) = faults(study(encoders={"sam": {"source": "owner/sam", "revision": "main"}}))
     assert fault.startswith("studies/laptop.lock.yaml: missing")

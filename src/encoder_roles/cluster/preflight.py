@@ -142,10 +142,13 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
 
 
 def check_sources(study: Study) -> Iterator[str]:
-    """Every pretrained source must be there, or be fetched by its lock."""
-    hub = study.hub_sources
+    """Every pretrained source must be there, or be fetched by its lock; so must the user's own records."""
+    hub, records = study.hub_sources, study.own_records
     lock = Path(f"studies/{study.study}.lock.yaml")
-    if (hub or study.evaluation.data == "hub") and not lock.is_file():
+    for name, own in records.items():
+        if not Path(own.records).is_file() or not Path(own.pictures).is_dir():
+            yield f"training.data.{name}: no {own.records} with {own.pictures}/: docs/full-study.md says how"
+    if (hub or records or study.evaluation.data == "hub") and not lock.is_file():
         yield f"{lock}: missing: `snakemake lock_sources` writes it, on a machine with a network"
     if study.sources == "train":
         return
