@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -109,8 +109,8 @@ class Candidate:
             raise StudyError(
                 f"{folder / 'training.json'}: not the record of a tuned model ({error})"
             ) from error
-        loaded: torch.nn.Module = load_vlm(folder)
-        self.model = cast(MultiEncoderVLM, loaded.to(Place().device))
+        model: Any = load_vlm(folder)
+        self.model: MultiEncoderVLM = model.to(Place().device)
         if ("+".join(self.model.encoders) or BLIND) != self.subset:
             raise StudyError(
                 f"{folder}: training.json says {self.subset!r}, the model has {[*self.model.encoders]}"
