@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--seeds", type=int, default=4)
     arguments = parser.parse_args()
-    cluster = Cluster(cpus=16, memory_mb=64_000)
+    cluster = Cluster(cpus=16, memory_mb=32_000)
     with cluster, tempfile.TemporaryDirectory(prefix="campaign-") as name:
         status, seconds, memory = run_campaign(Path(name), cluster, arguments.seeds)
         counted = count_attempts(Path(name))

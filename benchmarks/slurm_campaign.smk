@@ -55,7 +55,7 @@ rule train_align:
     output:
         "campaign/align/{subset}.{seed}",
     resources:
-        mem_mb=400,
+        mem_mb=1000,
         runtime=5,
         fails=fails("align"),
     params:
@@ -71,7 +71,7 @@ rule train_tune:
     output:
         "campaign/tune/{subset}.{seed}",
     resources:
-        mem_mb=400,
+        mem_mb=1000,
         runtime=5,
         fails=fails("tune"),
     params:
@@ -87,7 +87,7 @@ rule predict_subset:
     output:
         "campaign/predict/{subset}.{seed}",
     resources:
-        mem_mb=400,
+        mem_mb=1000,
         runtime=5,
         fails=fails("predict"),
     params:
@@ -103,7 +103,7 @@ rule measure_ranks:
     output:
         "campaign/rank/{subset}.{seed}",
     resources:
-        mem_mb=400,
+        mem_mb=1000,
         runtime=5,
         fails=fails("rank"),
     params:
@@ -119,7 +119,7 @@ rule predict_masks:
     output:
         "campaign/masks/{operator}.{seed}",
     resources:
-        mem_mb=400,
+        mem_mb=1000,
         runtime=5,
         fails=fails("masks"),
     params:
