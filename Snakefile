@@ -48,7 +48,7 @@ rule paper:
         expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
 
 
-if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with the study as it stands
+if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with it
 
     include: "workflow/rules/variants.smk"
 

@@ -62,7 +62,7 @@ FAULTS = {
     "a revision of a folder": (
         "encoders.clip.revision",
         "main",
-        "encoders.clip: source: with a revision it must be a hub's repository (owner/name), not 'sources/",
+        "encoders.clip.source: with a revision it must be a hub's repository (owner/name), not 'sources/",
     ),
     "an overlay of a benchmark without one": (
         "evaluation.overlays",

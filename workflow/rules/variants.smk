@@ -20,7 +20,9 @@ def variant_encoders(wildcards):
 def variant_features(wildcards):
     """The features of a subset's encoders, in pool order."""
     names = parse_subset(wildcards.subset, STUDY.pool)
-    return [f"{home(wildcards.variant, 'features', name)}/features/{name}/train.safetensors" for name in names]
+    return [
+        f"{home(wildcards.variant, 'features', name)}/features/{name}/train.safetensors" for name in names
+    ]
 
 
 def variant_align(wildcards):
