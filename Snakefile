@@ -63,7 +63,7 @@ rule paper:
         f"{RESULTS}/manifest.json",
 
 
-if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with the study as it stands
+if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with it
 
     include: "workflow/rules/variants.smk"
 
