@@ -43,7 +43,7 @@ test: environment check ## the whole test suite
 
 check: environment   ## formatting, lint and types
 	@ruff check . && ruff format --check . && mypy
-	@snakefmt --check Snakefile workflow/rules && snakemake --lint
+	@snakefmt --check Snakefile workflow/rules && snakemake --lint && snakemake --lint --configfile studies/laptop_connectors.yaml
 
 format: environment  ## format all code
 	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
