@@ -21,7 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from encoder_roles.encoders.encoder import Encoder
-from encoder_roles.encoders.loading import build_encoder, load_source
+from encoder_roles.encoders.loading import load_source
+from encoder_roles.encoders.sizes import build_on_meta
 from encoder_roles.models.connector import Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
@@ -127,8 +128,7 @@ def meta_encoder(name: str, spec: EncoderSpec) -> Encoder:
         StudyError: the row has neither.
     """
     if spec.library_config is not None:
-        with torch.device("meta"):
-            return build_encoder(name, spec, spec.library_config)
+        return build_on_meta(name, spec)
     if not Path(spec.source).is_dir():
         raise StudyError(
             f"encoders.{name}: to plan with it, give its `library_config`, or fetch it into {spec.source}"
