@@ -182,6 +182,12 @@ def test_a_partition_too_short_for_a_job_is_told(place: Path) -> None:
     assert fault == "jobs.assign_roles: 1441 minutes, and partition cpu runs jobs of 1440 minutes at most"
 
 
+def test_a_warning_that_would_come_as_a_job_starts_is_told(place: Path) -> None:
+    (fault,) = faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=300)
+    assert "warning_seconds: jobs.train_tune has 5 minutes" in fault and "at most 240" in fault
+    assert faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=240) == []
+
+
 @pytest.mark.parametrize(
     ("limit", "minutes"),
     [("infinite", math.inf), ("1-00:00:00", 1440), ("2:30:00", 150), ("30:00", 30), ("n/a", math.inf)],
