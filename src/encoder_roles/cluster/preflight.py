@@ -84,7 +84,7 @@ def check_partitions(study: Study, site: Site) -> Iterator[str]:
             yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
         if name in WARNED and request.minutes * 60 < site.warning_seconds + EARLIER:
             yield (
-                f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes and would be warned "
+                f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes, and is warned "
                 f"as it starts: at most {max(1, request.minutes * 60 - EARLIER)}, or give it more minutes"
             )
 
