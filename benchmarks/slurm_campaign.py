@@ -14,6 +14,7 @@ import argparse
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--seeds", type=int, default=4)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster is stopped
     cluster = Cluster(cpus=16, memory_mb=32_000)
     with cluster, tempfile.TemporaryDirectory(prefix="campaign-") as name:
         status, seconds, memory = run_campaign(Path(name), cluster, arguments.seeds)

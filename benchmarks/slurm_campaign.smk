@@ -56,7 +56,7 @@ rule train_align:
         "campaign/align/{subset}.{seed}",
     resources:
         mem_mb=1000,
-        runtime=5,
+        runtime=20,
         fails=fails("align"),
     params:
         seconds=seconds("align"),
@@ -72,7 +72,7 @@ rule train_tune:
         "campaign/tune/{subset}.{seed}",
     resources:
         mem_mb=1000,
-        runtime=5,
+        runtime=20,
         fails=fails("tune"),
     params:
         seconds=seconds("tune"),
@@ -88,7 +88,7 @@ rule predict_subset:
         "campaign/predict/{subset}.{seed}",
     resources:
         mem_mb=1000,
-        runtime=5,
+        runtime=20,
         fails=fails("predict"),
     params:
         seconds=seconds("predict"),
@@ -104,7 +104,7 @@ rule measure_ranks:
         "campaign/rank/{subset}.{seed}",
     resources:
         mem_mb=1000,
-        runtime=5,
+        runtime=20,
         fails=fails("rank"),
     params:
         seconds=seconds("rank"),
@@ -120,7 +120,7 @@ rule predict_masks:
         "campaign/masks/{operator}.{seed}",
     resources:
         mem_mb=1000,
-        runtime=5,
+        runtime=20,
         fails=fails("masks"),
     params:
         seconds=seconds("masks"),

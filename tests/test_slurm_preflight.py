@@ -125,17 +125,33 @@ def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
         fitting_status_command(20)
 
 
-def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(place: Path) -> None:
+def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
     (place / "slurm/site.yaml").write_text("{jobs_a_minute: 7, warning_seconds: 90, modules: [cuda/12]}")
     profile = open_profile()
     assert active_site() == profile.site, "a job knows by its environment that it runs on a site"
-    os.environ.pop(MARK)
     assert (profile.status_command, profile.rate, profile.precommand) == (
         "sacct",
         "7/1m",
         "module load cuda/12",
     )
     assert (profile.warning, profile.prefix) == ("'--signal=USR1@90'", run_prefix(place))
+
+
+def test_a_job_that_somebody_cancelled_has_ended_for_snakemake_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "slurm/bin", place / "slurm/bin")
+    monkeypatch.setenv(MARK, "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    fake_command(place, "sacct", "17|COMPLETED\\n18|CANCELLED by 0")
+    open_profile()
+    assert subprocess.check_output(["sacct", "-X"], text=True) == "17|COMPLETED\n18|CANCELLED\n"
+    fake_command(place, "sacct", "", 3)
+    assert subprocess.run(["sacct"]).returncode == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")
@@ -193,6 +209,12 @@ def test_an_environment_that_is_not_the_locks_is_told(place: Path) -> None:
 def test_a_partition_too_short_for_a_job_is_told(place: Path) -> None:
     (fault,) = faults(study(jobs={"assign_roles": {"minutes": 1441}}))
     assert fault == "jobs.assign_roles: 1441 minutes, and partition cpu runs jobs of 1440 minutes at most"
+
+
+def test_a_warning_that_would_come_as_a_job_starts_is_told(place: Path) -> None:
+    (fault,) = faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=300)
+    assert "warning_seconds: jobs.train_tune has 5 minutes" in fault and "at most 240" in fault
+    assert faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=240) == []
 
 
 @pytest.mark.parametrize(

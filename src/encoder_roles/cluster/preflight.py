@@ -14,6 +14,8 @@ from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, 
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study import JobRequest, Study, StudyError, load_study
 
+WARNED = ("train_align", "train_tune")  # the jobs that are warned before their time is up (slurm/config.yaml)
+EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
 BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
 GB = 10**9
 
@@ -76,6 +78,11 @@ def check_partitions(study: Study, site: Site) -> Iterator[str]:
         if request.minutes > (most := known.get(partition, float("inf"))):
             where = f"partition {partition}" if partition else "the default partition"
             yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
+        if name in WARNED and request.minutes * 60 < site.warning_seconds + EARLIER:
+            yield (
+                f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes, and is warned "
+                f"as it starts: at most {max(1, request.minutes * 60 - EARLIER)}, or give it more minutes"
+            )
 
 
 def check_account(site: Site) -> Iterator[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from encoder_roles.cluster.site import MARK, SITE_FILE, Site, read_site
 from encoder_roles.cluster.slurm import StatusCommand, fitting_status_command, run_prefix
 
+SHIMS = Path("slurm/bin")  # a sacct whose words Snakemake's plugin understands
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -42,4 +44,7 @@ def open_profile() -> Profile:
     """
     site = read_site(SITE_FILE)
     os.environ[MARK] = str(SITE_FILE)
-    return Profile(site, run_prefix(Path.cwd()), fitting_status_command(site.status_seconds))
+    status_command = fitting_status_command(site.status_seconds)
+    if status_command == "sacct":
+        os.environ["PATH"] = f"{SHIMS.resolve()}:{os.environ['PATH']}"
+    return Profile(site, run_prefix(Path.cwd()), status_command)
