@@ -76,9 +76,9 @@ class Comparison:
         low, high = interval(draws, self.stage.statistics.level)
         return float(low), float(high)
 
-    def flops(self, variant: int) -> float:
-        """Training FLOPs, mean over the subsets."""
-        return float(self.costs.loc[(self.stage.variants[variant].name, MEAN), "flops"])
+    def cost(self, variant: int, column: str) -> float:
+        """A cost of a variant, mean over the subsets."""
+        return float(self.costs[column].to_dict()[self.stage.variants[variant].name, MEAN])
 
 
 def compare(scores: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], stage: VariantStage) -> Comparison:
@@ -308,7 +308,7 @@ def worth_their_cost(found: Comparison) -> list[Claim]:
     if not found.others:
         return []
     margin = found.stage.statistics.margin
-    ratio = np.array([found.flops(i) for i in found.others]) / found.flops(found.base)
+    ratio = np.array([found.cost(i, "flops") for i in found.others]) / found.cost(found.base, "flops")
     gap, drawn = found.over(found.others, found.base)
     price = margin * np.log2(ratio)
     points = "a point" if margin == 1 else f"{margin:g} points"
@@ -330,11 +330,10 @@ def worth_their_cost(found: Comparison) -> list[Claim]:
 
 def _factors(found: Comparison, variant: int) -> list[tuple[str, float]]:
     """What a variant costs in units of the baseline, mean over subsets."""
-    names = [row.name for row in found.stage.variants]
     words = {"parameters": "parameters", "flops": "training FLOPs"}
     words |= {"train_seconds": "training seconds", "predict_seconds": "prediction seconds"}
-    own, base = found.costs.loc[(names[variant], MEAN)], found.costs.loc[(names[found.base], MEAN)]
-    return [(word, float(own[cost] / base[cost])) for cost, word in words.items() if base[cost] > 0]
+    base = {cost: found.cost(found.base, cost) for cost in words}
+    return [(word, found.cost(variant, c) / base[c]) for c, word in words.items() if base[c] > 0]
 
 
 def _row(found: Comparison, variant: int, subset: str) -> dict[str, Any]:
