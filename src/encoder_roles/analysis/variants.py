@@ -76,14 +76,9 @@ class Comparison:
         low, high = interval(draws, self.stage.statistics.level)
         return float(low), float(high)
 
-    def flops(self, variant: int) -> float:
-        """Training FLOPs, mean over the subsets."""
-        return self.mean_costs(variant)["flops"]
-
-    def mean_costs(self, variant: int) -> dict[str, float]:
-        """What a variant costs, mean over the subsets."""
-        place = self.costs.index.get_loc((self.stage.variants[variant].name, MEAN))
-        return dict(zip(self.costs.columns, self.costs.to_numpy(float)[place].tolist(), strict=True))
+    def cost(self, variant: int, column: str) -> float:
+        """A cost of a variant, mean over the subsets."""
+        return float(self.costs[column].to_dict()[self.stage.variants[variant].name, MEAN])
 
 
 def compare(scores: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], stage: VariantStage) -> Comparison:
@@ -313,7 +308,7 @@ def worth_their_cost(found: Comparison) -> list[Claim]:
     if not found.others:
         return []
     margin = found.stage.statistics.margin
-    ratio = np.array([found.flops(i) for i in found.others]) / found.flops(found.base)
+    ratio = np.array([found.cost(i, "flops") for i in found.others]) / found.cost(found.base, "flops")
     gap, drawn = found.over(found.others, found.base)
     price = margin * np.log2(ratio)
     points = "a point" if margin == 1 else f"{margin:g} points"
@@ -337,8 +332,8 @@ def _factors(found: Comparison, variant: int) -> list[tuple[str, float]]:
     """What a variant costs in units of the baseline, mean over subsets."""
     words = {"parameters": "parameters", "flops": "training FLOPs"}
     words |= {"train_seconds": "training seconds", "predict_seconds": "prediction seconds"}
-    own, base = found.mean_costs(variant), found.mean_costs(found.base)
-    return [(word, own[cost] / base[cost]) for cost, word in words.items() if base[cost] > 0]
+    base = {cost: found.cost(found.base, cost) for cost in words}
+    return [(word, found.cost(variant, c) / base[c]) for c, word in words.items() if base[c] > 0]
 
 
 def _row(found: Comparison, variant: int, subset: str) -> dict[str, Any]:
