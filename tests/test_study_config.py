@@ -259,3 +259,12 @@ def test_an_edit_changes_the_settings_of_the_stages_that_read_it(
 ) -> None:
     before, after = stage_table(validate_study(CONFIG)), stage_table(validate_study(changed(key, value)))
     assert {stage for stage in before if before[stage] != after[stage]} == {*stages, "study"}
+
+
+def test_a_record_of_ones_own_is_a_sample_and_the_worlds_of_a_picture_are_one() -> None:
+    own = {name: {"records": f"{name}.json", "pictures": "pictures"} for name in ("align", "tune", "probe")}
+    world = load_study(ROOT / "config.yaml")
+    study = world.model_dump(mode="json")
+    study["training"]["data"] = own
+    together = [stage_table(s)["tune"].model_dump()["together"] for s in (world, validate_study(study))]
+    assert together == [True, False]

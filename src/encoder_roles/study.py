@@ -301,7 +301,7 @@ class RecordFile(Settings):
     pictures: str
 
 
-class TrainingData(Settings):
+class OwnData(Settings):
     """What a study on real data is trained on, and the pictures of which effective ranks are measured.
 
     Attributes:
@@ -326,7 +326,13 @@ def accumulation(batch: int, micro: int | None, ranks: int) -> int:
 
 
 class TrainingSettings(Settings):
-    data: Literal["world"] | TrainingData = "world"
+    """The recipe.
+
+    The procedural world writes a record per question, and those of a picture are one sample; a record of your own
+    is a whole conversation, and a sample by itself, as in the recipes of the public data sets.
+    """
+
+    data: Literal["world"] | OwnData = "world"
     threads: Positive
     checkpoint_every: Positive
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -334,6 +340,11 @@ class TrainingSettings(Settings):
     engine: EngineSettings = EngineSettings()
     align: AlignSettings
     tune: TuneSettings
+
+    @property
+    def together(self) -> bool:
+        """Whether all records of a picture are one sample."""
+        return self.data == "world"
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -573,7 +584,7 @@ class Study(Settings):
         data = self.training.data
         if data == "world":
             return {}
-        return {name: getattr(data, name) for name in TrainingData.model_fields}
+        return {name: getattr(data, name) for name in OwnData.model_fields}
 
     @property
     def overlays(self) -> tuple[str, ...]:
@@ -674,9 +685,10 @@ def all_subsets(pool: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class TrainingStage(Settings):
-    """What align and tune both read."""
+    """What align and tune both read; `together` is whether the records of a picture are one sample."""
 
     connector: ConnectorSettings
+    together: bool = True
     threads: Positive
     checkpoint_every: Positive
     checkpoint_minutes: float | None = None

@@ -71,7 +71,7 @@ def read_training_data(
     if stage.max_tokens is not None:
         longest = min(longest, stage.max_tokens)
     cut = stage.max_tokens is not None
-    return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut)
+    return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut, stage.together)
 
 
 def freeze(module: nn.Module) -> None:
