@@ -328,8 +328,8 @@ def accumulation(batch: int, micro: int | None, ranks: int) -> int:
 class TrainingSettings(Settings):
     """The recipe.
 
-    The procedural world writes a record per question, and those of a picture are one sample; a record of your own
-    is a whole conversation, and a sample by itself, as in the recipes of the public data sets.
+    The procedural world writes a record per question, and those of a picture are one sample; a record of your
+    own is a whole conversation, and a sample by itself, as in the recipes of the public data sets.
     """
 
     data: Literal["world"] | OwnData = "world"
