@@ -48,7 +48,7 @@ rule stage_records:
     wildcard_constraints:
         name=one_of(STUDY.own_records or ["none"]),
     conda:
-        "../../envs/model.yaml"
+        "../../envs/evaluation.yaml"
     resources:
         **asks("stage_records"),
     params:

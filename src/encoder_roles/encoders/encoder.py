@@ -62,7 +62,8 @@ class Encoder(nn.Module, ABC):
             return framed.to(weight.device, weight.dtype)
         scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
         pixels = framed.to(scale.device).to(scale.dtype)
-        return self.frame.complete(torch.addcmul(shift, pixels, scale))
+        normalised = self.frame.complete(torch.addcmul(shift, pixels, scale))
+        return normalised.to(next(self.parameters()).dtype)  # weights may be coarser than the fp32 of pixels
 
     @abstractmethod
     def levels(self, pixels: Tensor) -> list[Tensor]:

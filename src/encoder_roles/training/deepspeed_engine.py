@@ -57,17 +57,6 @@ def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: flo
     }
 
 
-def parts_of(model: nn.Module) -> list[nn.Module]:
-    """The encoders and the connector of an AnswerModel, or whatever else is in its place."""
-    parts = dict(getattr(model, "parts", nn.ModuleDict()).items())
-    parts.pop("language_model", None)
-    return list(parts.values())
-
-
-def _round_inputs(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.bfloat16() if isinstance(value, Tensor) else value for value in inputs)
-
-
 class DeepSpeedEngine(Engine):
     """AdamW over ZeRO; the groups, their learning rates and the clipping are TorchEngine's."""
 
@@ -93,8 +82,6 @@ class DeepSpeedEngine(Engine):
         if settings.precision == "bf16":  # DeepSpeed has rounded everything
             for name, value in exact.items():
                 self._set_master(name, value)
-            for part in parts_of(model):  # pixels are normalised in fp32
-                part.register_forward_pre_hook(_round_inputs)
             for name, buffer in model.named_buffers():  # frequencies of rotary positions must stay exact
                 if name in tables:
                     buffer.data = tables[name].to(self.device)
