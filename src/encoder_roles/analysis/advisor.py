@@ -3,8 +3,8 @@
 Two questions can be asked, alone or together. *Best*: which subset of at most k encoders has the highest
 score? *Match*: which proper subset scores within a margin of the full pool? A training is worth the
 probability that it answers an open question, summed over the questions; with costs, that probability per unit
-of cost. On simulated lattices this found answers with fewer trainings than expected improvement or knowledge
-gradient (docs/advisor.md).
+of cost. On simulated lattices this found the answers at least as often as expected improvement in points did
+(docs/advisor.md).
 """
 
 from __future__ import annotations
