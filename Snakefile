@@ -50,6 +50,7 @@ rule paper:
 
 if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with it
 
+    include: "workflow/rules/variant_names.smk"
     include: "workflow/rules/variants.smk"
 
     localrules:
