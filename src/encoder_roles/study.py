@@ -528,7 +528,8 @@ SAME_ENCODER = ("library", "source", "revision", "library_config")  # but not of
 
 def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a variant. Raises ValueError where it changes what all variants of a study share."""
-    change = {key: value for key, value in change.items() if key != "variants" or value}  # a whole study's: none
+    # a variant that is written in full, as settings files write it, has an empty `variants`
+    change = {key: value for key, value in change.items() if key != "variants" or value}
     merged = copy.deepcopy(dict(base))
     _merge(merged, copy.deepcopy(change))
     for key in change:
