@@ -214,8 +214,9 @@ def test_a_faulty_variant_ends_the_workflow_in_one_line(workflow: Path) -> None:
 # --- the comparison ------------------------------------------------------------------------------
 
 
-def stage_of(effects: dict[str, dict[str, Any]], resamples: int = 300) -> VariantStage:
-    statistics = {"resamples": resamples, "level": 0.95, "seed": 0, "overall": "benchmarks"}
+def stage_of(effects: dict[str, dict[str, Any]], **changes: Any) -> VariantStage:
+    """The settings of a comparison; `changes` are of its statistics."""
+    statistics = {"resamples": 300, "level": 0.95, "seed": 0, "overall": "benchmarks"} | changes
     row = {"connector": "mlp", "levels": 1, "train_encoders": True, "shared": (BLIND,)}
     rows = [VariantRow(**(row | {"name": name} | traits)) for name, traits in effects.items()]
     base = next(iter(effects))
@@ -308,7 +309,7 @@ def test_p_values_are_corrected_over_the_variants(tmp_path: Path) -> None:
 
 def test_a_shared_model_differs_in_nothing_and_says_so(tmp_path: Path) -> None:
     write_simulation(tmp_path, {"mlp": 0.0, "linear": 0.3}, np.random.default_rng(0))
-    table, _ = compared(tmp_path, stage_of({"mlp": {}, "linear": {}}))
+    table, _ = compared(tmp_path, stage_of({"mlp": {}, "linear": {}}, seed_deviation=2.0))
     row = overall(table, BLIND).loc["linear"]
     assert row["shared"] and row["difference"] == row["difference_low"] == row["difference_high"] == 0
     assert not overall(table, "clip").loc["linear", "shared"]
@@ -342,6 +343,17 @@ def test_a_verdict_is_what_the_planted_effect_says(
     assert found["4a"] == "holds", "the pair is ahead by 0.8 logits in both"
     untested = {c for c in ("4b", "5", "6") if found[c] == "not tested in this study"}
     assert untested == {"4b", "5", "6"} - ({claim} if verdict != "not tested in this study" else set())
+
+
+def test_simple_connectors_fail_only_where_the_lead_is_beyond_the_margin_for_sure(tmp_path: Path) -> None:
+    write_simulation(tmp_path, {"mlp": 0.0, "other": 0.5}, np.random.default_rng(1))
+    traits = {"mlp": {}, "other": {"connector": "sva"}}
+    lead = overall(compared(tmp_path, stage_of(traits))[0]).loc["other", "difference"]
+    assert lead > 3
+    found = [
+        verdicts(compared(tmp_path, stage_of(traits, margin=lead + by))[1])["5"] for by in (-0.3, 0.3, 9)
+    ]
+    assert found == ["not separable at this sample size"] * 2 + ["holds"]
 
 
 def test_a_variant_is_worth_its_cost_only_beyond_a_point_per_doubling(tmp_path: Path) -> None:
