@@ -399,3 +399,24 @@ def test_the_replay_command_writes_the_same_tables_again_and_heads_alone_for_a_l
 def test_the_advisor_starts_without_torch() -> None:
     code = "import sys, encoder_roles.analysis.advisor_commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_under_a_budget_nothing_dearer_is_an_answer_or_worth_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scores.csv").write_text("subset,score,standard_error\na,50,1\nb,60,1\nc,55,1\n")
+    cost = {"a": 10, "b": 100, "c": 20, "a+b": 110, "a+c": 30, "b+c": 120, "a+b+c": 130}
+    rows = "".join(f"{subset},{parameters}\n" for subset, parameters in cost.items())
+    (tmp_path / "costs.csv").write_text("subset,parameters\n" + rows)
+    advise_next(
+        scores=tmp_path / "scores.csv", costs=tmp_path / "costs.csv", budget=60, output=tmp_path / "out.csv"
+    )
+    told = pd.read_csv(tmp_path / "out.csv").set_index("subset")["p_best"]
+    assert set(told[told > 0].index) <= {"a", "c", "a+c"} and told["b"] == 0
+    said = capsys.readouterr().out
+    assert "  1. a+c:" in said and "  2." not in said
+    assert "best of at most 3 encoders for at most 60 parameters: c (55.0)" in said
+    with pytest.raises(StudyError, match="no subset costs so little"):
+        advise_next(scores=tmp_path / "scores.csv", costs=tmp_path / "costs.csv", budget=5)
+    with pytest.raises(StudyError, match="budget: needs costs"):
+        advise_next(scores=tmp_path / "scores.csv", budget=5)

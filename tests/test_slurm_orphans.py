@@ -44,7 +44,9 @@ def test_only_the_jobs_of_this_checkout_are_cancelled(
 
 def test_without_orphans_nothing_is_cancelled(place: Path) -> None:
     fake(place, "squeue", "")
-    orphans.cancel_orphans()  # there is no scancel to call
+    fake(place, "scancel", "")
+    orphans.cancel_orphans()
+    assert not (place / "scancel.called").exists()
 
 
 def test_a_job_that_does_not_end_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
@@ -26,20 +27,24 @@ DRAWS = 4096  # of the whole lattice: what probabilities of being the best are c
 @dataclass(frozen=True)
 class Question:
     """`best` of at most `at_most` encoders; with `margin` (points), one that falls short of the full pool by
-    no more than that.
+    no more than that; with `affordable`, one of these subsets (`budget` says in words what they share).
     """
 
     at_most: int
     margin: float | None = None
+    affordable: frozenset[str] | None = None
+    budget: str = ""
 
-    def allowed(self, size: np.ndarray) -> np.ndarray:
-        """Which subsets, of these sizes, can be the answer."""
-        return size <= self.at_most
+    def allowed(self, subsets: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which of these subsets can be the answer."""
+        paid = [self.affordable is None or subset in self.affordable for subset in subsets]
+        return (count_encoders(subsets) <= self.at_most) & np.array(paid, dtype=bool)
 
     def __str__(self) -> str:
+        budget = f" for {self.budget}" if self.budget else ""
         if self.margin is None:
-            return f"best of at most {self.at_most} encoders"
-        return f"at most {self.at_most} encoders, within {self.margin:g} points of the full pool"
+            return f"best of at most {self.at_most} encoders{budget}"
+        return f"at most {self.at_most} encoders{budget}, within {self.margin:g} points of the full pool"
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def advise(
     worth = training_worth(prediction, questions) / price
     order = [i for i in np.argsort(-worth, kind="stable") if worth[i] > 0][:count]
     low, high = prediction.interval(level)
-    size = sizes(prediction)
+    size = count_encoders(prediction.subsets)
     table = pd.DataFrame(
         {
             "subset": prediction.subsets,
@@ -116,13 +121,15 @@ def check_questions(questions: Sequence[Question], n: int) -> None:
         most = n if question.margin is None else n - 1  # the full pool matches itself
         if not 1 <= question.at_most <= most:
             raise StudyError(f"question '{question}': the number of encoders must be 1 to {most} here")
+        if question.affordable is not None and not question.affordable:
+            raise StudyError(f"question '{question}': no subset costs so little")
         if question.margin is not None and not question.margin >= 0:
             raise StudyError(f"question '{question}': the margin must be a number of points >= 0")
 
 
-def sizes(prediction: Prediction) -> np.ndarray:
+def count_encoders(subsets: Sequence[str]) -> npt.NDArray[np.int64]:
     """The number of encoders of each subset."""
-    return np.array([subset.count("+") + 1 for subset in prediction.subsets])
+    return np.array([subset.count("+") + 1 for subset in subsets], dtype=np.int64)
 
 
 def training_worth(prediction: Prediction, questions: Sequence[Question]) -> Array:
@@ -153,14 +160,14 @@ def matched(prediction: Prediction, question: Question) -> bool:
 def matches(prediction: Prediction, question: Question) -> np.ndarray:
     """The trained subsets that fall short of the full pool by no more than the question's margin."""
     lacking = prediction.mean[-1] - (question.margin or 0.0) - prediction.mean
-    return np.flatnonzero(question.allowed(sizes(prediction)) & prediction.measured & (lacking <= 0))
+    return np.flatnonzero(question.allowed(prediction.subsets) & prediction.measured & (lacking <= 0))
 
 
 def chance_of_answer(prediction: Prediction, question: Question) -> Array:
     """Probability that each subset is the best of those allowed, or matches the full pool; 0 where not
     allowed.
     """
-    allowed = question.allowed(sizes(prediction))
+    allowed = question.allowed(prediction.subsets)
     if question.margin is None:
         draws = lattice_draws(prediction)[:, allowed]
         chance = np.zeros(len(allowed))
@@ -208,7 +215,7 @@ def _reason(i: int, prediction: Prediction, questions: Sequence[Question], chanc
 
 def _state(prediction: Prediction, question: Question, chance: Array) -> str:
     """Where a question stands: the answer so far, how sure it is, what stopping here is expected to cost."""
-    allowed = question.allowed(sizes(prediction))
+    allowed = question.allowed(prediction.subsets)
     trained = np.flatnonzero(allowed & prediction.measured)
     ahead = int(np.argmax(np.where(allowed, chance, -1)))
     likeliest = f"the likeliest is {prediction.subsets[ahead]} ({chance[ahead]:.2f})"
@@ -231,7 +238,7 @@ def _state(prediction: Prediction, question: Question, chance: Array) -> str:
             f"{question}: none of those trained; {prediction.subsets[best]} lacks {lacks:.2f} more; "
             f"{likeliest}."
         )
-    smallest = min(found, key=lambda i: (int(sizes(prediction)[i]), -mean[i]))
+    smallest = min(found, key=lambda i: (int(count_encoders(prediction.subsets)[i]), -mean[i]))
     return (
         f"{question}: {prediction.subsets[smallest]} ({mean[smallest]:.1f}, the full pool {mean[-1]:.1f}) "
         f"is, with probability {chance[smallest]:.2f}."

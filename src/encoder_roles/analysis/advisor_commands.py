@@ -106,7 +106,8 @@ def extend_costs(known: Mapping[str, float], pool: tuple[str, ...]) -> dict[str,
 def advise_next(
     *,
     scores: Path,
-    at_most: int = 2,
+    at_most: int | None = None,
+    budget: float | None = None,
     match: float | None = None,
     level: str = "overall",
     pool: tuple[str, ...] = (),
@@ -122,7 +123,8 @@ def advise_next(
 
     Args:
         scores: scores.csv, or any CSV with columns subset (encoders joined with +), score, standard_error.
-        at_most: the best subset of at most this many encoders is looked for.
+        at_most: the best subset of at most this many encoders is looked for; 2, or with a budget all of them.
+        budget: what an answer may cost at most, in the unit of `cost`: parameters, if nothing else is said.
         match: also look for a proper subset that falls short of the full pool by at most this many points.
         level: of scores.csv: overall, a group's name or a benchmark's.
         pool: the encoders, in order; those of the table if not given.
@@ -136,10 +138,16 @@ def advise_next(
     """
     part = read_part(scores, level, standard_error, confidence)
     names = pool or find_pool(list(part))
-    questions = [Question(at_most)]
-    if match is not None:
-        questions.append(Question(len(names) - 1, match))
     prices = None if costs is None else extend_costs(_read_costs(costs, cost), names)
+    within: tuple[frozenset[str] | None, str] = (None, "")
+    if budget is not None:
+        if prices is None:
+            raise StudyError("budget: needs costs, a table with what the subsets cost")
+        within = frozenset(s for s, price in prices.items() if price <= budget), f"at most {budget:g} {cost}"
+    most = at_most or (2 if budget is None else len(names))
+    questions = [Question(most, None, *within)]
+    if match is not None:
+        questions.append(Question(len(names) - 1, match, *within))
     known = None if covariates is None else _read_covariates(covariates, names)
     found = advise(part, names, questions, costs=prices, covariates=known, count=count, level=confidence)
     print(found)

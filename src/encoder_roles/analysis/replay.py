@@ -134,7 +134,7 @@ def regrets(lattice: Lattice, question: Question, order: Sequence[int]) -> Array
     """Regret (subsets,) after 1, 2, ... trainings; infinite before an answer is trained, and the last one
     goes on after the strategy has ended.
     """
-    able = question.allowed(lattice.sizes)
+    able = question.allowed(lattice.subsets)
     best = float(lattice.values[able].max())
     if question.margin is not None:
         best = min(best, float(lattice.values[-1]) - question.margin)

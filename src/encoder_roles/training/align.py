@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from encoder_roles.data.features import read_features as read_feature_file
 from encoder_roles.encoders.loading import read_spec
@@ -23,6 +24,7 @@ from encoder_roles.training.stages import Run, check_subset, freeze, read_traini
 from encoder_roles.training.step import AnswerModel, read_tokens
 
 CONNECTOR_FILE = "connector.safetensors"
+Visual = Callable[[tuple[str, ...]], Tensor]  # pictures -> visual tokens (pictures, tokens, hidden), in order
 
 
 class FeatureFile:
@@ -56,9 +58,7 @@ def read_stores(files: Sequence[Path], widths: Mapping[str, int], grid: int) -> 
     return {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
 
 
-def connect_stored(
-    connector: Connector, files: Sequence[Path], levels: Levels, grid: int
-) -> Callable[[tuple[str, ...]], Tensor]:
+def connect_stored(connector: Connector, files: Sequence[Path], levels: Levels, grid: int) -> Visual:
     """Pictures to visual tokens through features from files; no encoder is loaded."""
     stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
 
@@ -69,6 +69,34 @@ def connect_stored(
         return tokens
 
     return visual_tokens
+
+
+def parts_on_features(
+    folders: Mapping[str, Path], language_model: Path, features: Sequence[Path], stage: AlignStage, seed: int
+) -> tuple[dict[str, Any], Visual]:
+    """A fresh connector and the language model, and how stored features become visual tokens."""
+    levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
+    language = load_language_model(language_model)
+    connector = build_connector(levels, stage.connector, language.config.get_text_config().hidden_size, seed)
+    visual = connect_stored(connector, features, levels, stage.connector.grid)
+    return {"connector": connector, "language_model": language}, visual
+
+
+def parts_on_pictures(
+    folders: Mapping[str, Path], language_model: Path, pictures: Path, stage: AlignStage, seed: int
+) -> tuple[dict[str, Any], Visual]:
+    """As `parts_on_features`, with the encoders, which read the pictures below a folder themselves."""
+    model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
+
+    def visual(names: tuple[str, ...]) -> Tensor:
+        return read_tokens(model, [pictures / name for name in names])
+
+    parts = {
+        "connector": model.connector,
+        "language_model": model.language_model,
+        **dict(model.encoders.items()),
+    }
+    return parts, visual
 
 
 def train_align(
@@ -106,27 +134,14 @@ def train_align(
     folders = check_subset(subset, encoders)
     if not folders:
         raise StudyError(f"subset {subset!r} has no connector to align")
-    visual: Callable[[tuple[str, ...]], Tensor]
-    parts: dict[str, nn.Module]
     if stage.align.features == "stored":
-        levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
-        language = load_language_model(language_model)
-        hidden = language.config.get_text_config().hidden_size
-        connector = build_connector(levels, stage.connector, hidden, seed)
-        visual = connect_stored(connector, features, levels, stage.connector.grid)
-        parts = {"connector": connector, "language_model": language}
+        parts, visual = parts_on_features(folders, language_model, features, stage, seed)
     else:
-        model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
-        assert model.connector is not None  # there are encoders
-        connector, language = model.connector, model.language_model
-
-        def visual(names: tuple[str, ...]) -> Tensor:
-            return read_tokens(model, [data.parent / name for name in names])
-
-        parts = {"connector": connector, "language_model": language, **dict(model.encoders.items())}
-        for encoder in model.encoders.values():
-            freeze(encoder)
-    freeze(language)
+        parts, visual = parts_on_pictures(folders, language_model, data.parent, stage, seed)
+    connector, language = parts["connector"], parts["language_model"]
+    for name, part in parts.items():
+        if name != "connector":
+            freeze(part)
     align = stage.align
     pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
     batches = Batches(
