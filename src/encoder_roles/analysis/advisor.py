@@ -37,8 +37,13 @@ class Question:
 
     def allowed(self, subsets: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which of these subsets can be the answer."""
-        paid = [self.affordable is None or subset in self.affordable for subset in subsets]
-        return (count_encoders(subsets) <= self.at_most) & np.array(paid, dtype=bool)
+        small = count_encoders(subsets) <= self.at_most
+        return np.array(
+            [
+                bool(few) and (self.affordable is None or subset in self.affordable)
+                for few, subset in zip(small, subsets, strict=True)
+            ]
+        )
 
     def __str__(self) -> str:
         budget = f" for {self.budget}" if self.budget else ""
