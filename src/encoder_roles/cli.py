@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "measure-pretrained-ranks": "encoder_roles.data.ranks:measure_pretrained_ranks",
     "measure-ranks": "encoder_roles.data.ranks:measure_ranks",
     "collect-ranks": "encoder_roles.analysis.rank_table:collect_ranks",
+    "export-model": "encoder_roles.evaluation.export:export_model",
     "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",

@@ -1,0 +1,68 @@
+"""`encoder-roles export-model`: a trained model with its scores in its model card, to give away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from encoder_roles.provenance import whole_folder, write_text
+from encoder_roles.study import NO_MASK, StudyError
+
+CARD, SCORES = "README.md", "## Scores\n"
+
+
+def export_model(*, model: Path, scores: Path, output: Path) -> None:
+    """Copy a trained model's folder and put its scores into the model card.
+
+    Args:
+        model: the folder written by train-tune.
+        scores: the study's scores.csv.
+        output: the folder to write, whole or not at all.
+
+    Raises:
+        StudyError: the folder holds no model with a card, or the scores cannot be read or are not its own.
+    """
+    try:
+        training = json.loads((model / "training.json").read_text(encoding="utf-8"))
+        card = (model / CARD).read_text(encoding="utf-8")
+        subset, seed = str(training["subset"]), int(training["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{model}: not the folder of a tuned model with its card ({error})") from error
+    table = score_lines(scores, subset, seed)
+    before, found, _ = card.partition(SCORES)
+    if not found:
+        raise StudyError(f"{model / CARD}: no section of scores; this card is not train-tune's")
+    with whole_folder(output) as folder:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        write_text(folder / CARD, f"{before}{SCORES}\n{table}\n")
+
+
+def score_lines(path: Path, subset: str, seed: int) -> str:
+    """The model's own scores as a Markdown table: overall, groups, benchmarks, with intervals and n."""
+    try:
+        rows = pd.read_csv(path)
+        own = rows[(rows["subset"] == subset) & (rows["seed"] == seed) & (rows["operator"] == NO_MASK)]
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(f"{path}: cannot be read as a study's scores.csv ({error})") from error
+    if own.empty:
+        raise StudyError(f"{path}: no unmasked scores of {subset!r} seed {seed}; evaluate it first")
+    names = [
+        f"**{name}**" if level != "benchmark" else name
+        for name, level in zip(own["benchmark"], own["level"], strict=True)
+    ]
+    numbers = own[["score", "low", "high", "n"]].itertuples(index=False)
+    lines = [
+        f"| {name} | {score:.1f} | {low:.1f}–{high:.1f} | {n:,} |"
+        for name, (score, low, high, n) in zip(names, numbers, strict=True)
+    ]
+    head = [
+        f"Study {own['study'].iloc[0]}, 0 to 100, with intervals over questions as in its scores.csv (the noise",
+        "between training seeds is not in them); groups and overall in bold.",
+        "",
+        "| benchmark | score | interval | questions |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *lines])
