@@ -59,7 +59,7 @@ def score_lines(path: Path, subset: str, seed: int) -> str:
         for name, (score, low, high, n) in zip(names, numbers, strict=True)
     ]
     head = [
-        f"Study {own['study'].iloc[0]}, 0 to 100, with intervals over questions as in its scores.csv (the noise",
+        f"Study {own['study'].iloc[0]}, 0 to 100, with intervals over questions as in its scores.csv (noise",
         "between training seeds is not in them); groups and overall in bold.",
         "",
         "| benchmark | score | interval | questions |",

@@ -66,8 +66,8 @@ Stage `tune`{"" if subset == BLIND else ", after `align` of the connector with t
 
 ## Scores
 
-Not part of this folder, which was made before them: `encoder-roles export-model` copies it with the scores that
-the study's scores.csv has of subset `{subset}` and seed {seed}.
+Not part of this folder, which was made before them: `encoder-roles export-model` copies it with the scores
+that the study's scores.csv has of subset `{subset}` and seed {seed}.
 """
 
 
