@@ -65,6 +65,17 @@ def test_costs_are_joined_by_model_and_sum_to_core_hours(tmp_path):
     assert pd.isna(blind["predict_seconds"])
 
 
+def test_gpu_hours_count_every_rank_that_had_a_gpu_and_no_other(tmp_path):
+    training = [
+        record(tmp_path, "align", "clip", ranks=8, device="H100"),
+        record(tmp_path, "tune", "clip"),
+        record(tmp_path, "tune", "blind", device="cpu"),
+    ]
+    costs = collect(tmp_path, training).set_index("subset")
+    assert costs["gpu_hours"].to_dict() == pytest.approx({"clip": 36 * 8 / 3600, "blind": 0})
+    assert costs.loc["clip", "core_hours"] == pytest.approx((36 * 2 * 8 + 36 * 2) / 3600)
+
+
 def test_a_record_without_its_key_or_its_tune_stage_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"subset": "clip"}')
     with pytest.raises(StudyError, match=r"broken\.json: key 'seed' is missing"):

@@ -32,7 +32,7 @@ from encoder_roles.study import (
     read_settings,
 )
 from encoder_roles.training.ranks import Place
-from encoder_roles.training.stages import peak_memory_mb
+from encoder_roles.training.stages import device_name, peak_memory_mb
 from encoder_roles.training.step import read_features
 
 PICTURES_AT_A_TIME = 64  # read and encoded together: features do not depend on it, and more spill the cache
@@ -142,6 +142,7 @@ class Candidate:
                 "seconds": round(time.perf_counter() - started, 3),
                 "peak_memory_mb": peak_memory_mb(),
                 "threads": self.threads,
+                "device": device_name(self.model.device),
             }
             write_json(folder / RECORD_FILE, record)
 

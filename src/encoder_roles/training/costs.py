@@ -29,6 +29,8 @@ COLUMNS = (
     "peak_memory_mb",
     "core_hours",
 )
+GPU_HOURS = "gpu_hours"  # a column where a GPU was used; one GPU a rank
+CPU = "cpu"
 Records = dict[tuple[str, int], dict[str, Any]]  # (subset, seed) -> record
 
 
@@ -51,6 +53,7 @@ def cost_row(
 ) -> dict[str, Any]:
     """One model's row; a stage it does not have costs nothing, predictions not made are left empty."""
     runs = [run for run in (align, tune, predict) if run is not None]
+    on_gpu = [run for run in runs if run.get("device", CPU) != CPU]
     parameters = dict(tune["parameters"])
     connector, language_model = parameters.pop("connector", 0), parameters.pop("language_model")
     return {
@@ -69,6 +72,7 @@ def cost_row(
         "predict_seconds": predict["seconds"] if predict else None,
         "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
         "core_hours": sum(run["seconds"] * run["threads"] * run.get("ranks", 1) for run in runs) / 3600,
+        GPU_HOURS: sum(run["seconds"] * run.get("ranks", 1) for run in on_gpu) / 3600,
     }
 
 
@@ -82,8 +86,8 @@ def collect_costs(
         training: the training.json files of all align and tune folders.
         predictions: the prediction.json files of the unmasked predictions.
         output: costs.csv: parameters, FLOPs, wall seconds of align, tune and predict on `threads` cores each,
-            the most memory any of them took, and the core hours of all three, over all ranks. One row a
-            model, in the order of the tune records.
+            the most memory any of them took, and the core hours of all three, over all ranks; where a GPU
+            was used its hours too. One row a model, in the order of the tune records.
     """
     study = read_settings(settings, ScoreStage).study
     keys = ("subset", "seed", "seconds", "peak_memory_mb", "threads")
@@ -104,5 +108,6 @@ def collect_costs(
         cost_row(study, stages["align"].get(key), tune, predicted.get(key))
         for key, tune in stages["tune"].items()
     ]
+    columns = [*COLUMNS, *([GPU_HOURS] if any(row[GPU_HOURS] for row in rows) else [])]
     with whole_file(output) as temporary:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False, lineterminator="\n")
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n")
