@@ -1,0 +1,190 @@
+"""What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit of
+the config reruns the stages that read the edited section and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import (
+    AdvisorSettings,
+    AlignSettings,
+    ConnectorSettings,
+    EngineSettings,
+    Fraction,
+    HubSource,
+    Positive,
+    Rate,
+    RecordFile,
+    Settings,
+    StatisticsSettings,
+    TuneSettings,
+)
+from encoder_roles.study.whole import Study
+
+
+class TrainingStage(Settings):
+    """What align and tune both read; `together` is whether the records of a picture are one sample."""
+
+    connector: ConnectorSettings
+    together: bool = True
+    threads: Positive
+    checkpoint_every: Positive
+    checkpoint_minutes: float | None = None
+    max_tokens: Positive | None = None
+    engine: EngineSettings = EngineSettings()
+
+
+class AlignStage(TrainingStage):
+    align: AlignSettings
+
+
+class TuneStage(TrainingStage):
+    tune: TuneSettings
+
+
+class PredictStage(Settings):
+    batch_questions: Positive
+    threads: Positive
+
+
+class MaskStage(Settings):
+    batch_questions: Positive
+    threads: Positive
+    calibration_pictures: Positive
+
+
+class FeatureStage(Settings):
+    grid: Positive
+    threads: Positive
+
+
+class RankStage(Settings):
+    study: str
+    grid: Positive
+    pictures: Positive
+    resamples: Positive
+    level: Rate
+    seed: int
+    threads: Positive
+
+
+class LanguageModelStage(Settings):
+    chat_template: str | None
+
+
+class LockStage(Settings):
+    study: str
+    sources: dict[str, HubSource]
+    benchmarks: tuple[str, ...]
+    records: dict[str, RecordFile] = Field(default_factory=dict)
+
+
+class GateStage(Settings):
+    gates: Literal["stop", "report"]
+
+
+class RequestStage(Settings):
+    benchmarks: tuple[str, ...]
+
+
+class ScoreStage(Settings):
+    study: str
+    overlays: tuple[str, ...]
+    statistics: StatisticsSettings
+
+
+class RoleStage(Settings):
+    study: str
+    pool: tuple[str, ...]
+    statistics: StatisticsSettings
+    tau: Fraction
+
+
+class AdvisorStage(Settings):
+    pool: tuple[str, ...]
+    level: Rate
+    seed: int
+    advisor: AdvisorSettings
+
+
+class OwnScoresStage(Settings):
+    study: str
+    pool: tuple[str, ...]
+    leave_out: tuple[Positive, ...]
+    statistics: StatisticsSettings
+    tau: Fraction
+
+
+def stage_table(study: Study) -> dict[str, Settings]:
+    """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
+    training, threads = study.training, study.training.threads
+    trained = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
+    own = {}
+    if study.scores is not None:
+        own["own_scores"] = OwnScoresStage(
+            study=study.scores.study,
+            pool=study.scores.pool,
+            leave_out=study.scores.leave_out,
+            statistics=study.statistics,
+            tau=study.rank.tau,
+        )
+    return {
+        **own,
+        **{f"encoder_{name}": study.encoders[name] for name in study.pool},
+        "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
+        "study": study,
+        "world": study.world,
+        "gates": GateStage(gates=study.gates),
+        "features": FeatureStage(grid=study.connector.grid, threads=threads),
+        "align": AlignStage(connector=study.connector, align=training.align, **trained),
+        "tune": TuneStage(connector=study.connector, tune=training.tune, **trained),
+        "predict": PredictStage(batch_questions=study.evaluation.batch_questions, threads=threads),
+        "masks": MaskStage(
+            batch_questions=study.evaluation.batch_questions,
+            threads=threads,
+            calibration_pictures=study.masks.calibration_pictures,
+        ),
+        "rank": RankStage(
+            study=study.study,
+            grid=study.connector.grid,
+            pictures=study.rank.pictures,
+            resamples=study.rank.resamples,
+            level=study.statistics.level,
+            seed=study.statistics.seed,
+            threads=threads,
+        ),
+        "lock": LockStage(
+            study=study.study,
+            sources=study.hub_sources,
+            benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
+            records=study.own_records,
+        ),
+        "requests": RequestStage(benchmarks=study.benchmarks),
+        "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
+        "roles": RoleStage(
+            study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
+        ),
+        "advisor": AdvisorStage(
+            pool=study.pool,
+            level=study.statistics.level,
+            seed=study.statistics.seed,
+            advisor=study.advisor,
+        ),
+    }
+
+
+Stage = TypeVar("Stage", bound=Settings)
+
+
+def read_settings(path: Path, kind: type[Stage]) -> Stage:
+    """Read one results/<study>/settings/*.json back as its type."""
+    try:
+        return kind.model_validate(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError, ValidationError) as error:
+        raise StudyError(f"{path}: not the settings of {kind.__name__}: {error}") from error
