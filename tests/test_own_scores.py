@@ -343,6 +343,7 @@ def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> N
             "--cores",
             "1",
             "--dry-run",
+            "--forceall",  # whatever this checkout has made before
             "--config",
             *config,
             "--",

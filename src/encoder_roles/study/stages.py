@@ -1,5 +1,5 @@
-"""What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit of
-the config reruns the stages that read the edited section and no other.
+"""What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit
+of the config reruns the stages that read the edited section and no other.
 """
 
 from __future__ import annotations
