@@ -3,9 +3,9 @@
     python tests/slurm_cluster.py install     # Debian's packages, as root; nothing to do when they are there
     python tests/slurm_cluster.py run COMMAND...     # a command with a cluster around it
 
-One node, this machine, that offers more processors than it has and fake GPUs (character devices that read
-nothing), partitions `cpu` and `gpu`. With accounting, MariaDB and slurmdbd run beside it. Everything that was
-started ends with `stop`, or with the process that started it.
+One node, this machine, or several that are all this machine. They offer more processors than it has and fake
+GPUs (character devices that read nothing), in partitions `cpu` and `gpu`. With accounting, MariaDB and slurmdbd
+run beside them. Everything that was started ends with `stop`, or with the process that started it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,10 @@ SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmctldPort={ctld_port}
-SlurmdPort={slurmd_port}
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldParameters=idle_on_node_suspend
 SlurmdParameters=config_overrides
 ReturnToService=2
@@ -65,10 +64,14 @@ MaxArraySize=10001
 MaxJobCount=20000
 GresTypes=gpu
 {accounting}
-NodeName=localhost CPUs={cpus} RealMemory={memory_mb} Gres=gpu:fake:{gpus} State=UNKNOWN
-PartitionName=cpu Nodes=localhost Default=YES MaxTime=1-00:00:00 State=UP
-PartitionName=gpu Nodes=localhost MaxTime=7-00:00:00 State=UP
+{nodes}
+PartitionName=cpu Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
+PartitionName=gpu Nodes=ALL MaxTime=7-00:00:00 State=UP
 """
+NODE = (
+    "NodeName={node} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory_mb}"
+    " Gres=gpu:fake:{gpus} State=UNKNOWN"
+)
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
@@ -137,9 +140,16 @@ class Cluster:
     """A test cluster: `start`, run commands with `environment`, `stop`; or a `with` block."""
 
     def __init__(
-        self, *, accounting: bool = False, cpus: int = 8, memory_mb: int = 16_000, gpus: int = 2
+        self,
+        *,
+        accounting: bool = False,
+        cpus: int = 8,
+        memory_mb: int = 16_000,
+        gpus: int = 2,
+        nodes: tuple[str, ...] = ("localhost",),  # of several, none may have this name
     ) -> None:
         self.accounting, self.cpus, self.memory_mb, self.gpus = accounting, cpus, memory_mb, gpus
+        self.nodes = nodes
         self.daemons: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.folder = Path()
         self.min_job_age = 4 * 3600  # seconds that squeue remembers a finished job
@@ -172,11 +182,17 @@ class Cluster:
             if self.accounting:
                 self.start_accounting()
             self.daemon("slurmctld", "-D", "-c")
-            self.daemon("slurmd", "-D", "-N", "localhost")
-            self.wait("slurmd", lambda: self.command("sinfo", "-h", "-o", "%T").strip().startswith("idle"))
+            for node in self.nodes:
+                self.daemon("slurmd", "-D", "-N", node)
+            self.wait("slurmd", self.all_idle)
         except BaseException:
             self.stop()
             raise
+
+    def all_idle(self) -> bool:
+        """Whether every node takes jobs."""
+        states = self.command("sinfo", "-h", "-N", "-p", "cpu", "-o", "%T").split()
+        return len(states) == len(self.nodes) and all(state.startswith("idle") for state in states)
 
     def munge_files(self) -> list[str]:
         """munged's own key, socket and records, in the cluster's folder."""
@@ -196,16 +212,17 @@ class Cluster:
         srun.chmod(0o755)
         for number in range(self.gpus):
             os.mknod(self.folder / f"gpu/{number}", 0o666 | 0o020000, NULL_DEVICE)
-        ports = {name: free_port() for name in ("ctld_port", "slurmd_port", "dbd_port", "mysql_port")}
+        ports = {name: free_port() for name in ("ctld_port", "dbd_port", "mysql_port")}
         self.mysql_port, self.password = ports["mysql_port"], os.urandom(12).hex()
         facts = {**ports, "folder": self.folder, "password": self.password, "min_job_age": self.min_job_age}
         facts |= {"cpus": self.cpus, "memory_mb": self.memory_mb, "gpus": self.gpus}
         storage = ACCOUNTING if self.accounting else "AccountingStorageType=accounting_storage/none"
-        conf = SLURM_CONF.format(**facts, accounting=storage.format(**facts))
+        nodes = "\n".join(NODE.format(node=node, port=free_port(), **facts) for node in self.nodes)
+        conf = SLURM_CONF.format(**facts, accounting=storage.format(**facts), nodes=nodes)
         (self.folder / "slurm.conf").write_text(conf)
         devices = f"{self.folder}/gpu/[0-{self.gpus - 1}]"
-        gres = f"AutoDetect=off\nNodeName=localhost Name=gpu Type=fake File={devices}\n"
-        (self.folder / "gres.conf").write_text(gres)
+        gres = "".join(f"NodeName={node} Name=gpu Type=fake File={devices}\n" for node in self.nodes)
+        (self.folder / "gres.conf").write_text(f"AutoDetect=off\n{gres}")
         dbd = self.folder / "slurmdbd.conf"
         dbd.write_text(SLURMDBD_CONF.format(**facts))
         dbd.chmod(0o600)

@@ -16,9 +16,9 @@ from slurm_cluster import ACCOUNT, Cluster
 
 from encoder_roles.cluster import preflight
 from encoder_roles.cluster.profile import open_profile
-from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, read_site
+from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, launcher, read_site
 from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
-from encoder_roles.study import JobRequest, Study, StudyError, load_study
+from encoder_roles.study import JOBS, JobRequest, Study, StudyError, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = {"account": "vision", "partitions": {"cpu": {}, "gpu": {"gpus": 2}}, "free_gb": 0}
@@ -85,16 +85,17 @@ def test_an_unknown_partition_is_named_with_those_that_there_are(place: Path) ->
 
 def test_an_impossible_request_is_named_once_with_its_job_and_slurms_words(place: Path) -> None:
     fake_command(place, "sbatch", "Requested node configuration is not available", 1, to=2)
-    jobs = {"train_tune": {"gpus": 2, "memory_mb": 9_000_000}}
+    jobs = {"predict_masks": {"gpus": 2, "memory_mb": 9_000_000}}
     found = faults(study(jobs=jobs))
-    assert any(line.startswith("jobs.train_tune: no node can run") and "--gpus=2" in line for line in found)
+    told = [line for line in found if "--gpus=2" in line]
+    assert len(told) == 1 and told[0].startswith("jobs.predict_masks: no node can run")
     assert all("Requested node configuration is not available" in line for line in found)
     assert len(found) < 15, "one line for equal requests"
 
 
 def test_a_job_that_no_partition_takes_is_named(place: Path) -> None:
-    (fault,) = faults(study(jobs={"train_tune": {"gpus": 4}}))
-    assert "partitions: none takes the jobs of train_tune, which ask for 4 GPUs" in fault
+    (fault,) = faults(study(jobs={"predict_masks": {"gpus": 4}}))
+    assert "partitions: none takes the jobs of predict_masks, which ask for 4 GPUs" in fault
 
 
 def test_an_account_that_the_user_lacks_is_named(place: Path) -> None:
@@ -138,7 +139,11 @@ def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(
         "7/1m",
         "module load cuda/12",
     )
-    assert (profile.warning, profile.prefix) == ("'--signal=USR1@90'", run_prefix(place))
+    assert profile.prefix == run_prefix(place)
+    request = JobRequest(memory_mb=1, minutes=9)
+    warned = {name for name in JOBS if "slurm_extra" in job_resources(name, request, profile.site)}
+    assert warned == {"train_align", "train_tune"}
+    assert job_resources("train_tune", request, profile.site)["slurm_extra"] == "--signal=USR1@90"
 
 
 def test_a_job_that_somebody_cancelled_has_ended_for_snakemake_too(
@@ -267,6 +272,18 @@ def test_a_job_goes_to_the_first_partition_that_takes_it_and_grows_with_its_atte
     assert "slurm_partition" not in job_resources("train_tune", JobRequest(memory_mb=1, minutes=1), None)
 
 
+def test_the_ranks_of_a_training_are_started_by_srun_and_divided_evenly_among_its_nodes() -> None:
+    site = Site.model_validate({"partitions": {"gpu": {"gpus": 16, "gpu_type": "h100"}}})
+    request = JobRequest(memory_mb=2000, minutes=60, gpus=16, cpus=128, nodes=2)
+    asked = job_resources("train_tune", request, site, ranks=16)
+    assert (asked["mpi"], asked["tasks"], asked["nodes"], asked["cpus_per_task"]) == ("srun", 16, 2, 8)
+    assert asked["slurm_extra"].split()[1:] == ["--ntasks-per-node=8", "--gpus-per-node=h100:8"]
+    words = launcher(request, 16, site).split()
+    assert words[0] == "srun" and {"--ntasks=16", "--nodes=2", "--ntasks-per-node=8"} < set(words)
+    assert launcher(request, 16, None) == launcher(request, 1, site) == ""
+    assert "mpi" not in job_resources("predict_masks", request, site)
+
+
 def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the fakes away and speak to a real cluster."""
     shutil.rmtree(place / "bin")
@@ -279,9 +296,13 @@ def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("partitions", "jobs", "fault"),
     [
         ({"cpu": {}}, {}, None),
-        ({"cpu": {}, "gpu": {"gpus": 8}}, {"train_tune": {"gpus": 2}}, None),
+        ({"cpu": {}, "gpu": {"gpus": 8}}, {"extract_features": {"gpus": 2}}, None),
         ({"night": {}}, {}, "partitions.night: no such partition here (there are cpu, gpu)"),
-        ({"cpu": {}, "gpu": {"gpus": 8}}, {"train_tune": {"gpus": 3}}, "jobs.train_tune: no node can run"),
+        (
+            {"cpu": {}, "gpu": {"gpus": 8}},
+            {"predict_masks": {"gpus": 3}},
+            "jobs.predict_masks: no node can run",
+        ),
         ({"cpu": {}}, {"assign_roles": {"memory_mb": 10**6}}, "jobs.assign_roles: no node can run"),
         ({"gpu": {"gpus": 8, "gpu_type": "h100"}}, {"train_tune": {"gpus": 1}}, "--gpus=h100:1"),
         (

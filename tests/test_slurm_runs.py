@@ -4,28 +4,17 @@ each time with the bytes of an undisturbed run on one machine."""
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from slurm_checkout import Checkout
-from slurm_cluster import ACCOUNT, Cluster, free_port
+from slurm_cluster import ACCOUNT, Cluster
 
 pytestmark = pytest.mark.slurm
 PATIENCE = 3000  # seconds; on two idle cores everything here takes a tenth of it
 TUNE = "train_tune_wildcards_blind_0"
 WEIGHTS = "models/blind/seed0/tune/model.safetensors"
-GATHER = """
-import os, torch, torch.distributed as dist
-rank, world_size = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS"))
-dist.init_process_group("gloo", rank=rank, world_size=world_size)
-total = torch.tensor([dist.get_rank() + 1.0])
-dist.all_reduce(total)
-print("sum", total.item(), "of", dist.get_world_size(), flush=True)
-dist.destroy_process_group()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +153,3 @@ def test_with_accounting_sacct_tells_how_jobs_end(
     lines = accounting_cluster.command("sacct", "-X", "-n", "-P", "-o", "Account,State").splitlines()
     told = Counter(line.split()[0] for line in lines)  # less who cancelled
     assert told == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, told
-
-
-def test_two_processes_under_srun_find_each_other(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "gather.py").write_text(GATHER)
-    environment = {**cluster.environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    command = ["srun", "-n2", "--mem-per-cpu=1000", sys.executable, str(tmp_path / "gather.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["sum 3.0 of 2"] * 2

@@ -116,6 +116,21 @@ FAULTS = {
         {"kind": "sva", "depth": 1, "heads": 1, "groups": 1, "grid": 4, "query_grid": 3},
         "connector.query_grid: 3 does not divide the grid of 4",
     ),
+    "nodes of a job that is one process": (
+        "jobs.predict_masks.nodes",
+        2,
+        "jobs.predict_masks.nodes: only train_align and train_tune run on several nodes",
+    ),
+    "more nodes than ranks": (
+        "jobs.train_tune.nodes",
+        2,
+        "jobs.train_tune.nodes: the 1 of training.engine.ranks cannot be divided evenly with nodes: 2",
+    ),
+    "GPUs that no rank uses": (
+        "jobs.train_tune.gpus",
+        4,
+        "jobs.train_tune.gpus: 4, but training.engine.ranks is 1: a GPU for each",
+    ),
     "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
 }
 

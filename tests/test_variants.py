@@ -97,6 +97,10 @@ FAULTS = {
         {"mlp": {}, "more": {"training": {"align": {"questions_per_picture": 9}}}},
         "variants.more.training.align.questions_per_picture: 9 is more than",
     ),
+    "other ranks than the study's jobs have": (
+        {"mlp": {}, "two": {"training": {"engine": {"kind": "deepspeed", "ranks": 2}}}},
+        "variants.two.training.engine.ranks: 2, but the study's jobs are of 1 ranks",
+    ),
     "no baseline": ({"wide": LINEAR}, "variants: exactly one must change nothing"),
     "two baselines": ({"mlp": {}, "same": {"connector": {"kind": "mlp"}}}, "variants: exactly one must"),
     "a variant twice": ({"mlp": {}, "a": LINEAR, "b": LINEAR}, "variants.b: the same study as variants.a"),

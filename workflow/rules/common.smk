@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from encoder_roles.cluster.preflight import check_run
-from encoder_roles.cluster.site import active_site, job_resources
+from encoder_roles.cluster.site import active_site, job_resources, launcher
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.paper.catalogue import (
     FIGURES,
@@ -36,7 +36,8 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 try:
     STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
     SITE = active_site()  # None but under `--profile slurm`
-    ASKED = {job: job_resources(job, request, SITE) for job, request in STUDY.jobs.items()}
+    RANKS = STUDY.training.engine.ranks  # processes of one training
+    ASKED = {job: job_resources(job, request, SITE, RANKS) for job, request in STUDY.jobs.items()}
 except StudyError as error:
     sys.exit(f"error: {error}")
 

@@ -18,13 +18,15 @@ rule train_align:
         f"{RESULTS}/timings/train_align/{{subset}}.seed{{seed}}.tsv"
     conda:
         "../../envs/model.yaml"
+    threads: RANKS
     resources:
         **asks("train_align"),
     params:
+        launch=launcher(STUDY.jobs["train_align"], RANKS, SITE),
         features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
-        "encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
+        "{params.launch}encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} {params.features}"
         " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
 
@@ -50,12 +52,14 @@ rule train_tune:
         f"{RESULTS}/timings/train_tune/{{subset}}.seed{{seed}}.tsv"
     conda:
         "../../envs/model.yaml"
+    threads: RANKS
     resources:
         **asks("train_tune"),
     params:
+        launch=launcher(STUDY.jobs["train_tune"], RANKS, SITE),
         align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
         restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
     shell:
-        "encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
+        "{params.launch}encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} {params.align}"
         " --data {input.data} --restart {params.restart} --output {output} 2> {log}"

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from encoder_roles.cluster.site import SITE_FILE, Site, read_site
+from encoder_roles.cluster.site import SITE_FILE, Partition, Site, divide_evenly, read_site
 from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, queued_jobs, run_prefix
 from encoder_roles.manifest.environment import check_environment
-from encoder_roles.study import JobRequest, Study, StudyError, load_study
+from encoder_roles.study import TRAINED, JobRequest, Study, StudyError, load_study
 
-WARNED = ("train_align", "train_tune")  # the jobs that are warned before their time is up (slurm/config.yaml)
 EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
 BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
 GB = 10**9
@@ -78,7 +77,7 @@ def check_partitions(study: Study, site: Site) -> Iterator[str]:
         if request.minutes > (most := known.get(partition, float("inf"))):
             where = f"partition {partition}" if partition else "the default partition"
             yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
-        if name in WARNED and request.minutes * 60 < site.warning_seconds + EARLIER:
+        if name in TRAINED and request.minutes * 60 < site.warning_seconds + EARLIER:
             yield (
                 f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes, and is warned "
                 f"as it starts: at most {max(1, request.minutes * 60 - EARLIER)}, or give it more minutes"
@@ -105,7 +104,8 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
     asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
     for name, request in study.jobs.items():
         partition = site.partition(name, request)
-        asked.setdefault(tuple(sbatch_options(request, partition, site)), (name, partition))
+        ranks = study.training.engine.ranks if name in TRAINED else 1
+        asked.setdefault(tuple(sbatch_options(request, partition, site, ranks)), (name, partition))
     for options, (name, partition) in asked.items():
         if partition and partition not in known:
             continue  # said by check_partitions
@@ -115,16 +115,17 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
             yield f"jobs.{name}: no node can run {' '.join(options)}: {error}"
 
 
-def sbatch_options(request: JobRequest, partition: str | None, site: Site) -> list[str]:
+def sbatch_options(request: JobRequest, partition: str | None, site: Site, ranks: int) -> list[str]:
     """The options that a first attempt is submitted with."""
-    options = [f"--mem={request.memory_mb}", f"--time={request.minutes}", f"--cpus-per-task={request.cpus}"]
+    limits = site.partitions[partition] if partition else Partition()
+    options = [f"--mem={request.memory_mb}", f"--time={request.minutes}"]
+    options.append(f"--cpus-per-task={max(1, request.cpus // ranks)}")
+    if ranks > 1:
+        options += [f"--nodes={request.nodes}", f"--ntasks={ranks}", *divide_evenly(request, ranks, limits)]
     if partition:
         options.append(f"--partition={partition}")
-        if request.gpus:
-            type = site.partitions[partition].gpu_type
-            options.append(f"--gpus={f'{type}:' if type else ''}{request.gpus}")
-    elif request.gpus:
-        options.append(f"--gpus={request.gpus}")
+    if request.gpus:
+        options.append(f"--gpus={f'{limits.gpu_type}:' if limits.gpu_type else ''}{request.gpus}")
     return options + ([f"--account={site.account}"] if site.account else [])
 
 

@@ -26,11 +26,6 @@ class Profile:
         return f"{self.site.jobs_a_minute}/1m"
 
     @property
-    def warning(self) -> str:
-        """The option of sbatch that warns a job's steps, quoted for Snakemake, which evaluates it."""
-        return repr(f"--signal=USR1@{self.site.warning_seconds}")
-
-    @property
     def precommand(self) -> str:
         """What runs in a job before Snakemake does."""
         return " && ".join(f"module load {module}" for module in self.site.modules) or "true"

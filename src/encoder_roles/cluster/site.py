@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from encoder_roles.study import JobRequest, Settings, StudyError, describe_faults
+from encoder_roles.study import TRAINED, JobRequest, Settings, StudyError, describe_faults
 
 SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
 MARK = (
@@ -87,9 +87,23 @@ def scaled(amount: int, most: int | None) -> Callable[..., int]:
     return resource
 
 
-def job_resources(name: str, request: JobRequest, site: Site | None) -> dict[str, Any]:
+def launcher(request: JobRequest, ranks: int, site: Site | None) -> str:
+    """What stands before a training's command: on a site srun, which starts all ranks, on every node.
+
+    Elsewhere, and of one rank, nothing: a command that needs more processes becomes torchrun of itself.
+    """
+    if site is None or ranks == 1:
+        return ""
+    nodes, cpus = request.nodes, max(1, request.cpus // ranks)
+    return (
+        f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks={ranks} --ntasks-per-node={ranks // nodes}"
+        f" --cpus-per-task={cpus} "
+    )
+
+
+def job_resources(name: str, request: JobRequest, site: Site | None, ranks: int = 1) -> dict[str, Any]:
     """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
-    site the partition and account."""
+    site the partition and account, how many processes share the job, and when it is warned of its end."""
     partition = site.partition(name, request) if site else None
     limits = site.partitions[partition] if site and partition else Partition()
     found: dict[str, Any] = {
@@ -104,4 +118,19 @@ def job_resources(name: str, request: JobRequest, site: Site | None) -> dict[str
         found["slurm_partition"] = partition
     if site and site.account:
         found["slurm_account"] = site.account
+    if site and name in TRAINED:
+        found["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
+        if ranks > 1:  # `mpi`: the plugin leaves it to the command to start its processes
+            found |= {"mpi": "srun", "tasks": ranks, "nodes": request.nodes, "tasks_per_gpu": 0}
+            found["cpus_per_task"] = max(1, request.cpus // ranks)
+            found["slurm_extra"] += " " + " ".join(divide_evenly(request, ranks, limits))
     return found
+
+
+def divide_evenly(request: JobRequest, ranks: int, limits: Partition) -> list[str]:
+    """The options of sbatch that give every node of a job as many of its ranks, and a GPU to each."""
+    options = [f"--ntasks-per-node={ranks // request.nodes}"]
+    if request.gpus:
+        type = f"{limits.gpu_type}:" if limits.gpu_type else ""
+        options.append(f"--gpus-per-node={type}{request.gpus // request.nodes}")
+    return options

@@ -385,12 +385,13 @@ class PlanSettings(Settings):
 
 
 class JobRequest(Settings):
-    """What one job of a rule asks of a cluster, at its first attempt."""
+    """What one job of a rule asks of a cluster, at its first attempt; memory is that of each of its nodes."""
 
     memory_mb: Positive
     minutes: Positive
     gpus: int = Field(default=0, ge=0)
     cpus: Positive = 1
+    nodes: Positive = 1
 
 
 class OwnScoresSettings(Settings):

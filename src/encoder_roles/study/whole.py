@@ -18,6 +18,7 @@ from encoder_roles.study.names import (
     JOBS,
     NONE_KEPT,
     OVERLAYS,
+    TRAINED,
     StudyError,
     all_subsets,
     name_subset,
@@ -143,6 +144,7 @@ class Study(Settings):
         if wrong := sorted(set(self.jobs) ^ set(JOBS)):
             fault = "unknown job" if wrong[0] in self.jobs else "missing"
             raise ValueError(f"jobs.{wrong[0]}: {fault} (there is a row for each of {', '.join(JOBS)})")
+        self._check_ranks()
         if self.scores is not None and self.scores.study == self.study:
             raise ValueError(
                 f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}"
@@ -153,6 +155,31 @@ class Study(Settings):
                 "pretrained here; remove the revision, or set `sources: pinned`"
             )
         return self
+
+    def _check_ranks(self) -> None:
+        """A training's ranks are divided evenly among its nodes and its cores, with a GPU each or none."""
+        ranks = self.training.engine.ranks
+        for name, variant in self.variants.items():
+            if (other := variant.training.engine.ranks) != ranks:
+                raise ValueError(
+                    f"variants.{name}.training.engine.ranks: {other}, but the study's jobs are of {ranks} "
+                    "ranks: change it for the study"
+                )
+        for name, job in self.jobs.items():
+            if name not in TRAINED:
+                if job.nodes > 1:
+                    raise ValueError(f"jobs.{name}.nodes: only {' and '.join(TRAINED)} run on several nodes")
+                continue
+            for key, amount in (("nodes", ranks % job.nodes), ("cpus", job.cpus > 1 and job.cpus % ranks)):
+                if amount:
+                    raise ValueError(
+                        f"jobs.{name}.{key}: the {ranks} of training.engine.ranks cannot be divided evenly "
+                        f"with {key}: {getattr(job, key)}"
+                    )
+            if job.gpus not in (0, ranks):
+                raise ValueError(
+                    f"jobs.{name}.gpus: {job.gpus}, but training.engine.ranks is {ranks}: a GPU for each"
+                )
 
     @model_validator(mode="after")
     def _one_baseline(self) -> Self:

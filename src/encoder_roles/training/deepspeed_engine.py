@@ -73,15 +73,17 @@ class DeepSpeedEngine(Engine):
         super().__init__(parts, place)
         self.stage, self.model = settings.zero_stage, model
         self.accumulation, self.accumulated = accumulation, 0
-        exact = {name: value.detach().clone() for name, value in self.named.items()}
+        rounded = settings.precision == "bf16"
+        # not copies: when DeepSpeed rounds a parameter, it gives it other storage
+        exact = {name: value.detach() for name, value in self.named.items()} if rounded else {}
         buffers = {name: value for name, value in model.named_buffers() if value.is_floating_point()}
         tables = {name: value.clone() for name, value in buffers.items() if "language_model" in name}
         optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=weight_decay, fused=True)
         config = deepspeed_config(settings, accumulation, clip_norm)
         self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
-        if settings.precision == "bf16":  # DeepSpeed has rounded everything
-            for name, value in exact.items():
-                self._set_master(name, value)
+        for name, value in exact.items():
+            self._set_master(name, value)
+        if rounded:
             for name, buffer in model.named_buffers():  # frequencies of rotary positions must stay exact
                 if name in tables:
                     buffer.data = tables[name].to(self.device)

@@ -8,6 +8,7 @@ torchrun, on this machine.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,8 +34,10 @@ class Place:
 
     @property
     def device(self) -> torch.device:
-        """Its GPU, if the machine has any, or the CPU."""
-        return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
+        """Its GPU, or the CPU where there is none. A process that sees one GPU alone was given it."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", self.local if torch.cuda.device_count() > 1 else 0)
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:
@@ -75,22 +78,27 @@ def join_ranks(settings: EngineSettings) -> Place:
 
 def rendezvous(environment: Mapping[str, str], place: Place) -> dict[str, str]:
     """What torch reads of the environment to connect the ranks; torchrun sets it, under srun it follows from
-    the step: the first node's name, and a port by the numbers of the job and the step.
+    the step: the address by which Slurm knows its first node, and a port by the numbers of job and step.
     """
     address, port = "127.0.0.1", "0"
     if place.ranks > 1:
         step = int(environment.get("SLURM_JOB_ID", 0)) * 31 + int(environment.get("SLURM_STEP_ID", 0))
         port = str(PORTS[step % len(PORTS)])
         if environment.get("SLURM_STEP_NUM_NODES", "1") != "1" and "MASTER_ADDR" not in environment:
-            command = [
-                "scontrol",
-                "show",
-                "hostnames",
-                environment["SLURM_STEP_NODELIST"],
-            ]  # on the PATH of a step
-            address = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+            address = node_address(environment["SLURM_STEP_NODELIST"])
     named = {"RANK": place.rank, "WORLD_SIZE": place.ranks, "LOCAL_RANK": place.local}
     return {"MASTER_ADDR": address, "MASTER_PORT": port} | {name: str(value) for name, value in named.items()}
+
+
+def node_address(nodes: str) -> str:
+    """The address of the first of some nodes, as Slurm writes them (`n[1-3]`); a name need not be one."""
+
+    def ask(*question: str) -> str:
+        command = ["scontrol", "show", *question]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    (address,) = re.findall(r"\bNodeAddr=(\S+)", ask("node", ask("hostnames", nodes).split()[0]))
+    return str(address)
 
 
 def start_ranks(ranks: int) -> None:

@@ -1,0 +1,73 @@
+"""A training of several processes: through `--profile slurm` on two nodes of a real Slurm, started by srun; and
+on one machine, where it becomes torchrun of itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import start
+from slurm_checkout import STUDY, Checkout
+from slurm_cluster import Cluster
+
+pytestmark = pytest.mark.slurm
+PATIENCE = 3000  # seconds
+TUNE = "models/clip+sam/seed0/tune"
+ARGUMENTS = ("--configfile", STUDY, "tests/slurm_ranks.yaml", "--", f"results/slurm/{TUNE}")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    """Slurm on two nodes, a GPU each."""
+    yield from start(Cluster(nodes=("first", "second"), cpus=4, gpus=1))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Checkout, Checkout]:
+    """The training on one machine, and through Slurm, where all its processes are warned in its middle."""
+    alone, spread = (Checkout(tmp_path_factory.mktemp(name), nodes) for name in ("alone", "spread"))
+    assert alone.run(*ARGUMENTS, profile="") == 0, alone.said()[-3000:]
+    shutil.copytree(alone.folder / "results", spread.folder / "results")
+    shutil.rmtree(spread.folder / "results/slurm/models")  # what is before them need not be made twice
+    snakemake = spread.start(*ARGUMENTS)
+    restart = spread.folder / "results/slurm/.restart/tune"
+    spread.until(
+        "a checkpoint", lambda: any(restart.rglob("step*/state-*1.safetensors")), snakemake, PATIENCE
+    )
+    (running,) = (job for job in nodes.jobs("R") if job["comment"].startswith("rule_train_tune"))
+    nodes.command("scancel", "--signal=USR1", running["id"])
+    assert spread.ends_well(snakemake, PATIENCE), spread.said()[-3000:]
+    return alone, spread
+
+
+def test_ranks_on_two_nodes_train_what_two_on_one_machine_do_byte_for_byte(
+    runs: tuple[Checkout, Checkout],
+) -> None:
+    alone, spread = runs
+    assert json.loads(spread.read(f"{TUNE}/training.json"))["ranks"] == 2
+    for name in ("tune/model.safetensors", "align/connector.safetensors"):
+        file = f"{Path(TUNE).parent}/{name}"
+        assert spread.read(file) == alone.read(file)
+
+
+def test_warned_ranks_save_and_the_next_attempt_goes_on(
+    runs: tuple[Checkout, Checkout], nodes: Cluster
+) -> None:
+    attempts = [job for job in nodes.jobs() if job["comment"].startswith("rule_train_tune")]
+    states = [job["state"] for job in sorted(attempts, key=lambda job: int(job["id"]))]
+    assert states == ["FAILED", "COMPLETED"]
+
+
+def test_a_job_of_two_nodes_has_a_process_and_a_gpu_on_each(
+    runs: tuple[Checkout, Checkout], nodes: Cluster
+) -> None:
+    asked = nodes.command(
+        "squeue", "-h", "-t", "all", "-O", "Comment:60,NodeList:40,tres-per-node:40,NumTasks:8"
+    )
+    lines = [line.split() for line in asked.splitlines()]
+    tune = [line[1:] for line in lines if line[0].startswith("rule_train_tune")]
+    assert tune == [["first,second", "gres:gpu:1", "2"]] * 2
+    assert [line[1] for line in lines if line[0].startswith("rule_train_align")] == ["first,second"]
