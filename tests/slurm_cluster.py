@@ -4,8 +4,8 @@
     python tests/slurm_cluster.py run COMMAND...     # a command with a cluster around it
 
 One node, this machine, or several that are all this machine. They offer more processors than it has and fake
-GPUs (character devices that read nothing), in partitions `cpu` and `gpu`. With accounting, MariaDB and slurmdbd
-run beside them. Everything that was started ends with `stop`, or with the process that started it.
+GPUs (character devices that read nothing), in partitions `cpu` and `gpu`. With accounting, MariaDB and
+slurmdbd run beside them. Everything that was started ends with `stop`, or with the process that started it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A training of several processes: through `--profile slurm` on two nodes of a real Slurm, started by srun; and
-on one machine, where it becomes torchrun of itself."""
+"""A training of several processes: through `--profile slurm` on two nodes of a real Slurm, started by srun;
+and on one machine, where it becomes torchrun of itself."""
 
 from __future__ import annotations
 
