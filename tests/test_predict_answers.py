@@ -25,7 +25,7 @@ from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import read_jsonl, write_json
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study import ConnectorSettings, PredictStage, StudyError
 from encoder_roles.training.step import read_features
 
 PREDICT = {"batch_questions": 32, "threads": 1}
@@ -60,7 +60,7 @@ def model(study):
 
 @pytest.fixture(scope="module")
 def candidate(study, model):
-    return Candidate(model, study.requests, batch=32, threads=1)
+    return Candidate(model, study.requests, PredictStage.model_validate(PREDICT))
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from encoder_roles.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict_answers import Question, answer
@@ -31,11 +32,9 @@ from encoder_roles.study import (
     StudyError,
     read_settings,
 )
-from encoder_roles.training.ranks import Place
-from encoder_roles.training.stages import device_name, peak_memory_mb
 from encoder_roles.training.step import read_features
 
-PICTURES_AT_A_TIME = 64  # read and encoded together: features do not depend on it, and more spill the cache
+PICTURES_AT_A_TIME = 64  # read together: features do not depend on it, and more spill the cache
 RECORD_FILE = "prediction.json"
 T = TypeVar("T")  # a picture: its file or its pixels
 
@@ -78,9 +77,10 @@ def read_inputs(
     `features` reads some of the pictures: `read_features` of files, `picture_features` of pixels.
     """
     parts: list[dict[str, Tensor]] = []
+    together = min(PICTURES_AT_A_TIME, model.together)
     with torch.inference_mode():
-        for start in range(0, len(pictures) if model.encoders else 0, PICTURES_AT_A_TIME):
-            some = features(model, pictures[start : start + PICTURES_AT_A_TIME])
+        for start in range(0, len(pictures) if model.encoders else 0, together):
+            some = features(model, pictures[start : start + together])
             parts.append({name: block.cpu() for name, block in model.projector_inputs(some).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
@@ -97,11 +97,11 @@ def project(model: MultiEncoderVLM, inputs: dict[str, Tensor], pictures: int) ->
 
 
 class Candidate:
-    """A trained model that sits the exam."""
+    """A trained model that sits the exam, as the settings say."""
 
-    def __init__(self, folder: Path, requests: Path, batch: int, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.batch, self.threads = batch, threads
+    def __init__(self, folder: Path, requests: Path, stage: PredictStage) -> None:
+        torch.set_num_threads(stage.threads)
+        self.stage = stage
         try:
             training = json.loads((folder / "training.json").read_text())
             self.subset, self.seed = str(training["subset"]), int(training["seed"])
@@ -109,8 +109,7 @@ class Candidate:
             raise StudyError(
                 f"{folder / 'training.json'}: not the record of a tuned model ({error})"
             ) from error
-        model: Any = load_vlm(folder)
-        self.model: MultiEncoderVLM = model.to(Place().device)
+        self.model = load_vlm(folder, stage.precision, choose_device())
         if ("+".join(self.model.encoders) or BLIND) != self.subset:
             raise StudyError(
                 f"{folder}: training.json says {self.subset!r}, the model has {[*self.model.encoders]}"
@@ -127,7 +126,7 @@ class Candidate:
         """
         visual = project(self.model, inputs, len(self.exam.pictures))
         end = self.tokenizer.eos_token_id
-        ids = answer(self.model.language_model, self.exam.questions, visual, end, self.batch)
+        ids = answer(self.model.language_model, self.exam.questions, visual, end, self.stage.batch_questions)
         texts = iter(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
         with whole_folder(output) as folder:
             for benchmark, requests in self.exam.requests.items():
@@ -141,8 +140,9 @@ class Candidate:
                 "questions": len(ids),
                 "seconds": round(time.perf_counter() - started, 3),
                 "peak_memory_mb": peak_memory_mb(),
-                "threads": self.threads,
+                "threads": self.stage.threads,
                 "device": device_name(self.model.device),
+                "precision": self.stage.precision,
             }
             write_json(folder / RECORD_FILE, record)
 
@@ -158,7 +158,7 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
         output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
     """
     stage = read_settings(settings, PredictStage)
-    candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
+    candidate = Candidate(model, requests, stage)
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
     started = time.perf_counter()  # what a prediction costs includes the encoders
@@ -209,7 +209,7 @@ def predict_masks(
         output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
     """
     stage = read_settings(settings, MaskStage)
-    candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
+    candidate = Candidate(model, requests, stage)
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
     inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     calibrations = None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
+from encoder_roles.compute import choose_device
 from encoder_roles.study import EngineSettings, StudyError
 
 GRACE = 600  # seconds in which torchrun's workers may write their checkpoint when they are asked to stop
@@ -34,7 +35,7 @@ class Place:
     @property
     def device(self) -> torch.device:
         """Its GPU, if the machine has any, or the CPU."""
-        return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
+        return choose_device(local=self.local)
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:
