@@ -114,7 +114,7 @@ def test_answers_do_not_depend_on_the_batch_size(candidate, visual, batch):
 
 def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, monkeypatch):
     expected = answers_of(candidate, visual, 32)
-    monkeypatch.setattr(predict_answers, "CACHE_BYTES", 1)
+    monkeypatch.setitem(predict_answers.CACHE_BYTES, "cpu", 1)
     assert answers_of(candidate, visual, 32) == expected
 
 
