@@ -159,7 +159,7 @@ class MultiEncoderVLM(PreTrainedModel):
             StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
         """
         if refused := sorted(key for key in UNSUPPORTED if options.get(key)):
-            raise StudyError(f"{folder}: {refused[0]} is not supported; load the model, then move it")
+            raise StudyError(f"{folder}: {refused[0]} is not supported; `device` says where to")
         folder = Path(folder)
         config = _read_config(folder)
         weights = read_weights(folder)
