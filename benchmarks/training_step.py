@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from encoder_roles.compute import device_name, peak_memory_mb
 from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM
 from encoder_roles.study import EngineSettings
@@ -24,7 +25,7 @@ from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import compute_gradient
 from encoder_roles.training.ranks import Place, join_ranks
-from encoder_roles.training.stages import count_flops, device_name, peak_memory_mb, prepare
+from encoder_roles.training.stages import count_flops, prepare
 from encoder_roles.training.step import AnswerModel, AnswerTask
 from encoder_roles.training.tune import model_parts
 

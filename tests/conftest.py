@@ -6,12 +6,25 @@ and the summary says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 from slurm_cluster import Cluster, missing_programs
 
 _left_out = pytest.StashKey[int]()
+_sees_gpus: list[Callable[[], bool]] = []  # torch's own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that are not marked `cuda` run on the CPU wherever they run: they compare its bytes."""
+    if "torch" in sys.modules:
+        import torch
+
+        _sees_gpus[:] = _sees_gpus or [torch.cuda.is_available]
+        marked = item.get_closest_marker("cuda")
+        torch.cuda.is_available = _sees_gpus[0] if marked else lambda: False  # before fixtures of any scope
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from benchmark_cases import write_case
 from test_predict_answers import write_model
@@ -170,13 +171,30 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
         ({"mask": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
         ({"mask": "sam", "operator": "mean"}, "operator mean: needs calibration="),
         ({"batch_size": "many"}, "batch_size 'many': needs a positive number"),
-        ({"device": "cuda:7"}, "device 'cuda:7'"),
+        ({"device": "cuda:7"}, "device 'cuda:7': not one of this machine's, cpu"),
+        ({"precision": "fp8"}, "precision 'fp8': not one of fp32, bf16"),
         ({"pretrained": "nowhere"}, "nowhere"),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(model: Path, arguments: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         EncoderRoles(**({"pretrained": str(model)} | arguments))
+
+
+def test_the_model_computes_where_and_in_what_it_is_asked_to(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    def choose(asked: str | None) -> torch.device:
+        devices.append(asked)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("encoder_roles.evaluation.adapter.choose_device", choose)
+    rounded = EncoderRoles(pretrained=str(model), precision="bf16", device="cuda:1")
+    exact = EncoderRoles(pretrained=str(model))
+    assert devices == ["cuda:1", None]
+    assert (rounded.vlm.dtype, exact.vlm.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_a_task_that_samples_is_refused(model: Path) -> None:

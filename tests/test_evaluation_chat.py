@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from test_predict_answers import write_model
 from tiny_study import TinyStudy, write_tiny_study
 
 import encoder_roles.evaluation.chat
 from encoder_roles.evaluation.chat import chat
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
+from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import read_jsonl
 from encoder_roles.study import StudyError
 
@@ -64,6 +67,25 @@ def test_the_answers_are_those_of_the_prediction_jobs(
     chat(model=model, picture=picture, question=QUESTION, masks=kept)
     said = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()]
     assert {mask: text.strip() for mask, text in said} == expected
+
+
+def test_a_person_may_choose_device_and_precision(
+    model: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], encoder_roles.evaluation.chat.load_vlm
+
+    def load_and_note(*given: Any) -> MultiEncoderVLM:
+        loaded.append(load(*given))
+        return loaded[-1]
+
+    monkeypatch.setattr(encoder_roles.evaluation.chat, "load_vlm", load_and_note)
+    chat(model=model, picture=picture, question=QUESTION, precision="bf16", device="cpu")
+    chat(model=model, picture=picture, question=QUESTION)
+    assert [vlm.dtype for vlm in loaded] == [torch.bfloat16, torch.float32]
+    rounded, exact = capsys.readouterr().out.splitlines()
+    assert rounded and rounded == exact
+    with pytest.raises(StudyError, match="device 'cuda:9'"):
+        chat(model=model, picture=picture, question=QUESTION, device="cuda:9")
 
 
 def test_without_a_question_every_line_of_standard_input_is_one(

@@ -114,6 +114,25 @@ def test_a_mask_costs_the_answers_and_not_the_encoders_again(monkeypatch: pytest
     assert model.predict_flops - model.answer_flops == planner.questions * eyes
 
 
+def test_answers_take_their_own_precisions_bytes_and_ranks_four_a_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluation = laptop(monkeypatch).evaluation.model_dump(mode="json") | {"precision": "bf16"}
+    memory = {}
+    for name, study in (
+        ("fp32", laptop(monkeypatch)),
+        ("bf16", laptop(monkeypatch, evaluation=evaluation)),
+    ):
+        planner = Planner(study)
+        largest = planner.model(study.full).parameters
+        eyes = sum(size.parameters for size in planner.encoders.values())
+        memory[name] = pd.DataFrame(plan_rows(study)).set_index("rule")["memory_gb"] * 1e9
+    for rule in ("predict_subset", "predict_masks"):
+        assert (memory["fp32"][rule], memory["bf16"][rule]) == pytest.approx((4 * largest, 2 * largest))
+    for rule in ("measure_pretrained_ranks", "measure_ranks"):
+        assert memory["fp32"][rule] == memory["bf16"][rule] == pytest.approx(4 * eyes)
+
+
 def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,12 +6,16 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_study import TUNE, write_tiny_study
 
+import encoder_roles.evaluation.predict as predict
 import encoder_roles.evaluation.predict_answers as predict_answers
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict import (
     Candidate,
+    Exam,
     parse_mask,
     predict_masks,
     predict_subset,
@@ -19,13 +23,13 @@ from encoder_roles.evaluation.predict import (
     read_calibrations,
     read_inputs,
 )
-from encoder_roles.evaluation.predict_answers import answer
+from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import read_requests
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import read_jsonl, write_json
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study import ConnectorSettings, PredictStage, StudyError
 from encoder_roles.training.step import read_features
 
 PREDICT = {"batch_questions": 32, "threads": 1}
@@ -60,7 +64,7 @@ def model(study):
 
 @pytest.fixture(scope="module")
 def candidate(study, model):
-    return Candidate(model, study.requests, batch=32, threads=1)
+    return Candidate(model, study.requests, PredictStage.model_validate(PREDICT))
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +118,107 @@ def test_answers_do_not_depend_on_the_batch_size(candidate, visual, batch):
 
 def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, monkeypatch):
     expected = answers_of(candidate, visual, 32)
-    monkeypatch.setattr(predict_answers, "CACHE_BYTES", 1)
+    monkeypatch.setitem(predict_answers.CACHE_BYTES, "cpu", 1)
     assert answers_of(candidate, visual, 32) == expected
+
+
+def sit(study, model, **settings):
+    """The texts that a model answers to all requests, and the candidate."""
+    candidate = Candidate(model, study.requests, PredictStage.model_validate(PREDICT | settings))
+    return candidate.answer([lambda inputs: inputs])[0].texts, candidate
+
+
+def test_bf16_is_what_the_model_computes_in_from_the_pixels_to_the_cached_keys(study, model, monkeypatch):
+    seen = {"features": set(), "visual": set(), "cache": set(), "hidden": set()}
+    read, tokens, decode = predict.read_features, predict.project, predict_answers._decode
+
+    def read_and_note(*given):
+        features = read(*given)
+        seen["features"] |= {block.dtype for block in features.values()}
+        return features
+
+    def project_and_note(*given):
+        visual = tokens(*given)
+        seen["visual"].add(visual.dtype)
+        return visual
+
+    def decode_and_note(language_model, questions, cache, end):
+        layers = [layer for layer in cache.layers if layer.keys is not None]
+        seen["cache"] |= {kind.dtype for layer in layers for kind in (layer.keys, layer.values)}
+        head = language_model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, inputs: seen["hidden"].add(inputs[0].dtype))
+        answers = decode(language_model, questions, cache, end)
+        hook.remove()
+        return answers
+
+    monkeypatch.setattr(predict, "read_features", read_and_note)
+    monkeypatch.setattr(predict, "project", project_and_note)
+    monkeypatch.setattr(predict_answers, "_decode", decode_and_note)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        for kinds in seen.values():
+            kinds.clear()
+        sit(study, model, precision=precision)
+        assert seen == {place: {dtype} for place in seen}
+
+
+def test_answers_in_bf16_repeat_and_are_mostly_those_in_fp32(study, model):
+    exact, _ = sit(study, model)
+    rounded, _ = sit(study, model, precision="bf16")
+    assert sit(study, model, precision="bf16")[0] == rounded
+    assert sit(study, model, precision="fp32")[0] == exact
+    same = sum(one == other for one, other in zip(exact, rounded, strict=True))
+    assert same >= 0.9 * len(exact)
+    assert len(set(rounded)) > 5
+
+
+def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, visual):
+    _, candidate = sit(study, model, precision="bf16")
+    pictures = candidate.exam.pictures
+    rounded = project(
+        candidate.model, read_inputs(candidate.model, pictures, read_features), len(pictures)
+    ).float()
+    assert 1e-4 < float((rounded - visual).norm() / visual.norm()) < 0.02
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 11), max_size=3, unique=True), max_size=20),
+    st.integers(0, 12),
+    st.integers(1, 14),
+)
+def test_portions_are_all_pictures_and_questions_once_and_divide_no_question(asked, count, most):
+    questions = [Question(None, tuple(row for row in rows if row < count), 1) for rows in asked]
+    portions = list(Exam({}, questions, (None,) * count).portions(most))
+    assert [row for rows, _ in portions for row in rows] == list(range(count))
+    assert sorted(place for _, places in portions for place in places) == list(range(len(questions)))
+    for rows, places in portions:
+        assert places == sorted(places)
+        assert all(row in rows for place in places for row in questions[place].pictures)
+    if all(len(question.pictures) < 2 for question in questions):
+        assert all(len(rows) <= most for rows, _ in portions)
+        assert len(portions) == max(1, -(-count // most))
+
+
+@pytest.mark.parametrize("operator", ["mean", "shuffle", "noise", "drop"])
+def test_a_portion_at_a_time_gives_the_answers_of_all_pictures_at_once(
+    study, model, tmp_path, operator, monkeypatch
+):
+    def run(folder):
+        options = {"masks": ("clip", "none"), "data": study.data, "output_root": tmp_path / folder}
+        settings = study.settings("masks", MASKS)
+        predict_masks(settings=settings, operator=operator, requests=study.requests, model=model, **options)
+        return {mask: predictions(tmp_path / folder / f"{mask}.{operator}") for mask in ("clip", "none")}
+
+    whole, held = run("whole"), []
+    read = predict.read_inputs
+
+    def read_and_note(vlm, pictures, features):
+        held.append(len(pictures))
+        return read(vlm, pictures, features)
+
+    monkeypatch.setattr(predict, "read_inputs", read_and_note)
+    monkeypatch.setattr(predict, "HELD_BYTES", 1)
+    assert run("parts") == whole
+    assert len(held) > 9 and max(held[1:]) <= 3  # the first are the calibration pictures
 
 
 def predictions(folder):
@@ -133,6 +236,12 @@ def test_predictions_answer_every_request_in_order(study, model, tmp_path):
         assert all(set(row) == {"id", "cluster", "text"} and isinstance(row["text"], str) for row in rows)
     record = json.loads((tmp_path / "p/prediction.json").read_text())
     assert (record["mask"], record["operator"], record["questions"]) == ("clip+sam", "unmasked", 27)
+    assert (record["device"], record["precision"], record["threads"]) == ("cpu", "fp32", 1)
+    settings = study.settings("predict", PREDICT | {"precision": "bf16"})
+    predict_subset(
+        settings=settings, requests=study.requests, model=model, subset="clip+sam", output=tmp_path / "p"
+    )
+    assert json.loads((tmp_path / "p/prediction.json").read_text())["precision"] == "bf16"
 
 
 def test_the_blind_model_answers_without_reading_a_picture(study, tmp_path):
@@ -229,8 +338,6 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
 
 
 def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
-    import encoder_roles.evaluation.predict as predict
-
     whole = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
     parts = read_inputs(candidate.model, candidate.exam.pictures, read_features)

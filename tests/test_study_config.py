@@ -54,6 +54,11 @@ FAULTS = {
     "a seed twice": ("seeds", [1, 1], "seeds: a seed is named twice"),
     "a benchmark without a group": ("evaluation.benchmarks", ["mme", "vqa"], "'vqa' belongs to no group"),
     "an unknown operator": ("masks.operators", ["zeros"], "masks.operators.0: must be 'zero'"),
+    "a precision that is none": (
+        "evaluation.precision",
+        "fp16",
+        "evaluation.precision: must be 'fp32' or 'bf16', not 'fp16'",
+    ),
     "a learning rate of zero": ("training.align.learning_rate", 0, "training.align.learning_rate: must be"),
     "more questions than a picture has": (
         "training.tune.questions_per_picture",
@@ -201,6 +206,19 @@ def test_every_study_of_the_repository_is_valid_and_has_results_of_its_own(study
     assert loaded.study == study.removesuffix(".yaml")
 
 
+NETWORKS = ("extract_features", "train_align", "train_tune", "predict_subset", "predict_masks")
+NETWORKS += ("measure_pretrained_ranks", "measure_ranks")
+
+
+@pytest.mark.parametrize("name", ["cambrian", "eagle", "connectors", "levels", "frozen"])
+def test_a_study_of_real_size_runs_every_network_on_gpus_and_answers_as_it_is_trained(name: str) -> None:
+    study = load_study(ROOT / "config.yaml", ROOT / f"studies/{name}.yaml")
+    ranks = study.training.engine.ranks
+    asked = {rule: study.jobs[rule].gpus for rule in NETWORKS}
+    assert asked == {rule: ranks if rule.startswith("train") else 1 for rule in NETWORKS}
+    assert study.evaluation.precision == study.training.engine.precision == "bf16"
+
+
 def test_an_override_changes_its_keys_and_no_other(tmp_path: Path) -> None:
     override = tmp_path / "mine.yaml"
     override.write_text("study: mine\npool: [sam, clip]\ntraining: {tune: {epochs: 3}}\n")
@@ -265,6 +283,8 @@ def test_sixteen_benchmarks_stand_in_four_groups_of_four() -> None:
         ("encoders.sam.pixels", 96, {"encoder_sam"}),
         ("connector.layers", 3, {"align", "tune"}),
         ("masks.calibration_pictures", 9, {"masks"}),
+        ("evaluation.precision", "bf16", {"predict", "masks"}),
+        ("training.engine.precision", "bf16", {"align", "tune"}),
         ("world.seed", 9, {"world"}),
         ("rank.tau", 0.2, {"roles"}),
     ],

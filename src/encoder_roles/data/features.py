@@ -11,19 +11,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from encoder_roles.compute import choose_device
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.pictures import by_size, read_picture
-from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.encoder import TOGETHER, Encoder
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import grid_features
 from encoder_roles.provenance import whole_file
 from encoder_roles.study import FeatureStage, StudyError, read_settings
 
-BATCH = 64  # pictures at a time; part of what makes the bytes repeat
-
 
 def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path) -> None:
     """Features of the pretrained encoder on all training pictures, once, for every subset's align stage.
+
+    They are computed in fp32 on every device, whatever the precision of training, which rounds what it reads.
 
     Args:
         settings: settings/features.json.
@@ -40,7 +41,7 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
     pictures = list(distinct_pictures(data))
     if not pictures:
         raise StudyError(f"{data}: no record has a picture; nothing to extract")
-    network = load_encoder(encoder)
+    network = load_encoder(encoder).to(choose_device())
     paths = [data.parent / picture for picture in pictures]
     features = torch.empty(len(paths), stage.grid, stage.grid, network.width)
     start = 0
@@ -55,17 +56,26 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
 def stream_features(
     encoders: Mapping[str, Encoder], paths: Sequence[Path], grid: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Features (B, grid, grid, D) of every encoder, batch by batch, in order; pictures have any size."""
-    for start in range(0, len(paths), BATCH):
-        pictures = [read_picture(path)[None] for path in paths[start : start + BATCH]]
+    """Features (B, grid, grid, D) of every encoder, batch by batch, in order; pictures have any size.
+
+    They are on the CPU: the encoders' device holds those of one pass.
+    """
+    for start in range(0, len(paths), TOGETHER):
+        pictures = [read_picture(path)[None] for path in paths[start : start + TOGETHER]]
         features = {}
         for name, encoder in encoders.items():
             framed = by_size([encoder.frame.apply(picture)[0] for picture in pictures])
-            with torch.inference_mode():
-                parts = [(n, grid_features(encoder, encoder.normalise(group), grid)) for n, group in framed]
+            parts = [(places, _in_passes(encoder, group, grid)) for places, group in framed]
             order = torch.tensor([place for places, _ in parts for place in places]).argsort()
             features[name] = torch.cat([part for _, part in parts])[order]
         yield features
+
+
+def _in_passes(encoder: Encoder, framed: Tensor, grid: int) -> Tensor:
+    """Features (B, grid, grid, D), on the CPU, of framed pictures of one size."""
+    with torch.inference_mode():
+        passes = framed.split(encoder.together)
+        return torch.cat([grid_features(encoder, encoder.normalise(some), grid).cpu() for some in passes])
 
 
 def read_features(path: Path) -> tuple[list[str], Tensor]:

@@ -2,7 +2,8 @@
 subset.
 
 Measured where the connector reads: after resampling to the common grid, before its LayerNorm and any
-projection.
+projection. The features are fp32 on every device, whatever the study trains and answers in: rounding to bf16
+would add noise to every small singular value. Their sums are fp64, on the CPU.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from encoder_roles.analysis.rank_table import (
     read_rows,
     write_rows,
 )
+from encoder_roles.compute import choose_device
 from encoder_roles.data.features import stream_features
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
@@ -98,7 +100,9 @@ def measure_pretrained_ranks(
     curve_rows: list[Row] = []
     draw_rows: list[Row] = []
     spectrum_rows: list[Row] = []
-    for found in measure({folder.name: load_encoder(folder) for folder in encoders}, pictures, stage):
+    device = choose_device()
+    networks = {folder.name: load_encoder(folder).to(device) for folder in encoders}
+    for found in measure(networks, pictures, stage):
         row = found.row(stage, PRETRAINED, 0)
         rows.append(row | {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "ratio_solo": ""})
         curve_rows += [{"encoder": found.encoder, "pictures": n, "erank": e} for n, e in found.grams.curve()]
@@ -142,7 +146,7 @@ def measure_ranks(
     pictures = probe_pictures(data, stage.pictures)
     before = {str(row["encoder"]): row for row in read_rows(pretrained)}
     before_draws = read_draws(draws)
-    encoders, grid = load_trained_encoders(model)
+    encoders, grid = load_trained_encoders(model, choose_device())
     if grid != stage.grid:
         raise StudyError(
             f"{model}: was trained with a grid of {grid}, the settings say {stage.grid}; train it again"

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from encoder_roles.encoders.framing import Frame
 from encoder_roles.study import EncoderSpec, StudyError
 
+TOGETHER = 64  # pictures of one pass at most
+PIXELS_TOGETHER = 2**22  # and their pixels: four of 1,024 x 1,024, so that a pass of SAM fits a GPU
+
 
 class Encoder(nn.Module, ABC):
     """A vision encoder cut off after its deepest chosen layer.
@@ -50,6 +53,11 @@ class Encoder(nn.Module, ABC):
     def width(self) -> int:
         """Channels D of the features: those of all levels, side by side."""
         return sum(self.widths)
+
+    @property
+    def together(self) -> int:
+        """Pictures of one pass where no gradient is kept: the same on every device."""
+        return min(TOGETHER, max(1, PIXELS_TOGETHER // self.spec.pixels**2))
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """uint8 pictures (B, 3, H, W) -> normalised pixels (B, 3, p, p), on the encoder's device."""

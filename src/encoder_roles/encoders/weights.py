@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from encoder_roles.study import StudyError
 
@@ -90,6 +92,40 @@ def load_strictly(
                     f"{list(own[name].shape)}; config and weights differ"
                 )
             own[name].copy_(value)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Networks built in it have weights without memory, on the meta device; buffers, which a file need not
+    hold, are as ever. `give_memory` and `load_strictly` make them whole.
+    """
+    register = nn.Module.register_parameter
+
+    def register_on_meta(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        if weight is not None and not weight.is_meta:  # a tied one already is, and stays the same
+            weight = nn.Parameter(weight.to("meta"), weight.requires_grad)
+        register(module, name, weight)
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def give_memory(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Give weights of the meta device memory of this type, not initialised, on `device`; tied ones stay tied.
+    Buffers move there as they are.
+    """
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None and weight.is_meta:
+                if weight not in made:
+                    memory = torch.empty(weight.shape, dtype=dtype, device=device)
+                    made[weight] = nn.Parameter(memory, weight.requires_grad)
+                part._parameters[name] = made[weight]
+    module.to(device)
 
 
 def _some(names: Collection[str]) -> str:

@@ -21,6 +21,7 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
+from encoder_roles.compute import choose_device
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations, read_inputs
@@ -38,7 +39,7 @@ BATCH = 256  # questions computed together where nothing else is asked
 
 
 class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
-    """A model that train-tune wrote, as it is or under a mask; greedy answers, on the CPU.
+    """A model that train-tune wrote, as it is or under a mask; greedy answers.
 
     Args:
         pretrained: the folder that train-tune wrote.
@@ -48,11 +49,12 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         calibration_pictures: how many of them are used.
         seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.
         batch_size: questions computed together, a number or auto; answers do not depend on it.
-        device: cpu, or None.
+        device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
+        precision: what the model computes in: fp32 or bf16; a study's is its `evaluation.precision`.
 
     Raises:
         StudyError: the folder holds no model, the mask is none of this model, an operator lacks its
-            calibration, or the batch size is no number.
+            calibration, the batch size is no number, or there is no such device or precision.
     """
 
     def __init__(
@@ -65,14 +67,13 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         seed: int = 0,
         batch_size: int | str | None = None,
         device: str | None = None,
+        precision: str = "fp32",
         max_batch_size: int | None = None,  # noqa: ARG002  # lmms-eval passes it to every model
     ) -> None:
         super().__init__()
-        if device not in (None, "cpu"):
-            raise StudyError(f"device {device!r}: {NAME} runs on cpu")
         if operator not in get_args(Operator):
             raise StudyError(f"operator {operator!r}: not one of {', '.join(get_args(Operator))}")
-        self.vlm = load_vlm(Path(pretrained))
+        self.vlm = load_vlm(Path(pretrained), precision, choose_device(device))
         self.tokenizer = load_tokenizer(Path(pretrained))
         self.renderer = PromptRenderer(self.tokenizer)
         self.batch, self.seed, self.operator = _batch(batch_size), seed, operator

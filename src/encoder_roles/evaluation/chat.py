@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from encoder_roles.compute import choose_device
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict import parse_mask, project, read_inputs
@@ -16,12 +17,23 @@ from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
-from encoder_roles.models.vlm import load_vlm
-from encoder_roles.study import NO_MASK, StudyError
+from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
+from encoder_roles.study import NO_MASK, Precision, StudyError
 from encoder_roles.training.step import picture_features
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
-def chat(*, model: Path, picture: Path, question: str | None = None, masks: tuple[str, ...] = ()) -> None:
+
+def chat(
+    *,
+    model: Path,
+    picture: Path,
+    question: str | None = None,
+    masks: tuple[str, ...] = (),
+    precision: Precision = "fp32",
+    device: str | None = None,
+) -> None:
     """Print a model's greedy answer to a question about a picture, then its answer under every mask.
 
     Args:
@@ -30,12 +42,15 @@ def chat(*, model: Path, picture: Path, question: str | None = None, masks: tupl
         question: the question as the model should read it; without one, each line of standard input is one.
         masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; what is removed is
             replaced by zeros at the projector's input.
+        precision: what the model computes in; a study's answers are in its `evaluation.precision`.
+        device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
 
     Raises:
-        StudyError: the folder holds no model, the picture cannot be read, a mask is none of this model, or
-            the language model knows no token for a part of the question.
+        StudyError: the folder holds no model, the picture cannot be read, a mask is none of this model, the
+            language model knows no token for a part of the question, or there is no such device.
     """
-    talk = Conversation(model, picture, masks)
+    vlm = load_vlm(model, precision, choose_device(device))
+    talk = Conversation(vlm, load_tokenizer(model), picture, masks)
     for asked in [question] if question is not None else _lines():
         for mask, text in talk.answers(asked).items():
             print(f"{mask:>{talk.width}}  {text}", flush=True)
@@ -44,8 +59,14 @@ def chat(*, model: Path, picture: Path, question: str | None = None, masks: tupl
 class Conversation:
     """A picture that a model, and the model under masks, has seen; every question is asked anew."""
 
-    def __init__(self, model: Path, picture: Path, masks: Iterable[str]) -> None:
-        self.vlm, self.tokenizer = load_vlm(model), load_tokenizer(model)
+    def __init__(
+        self,
+        vlm: MultiEncoderVLM,
+        tokenizer: PreTrainedTokenizerFast,
+        picture: Path,
+        masks: Iterable[str],
+    ) -> None:
+        self.vlm, self.tokenizer = vlm, tokenizer
         self.renderer = PromptRenderer(self.tokenizer)
         encoders = list(self.vlm.encoders)
         inputs = read_inputs(self.vlm, [read_picture(picture)], picture_features)

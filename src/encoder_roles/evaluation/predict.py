@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from encoder_roles.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict_answers import Question, answer
@@ -31,13 +34,14 @@ from encoder_roles.study import (
     StudyError,
     read_settings,
 )
-from encoder_roles.training.ranks import Place
-from encoder_roles.training.stages import device_name, peak_memory_mb
 from encoder_roles.training.step import read_features
 
-PICTURES_AT_A_TIME = 64  # read and encoded together: features do not depend on it, and more spill the cache
+PICTURES_AT_A_TIME = 64  # read together: features do not depend on it, and more spill the cache
+HELD_BYTES = 2**33  # of projector inputs and visual tokens held at a time; a mask's copies come on top
 RECORD_FILE = "prediction.json"
 T = TypeVar("T")  # a picture: its file or its pixels
+Inputs = dict[str, Tensor]  # encoder -> projector inputs (pictures, G, G, D)
+View = Callable[[Inputs], Inputs]  # what a mask makes of them
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,28 @@ class Exam:
     requests: dict[str, list[Request]]
     questions: list[Question]
     pictures: tuple[Path, ...]
+
+    def portions(self, most: int) -> Iterator[tuple[range, list[int]]]:
+        """Pictures that follow each other, `most` at a time, and the places of all questions about them.
+
+        More than `most` only where a question's pictures lie further apart. Questions about none come first.
+        """
+        reach = list(range(len(self.pictures)))  # picture -> the last one that a question asks about with it
+        for question in self.questions:
+            if question.pictures:
+                first = min(question.pictures)
+                reach[first] = max(reach[first], *question.pictures)
+        furthest = [-1, *accumulate(reach, max)]
+        cuts = [row for row in range(len(reach)) if furthest[row] < row] or [0]
+        starts = cuts[:1]
+        for cut, following in pairwise([*cuts, len(reach)]):
+            if following - starts[-1] > most and cut > starts[-1]:
+                starts.append(cut)
+        asked: list[list[int]] = [[] for _ in starts]
+        for place, question in enumerate(self.questions):
+            asked[bisect(starts, min(question.pictures, default=0)) - 1].append(place)
+        for (start, stop), places in zip(pairwise([*starts, len(reach)]), asked, strict=True):
+            yield range(start, stop), places
 
 
 def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
@@ -72,20 +98,21 @@ def read_inputs(
     model: MultiEncoderVLM,
     pictures: Sequence[T],
     features: Callable[[MultiEncoderVLM, Sequence[T]], dict[str, Tensor]],
-) -> dict[str, Tensor]:
+) -> Inputs:
     """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; {} if blind.
 
     `features` reads some of the pictures: `read_features` of files, `picture_features` of pixels.
     """
     parts: list[dict[str, Tensor]] = []
+    together = min(PICTURES_AT_A_TIME, model.together)
     with torch.inference_mode():
-        for start in range(0, len(pictures) if model.encoders else 0, PICTURES_AT_A_TIME):
-            some = features(model, pictures[start : start + PICTURES_AT_A_TIME])
+        for start in range(0, len(pictures) if model.encoders else 0, together):
+            some = features(model, pictures[start : start + together])
             parts.append({name: block.cpu() for name, block in model.projector_inputs(some).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
-def project(model: MultiEncoderVLM, inputs: dict[str, Tensor], pictures: int) -> Tensor:
+def project(model: MultiEncoderVLM, inputs: Inputs, pictures: int) -> Tensor:
     """Visual tokens (pictures, T, H) of projector inputs on the CPU, some pictures at a time."""
     parts = []
     with torch.inference_mode():
@@ -96,12 +123,20 @@ def project(model: MultiEncoderVLM, inputs: dict[str, Tensor], pictures: int) ->
     return torch.cat(parts)
 
 
-class Candidate:
-    """A trained model that sits the exam."""
+@dataclass
+class Answers:
+    """Texts, one a question of the exam, and how long the model took for them."""
 
-    def __init__(self, folder: Path, requests: Path, batch: int, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.batch, self.threads = batch, threads
+    texts: list[str]
+    seconds: float = 0.0
+
+
+class Candidate:
+    """A trained model that sits the exam, as the settings say."""
+
+    def __init__(self, folder: Path, requests: Path, stage: PredictStage) -> None:
+        torch.set_num_threads(stage.threads)
+        self.stage = stage
         try:
             training = json.loads((folder / "training.json").read_text())
             self.subset, self.seed = str(training["subset"]), int(training["seed"])
@@ -109,8 +144,7 @@ class Candidate:
             raise StudyError(
                 f"{folder / 'training.json'}: not the record of a tuned model ({error})"
             ) from error
-        model: Any = load_vlm(folder)
-        self.model: MultiEncoderVLM = model.to(Place().device)
+        self.model = load_vlm(folder, stage.precision, choose_device())
         if ("+".join(self.model.encoders) or BLIND) != self.subset:
             raise StudyError(
                 f"{folder}: training.json says {self.subset!r}, the model has {[*self.model.encoders]}"
@@ -118,31 +152,52 @@ class Candidate:
         self.tokenizer = load_tokenizer(folder)
         self.exam = read_exam(requests, PromptRenderer(self.tokenizer))
 
-    def write_answers(
-        self, inputs: dict[str, Tensor], mask: str, operator: str, output: Path, started: float
-    ) -> None:
-        """Answer every request from these projector inputs; write all benchmarks, or nothing.
+    @property
+    def picture_bytes(self) -> int:
+        """What one picture's projector inputs and visual tokens take."""
+        model = self.model
+        inputs = sum(model.widths.values()) * model.grid**2
+        return (inputs + model.tokens_per_picture * model.hidden) * model.dtype.itemsize
 
-        `started` is when the work that the record's seconds count began, by `time.perf_counter`.
-        """
-        visual = project(self.model, inputs, len(self.exam.pictures))
-        end = self.tokenizer.eos_token_id
-        ids = answer(self.model.language_model, self.exam.questions, visual, end, self.batch)
-        texts = iter(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+    def answer(self, views: Sequence[View]) -> list[Answers]:
+        """The answers to all requests under every view of the projector inputs; encoders run once."""
+        found = [Answers([""] * len(self.exam.questions)) for _ in views]
+        for rows, places in self.exam.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
+            inputs = read_inputs(self.model, self.exam.pictures[rows.start : rows.stop], read_features)
+            for view, answers in zip(views, found, strict=True):
+                started = time.perf_counter()
+                texts = self._texts(view(inputs), rows, [self.exam.questions[place] for place in places])
+                for place, text in zip(places, texts, strict=True):
+                    answers.texts[place] = text.strip()
+                answers.seconds += time.perf_counter() - started
+        return found
+
+    def _texts(self, inputs: Inputs, rows: range, questions: Sequence[Question]) -> list[str]:
+        """Answers to questions about the pictures `rows` of the exam, from their projector inputs."""
+        visual = project(self.model, inputs, len(rows))
+        own = [replace(q, pictures=tuple(row - rows.start for row in q.pictures)) for q in questions]
+        end: Any = self.tokenizer.eos_token_id
+        ids = answer(self.model.language_model, own, visual, end, self.stage.batch_questions)
+        return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    def write(self, answers: Answers, mask: str, operator: str, output: Path) -> None:
+        """Write all benchmarks and the record of what they cost, or nothing."""
+        texts = iter(answers.texts)
         with whole_folder(output) as folder:
             for benchmark, requests in self.exam.requests.items():
-                rows = [{"id": r.id, "cluster": r.cluster, "text": next(texts).strip()} for r in requests]
+                rows = [{"id": r.id, "cluster": r.cluster, "text": next(texts)} for r in requests]
                 write_jsonl(folder / f"{benchmark}.jsonl", rows)
             record = {
                 "subset": self.subset,
                 "seed": self.seed,
                 "mask": mask,
                 "operator": operator,
-                "questions": len(ids),
-                "seconds": round(time.perf_counter() - started, 3),
+                "questions": len(answers.texts),
+                "seconds": round(answers.seconds, 3),
                 "peak_memory_mb": peak_memory_mb(),
-                "threads": self.threads,
+                "threads": self.stage.threads,
                 "device": device_name(self.model.device),
+                "precision": self.stage.precision,
             }
             write_json(folder / RECORD_FILE, record)
 
@@ -157,14 +212,14 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
         subset: the subset it must have been trained on.
         output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
     """
-    stage = read_settings(settings, PredictStage)
-    candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
+    candidate = Candidate(model, requests, read_settings(settings, PredictStage))
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
-    started = time.perf_counter()  # what a prediction costs includes the encoders
-    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
+    started = time.perf_counter()
+    (answers,) = candidate.answer([lambda inputs: inputs])
+    answers.seconds = time.perf_counter() - started  # what a prediction costs includes the encoders
     mask = NONE_KEPT if subset == BLIND else subset
-    candidate.write_answers(inputs, mask, NO_MASK, output, started)
+    candidate.write(answers, mask, NO_MASK, output)
 
 
 def parse_mask(mask: str, encoders: Sequence[str]) -> frozenset[str]:
@@ -209,15 +264,21 @@ def predict_masks(
         output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
     """
     stage = read_settings(settings, MaskStage)
-    candidate = Candidate(model, requests, stage.batch_questions, stage.threads)
+    candidate = Candidate(model, requests, stage)
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
-    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
     calibrations = None
     if operator not in ("zero", "drop"):
         donors = operator == "shuffle"
         calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors)
-    for mask, encoders in kept.items():
-        generator = torch.Generator().manual_seed(candidate.seed)
-        started = time.perf_counter()
-        masked = mask_features(inputs, encoders, operator, calibrations, generator)
-        candidate.write_answers(masked, mask, operator, output_root / f"{mask}.{operator}", started)
+    views = [
+        partial(
+            mask_features,
+            kept=encoders,
+            operator=operator,
+            calibrations=calibrations,
+            generator=torch.Generator().manual_seed(candidate.seed),  # each mask draws the same
+        )
+        for encoders in kept.values()
+    ]
+    for mask, answers in zip(kept, candidate.answer(views), strict=True):
+        candidate.write(answers, mask, operator, output_root / f"{mask}.{operator}")

@@ -20,7 +20,7 @@ from encoder_roles.data.prompts import Prompt
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
-CACHE_BYTES = 2**29  # of keys and values of prefixes held at a time; answers do not depend on it
+CACHE_BYTES = {"cpu": 2**29, "cuda": 2**32}  # of keys and values of prefixes held at a time on a device
 
 Pair = tuple[Tensor, Tensor]  # keys and values of one layer, each (pictures, heads, tokens, head size)
 
@@ -85,8 +85,8 @@ def _chunks(
         sorted(owners, key=lambda p: _length(p, visual)), lambda p: _length(p, visual)
     ):
         prefixes = list(group)
-        size = max(1, length) * width * 2 * config.num_hidden_layers * visual.element_size()
-        held = max(1, CACHE_BYTES // size)
+        size = max(1, length) * width * 2 * config.num_hidden_layers * language_model.dtype.itemsize
+        held = max(1, CACHE_BYTES[language_model.device.type] // size)
         for start in range(0, len(prefixes), held):
             chunk = prefixes[start : start + held]
             yield chunk, [place for prefix in chunk for place in owners[prefix]]

@@ -13,15 +13,23 @@ from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  #
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.compute import dtype_of
+from encoder_roles.encoders.encoder import TOGETHER, Encoder
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
-from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
+from encoder_roles.encoders.weights import (
+    give_memory,
+    load_strictly,
+    read_json,
+    read_weights,
+    without_weights,
+)
 from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
 from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
 
+CPU = torch.device("cpu")
 UNSUPPORTED = ("device_map", "quantization_config", "adapter_kwargs", "tp_plan")  # of from_pretrained
 
 
@@ -129,31 +137,42 @@ class MultiEncoderVLM(PreTrainedModel):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, folder: str | Path, dtype: torch.dtype | str | None = None, **options: Any
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str = "cpu",
+        **options: Any,
     ) -> Self:
         """The model of a `save_pretrained` folder, in evaluation mode. No source folder is read.
 
         Stricter than the library's own: every weight must be in the file, in its shape, and nothing else.
+        Each is converted by itself on its way to the device: there is one copy of the model, in `dtype`.
 
         Args:
             folder: a folder of this machine.
-            dtype: of the weights; fp32, as they are saved, by default.
+            dtype: of the weights; fp32, as they are saved, by default. The pixels' scale and the frequencies
+                of rotary positions of the language model stay fp32, as in training.
+            device: where the model is to be.
             options: what `AutoModel.from_pretrained` passes on; those in UNSUPPORTED are refused.
 
         Raises:
             StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
         """
         if refused := sorted(key for key in UNSUPPORTED if options.get(key)):
-            raise StudyError(f"{folder}: {refused[0]} is not supported; load the model, then move it")
+            raise StudyError(f"{folder}: {refused[0]} is not supported; `device` says where to")
         folder = Path(folder)
         config = _read_config(folder)
         weights = read_weights(folder)
-        with no_init_weights():
-            model = cls(config)
-        load_strictly(model, weights, folder)
         if isinstance(dtype, str):
             dtype = None if dtype == "auto" else getattr(torch, dtype)
-        return model if dtype is None else nn.Module.to(model, dtype)
+        with no_init_weights(), without_weights():
+            model = cls(config)
+        dtype = dtype or torch.float32
+        give_memory(model, dtype, torch.device(device))
+        for _, encoder in model._encoders():
+            encoder.trunk.to(dtype)  # its buffers: timm adds some of them to weights
+        load_strictly(model, weights, folder)
+        return model
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """config.json and model.safetensors with all weights, under the names they have here."""
@@ -173,6 +192,11 @@ class MultiEncoderVLM(PreTrainedModel):
     def tokens_per_picture(self) -> int:
         """Visual tokens of one picture, as the connector makes them; 0 for the blind model."""
         return 0 if self.connector is None else self.connector.tokens
+
+    @property
+    def together(self) -> int:
+        """Pictures of one pass through the encoders where no gradient is kept."""
+        return min((encoder.together for _, encoder in self._encoders()), default=TOGETHER)
 
     def features(self, pictures: Tensor) -> dict[str, Tensor]:
         """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's
@@ -218,24 +242,34 @@ class MultiEncoderVLM(PreTrainedModel):
         return list(self.encoders.items())
 
 
-def load_vlm(folder: Path) -> MultiEncoderVLM:
-    """The trained model of `models/<subset>/seed<seed>/tune`; errors as `MultiEncoderVLM.from_pretrained`."""
-    return MultiEncoderVLM.from_pretrained(folder)
+def load_vlm(folder: Path, precision: str = "fp32", device: torch.device = CPU) -> MultiEncoderVLM:
+    """The trained model of `models/<subset>/seed<seed>/tune`, to answer at a precision, on a device.
+
+    In bf16 the weights are rounded once, as LLaVA and Cambrian-1 do it in their evaluations, encoders
+    included (`load_pretrained_model` of their builder.py; to fp16, where ours is the type that the weights
+    were trained in). Autocast would keep fp32 weights, twice the memory, and round them at every use.
+
+    Raises:
+        StudyError: as `MultiEncoderVLM.from_pretrained`; or the precision is none.
+    """
+    return MultiEncoderVLM.from_pretrained(folder, dtype_of(precision), device)
 
 
-def load_trained_encoders(folder: Path) -> tuple[dict[str, Encoder], int]:
-    """The encoders of a trained model, in pool order, and its connector's grid; nothing else of it is read.
+def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dict[str, Encoder], int]:
+    """The encoders of a trained model in fp32, in pool order, and its connector's grid; nothing else of it is
+    read.
 
     Raises:
         StudyError: as `MultiEncoderVLM.from_pretrained`.
     """
     config = _read_config(folder)
     encoders = {}
-    with no_init_weights():
+    with no_init_weights(), without_weights():
         for row in config.encoders:
             spec = EncoderSpec.model_validate(row["spec"])
             encoders[row["name"]] = build_encoder(row["name"], spec, row["library_config"])
     for name, encoder in encoders.items():
+        give_memory(encoder, torch.float32, device)
         prefix = f"encoders.{name}."
         weights = read_weights(folder, prefix=prefix)
         load_strictly(encoder, {key.removeprefix(prefix): value for key, value in weights.items()}, folder)

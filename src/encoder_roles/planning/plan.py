@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
+from encoder_roles.compute import DTYPES
 from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.planning.sizes import (
     NOTHING,
@@ -28,6 +28,7 @@ from encoder_roles.planning.sizes import (
 from encoder_roles.provenance import whole_file
 from encoder_roles.study import BLIND, Study, parse_subset, read_settings
 
+FP32 = 4  # bytes of a number in which features are measured and stored
 MASTER = 12  # bytes a trained parameter takes in fp32: its weight and AdamW's two moments
 GIGA = 10**9
 HOUR = 3600
@@ -46,6 +47,7 @@ class Model:
         predict_flops: of all requests as trained.
         answer_flops: of those, all but the encoders': what one mask costs.
         align_memory, tune_memory: bytes on each device.
+        predict_memory: bytes of the weights that answer.
     """
 
     subset: str
@@ -58,6 +60,7 @@ class Model:
     answer_flops: int
     align_memory: int
     tune_memory: int
+    predict_memory: int
 
 
 class Planner:
@@ -71,9 +74,8 @@ class Planner:
     def __init__(self, study: Study) -> None:
         self.study = study
         engine = study.training.engine
-        self.ranks, self.bytes = engine.ranks, 2 if engine.precision == "bf16" else 4
-        dtype = torch.bfloat16 if engine.precision == "bf16" else torch.float32
-        self.dtype = dtype
+        self.dtype = dtype = DTYPES[engine.precision]
+        self.ranks, self.bytes = engine.ranks, dtype.itemsize
         self.language = LanguageModelSizes(study.language_model, dtype)
         self.encoders: dict[str, Size] = {}
         self.levels: dict[str, tuple[int, ...]] = {}
@@ -132,6 +134,7 @@ class Planner:
                 self._kept(*moving, connector, read),
                 training.tune.micro_batch or training.tune.batch_pictures,
             ),
+            predict_memory=parameters * DTYPES[study.evaluation.precision].itemsize,
         )
 
     def _connector(self, names: tuple[str, ...]) -> tuple[Size, int]:
@@ -169,7 +172,8 @@ class Planner:
         pictures = self.training_samples if training.align.features == "stored" else 0
         stored = sum(sum(w) for w in self.levels.values()) * study.connector.grid**2 * 4 * pictures
         if pictures:
-            share = {"flops": pictures * eyes.flops, "disk": stored}
+            largest = max(size.parameters for size in self.encoders.values())
+            share = {"flops": pictures * eyes.flops, "memory": FP32 * largest, "disk": stored}
             yield self._row("extract_features", len(study.pool), "prediction", **share)
         yield self._row(
             "train_align",
@@ -188,18 +192,22 @@ class Planner:
             disk=seeds * sum(4 * model.parameters for model in models),
         )
         predict = seeds * sum(model.predict_flops for model in models)
-        yield self._row("predict_subset", seeds * len(models), "prediction", flops=predict)
+        answering = max(model.predict_memory for model in models)
+        yield self._row("predict_subset", seeds * len(models), "prediction", flops=predict, memory=answering)
         masks = len(study.masks.operators)
         seen = self.questions * eyes.flops + len(study.masks_of_full) * full.answer_flops
-        yield self._row("predict_masks", seeds * masks, "prediction", flops=seeds * masks * seen)
+        masked = {"flops": seeds * masks * seen, "memory": full.predict_memory}
+        yield self._row("predict_masks", seeds * masks, "prediction", **masked)
         probes = study.rank.pictures
-        yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops)
+        held = FP32 * eyes.parameters  # at most: the full pool's
+        yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops, memory=held)
         measured = sum(
             probes * self.encoders[name].flops
             for model in trained
             for name in parse_subset(model.subset, study.pool)
         )
-        yield self._row("measure_ranks", seeds * len(trained), "prediction", flops=seeds * measured)
+        each = {"flops": seeds * measured, "memory": held}
+        yield self._row("measure_ranks", seeds * len(trained), "prediction", **each)
 
     def _row(
         self, rule: str, jobs: int, kind: str, flops: int, memory: int = 0, disk: int = 0

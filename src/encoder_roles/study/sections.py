@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from encoder_roles.study.names import StudyError, study_of
 
 Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
+Precision = Literal["fp32", "bf16"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # a hub's owner/name
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -214,7 +215,7 @@ class EngineSettings(Settings):
     ranks: Positive = 1
     zero_stage: Literal[2, 3] = 2
     offload: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     attention: Literal["sdpa", "flash"] = "sdpa"
     gradient_checkpointing: bool = False
 
@@ -324,6 +325,7 @@ class TrainingSettings(Settings):
 
 class EvaluationSettings(Settings):
     batch_questions: Positive
+    precision: Precision = "fp32"
     data: Literal["world", "hub"] = "world"
     benchmarks: Literal["all"] | tuple[str, ...] = "all"
     overlays: Literal["all"] | tuple[str, ...] = "all"

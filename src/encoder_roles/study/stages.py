@@ -19,6 +19,7 @@ from encoder_roles.study.sections import (
     Fraction,
     HubSource,
     Positive,
+    Precision,
     Rate,
     RecordFile,
     Settings,
@@ -51,11 +52,10 @@ class TuneStage(TrainingStage):
 class PredictStage(Settings):
     batch_questions: Positive
     threads: Positive
+    precision: Precision = "fp32"
 
 
-class MaskStage(Settings):
-    batch_questions: Positive
-    threads: Positive
+class MaskStage(PredictStage):
     calibration_pictures: Positive
 
 
@@ -125,6 +125,10 @@ def stage_table(study: Study) -> dict[str, Settings]:
     """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
     training, threads = study.training, study.training.threads
     trained = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
+    evaluation = study.evaluation
+    predict = PredictStage(
+        batch_questions=evaluation.batch_questions, threads=threads, precision=evaluation.precision
+    )
     own = {}
     if study.scores is not None:
         own["own_scores"] = OwnScoresStage(
@@ -144,12 +148,8 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
         "align": AlignStage(connector=study.connector, align=training.align, **trained),
         "tune": TuneStage(connector=study.connector, tune=training.tune, **trained),
-        "predict": PredictStage(batch_questions=study.evaluation.batch_questions, threads=threads),
-        "masks": MaskStage(
-            batch_questions=study.evaluation.batch_questions,
-            threads=threads,
-            calibration_pictures=study.masks.calibration_pictures,
-        ),
+        "predict": predict,
+        "masks": MaskStage(**predict.model_dump(), calibration_pictures=study.masks.calibration_pictures),
         "rank": RankStage(
             study=study.study,
             grid=study.connector.grid,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
+from encoder_roles.compute import choose_device
 from encoder_roles.study import EngineSettings, StudyError
 
 GRACE = 600  # seconds in which torchrun's workers may write their checkpoint when they are asked to stop
@@ -34,10 +35,8 @@ class Place:
 
     @property
     def device(self) -> torch.device:
-        """Its GPU, or the CPU where there is none. A process that sees one GPU alone was given it."""
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", self.local if torch.cuda.device_count() > 1 else 0)
+        """Its GPU, if the machine has any, or the CPU."""
+        return choose_device(local=self.local)
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:

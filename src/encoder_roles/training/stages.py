@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from encoder_roles.compute import device_name, peak_memory_mb
 from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.provenance import versions, whole_folder, write_json, write_jsonl
@@ -131,14 +130,6 @@ def count_flops(engine: Engine, task: AnswerTask) -> int:
     return round(total)
 
 
-def peak_memory_mb() -> int:
-    """Most memory of this process so far: of its GPU if it has used one, else resident."""
-    if torch.cuda.is_available() and (used := torch.cuda.max_memory_allocated()):
-        return round(used / 2**20)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-
-
 def count_parameters(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     """Parameters of each part; before an engine divides them."""
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
@@ -239,11 +230,6 @@ class Run:
             "device": device_name(engine.device),
         }
         write_json(folder / "training.json", training)
-
-
-def device_name(device: torch.device) -> str:
-    """`cpu`, or the GPU's own name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
