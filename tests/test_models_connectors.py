@@ -214,7 +214,7 @@ def test_a_query_of_the_spatial_aggregator_reads_its_own_window_only() -> None:
     assert moved.tolist() == [False, True, False, False]
     for block in changed.values():
         block[:, 1, 3] += 2.0
-    assert ((connector(changed) - connector(x)).abs().amax((0, 2)) > 1e-9).all()  # and the context all of them
+    assert ((connector(changed) - connector(x)).abs().amax((0, 2)) > 1e-9).all()  # by the context
 
 
 def test_the_small_vit_is_torchs_own_transformer_on_embedded_places() -> None:

@@ -12,8 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from encoder_roles.study import StudyError
 
-PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """One JSON object. Raises StudyError if the file is missing, damaged or something else."""

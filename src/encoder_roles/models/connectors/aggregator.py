@@ -43,7 +43,10 @@ class SpatialVisionAggregator(Connector):
         self.window = settings.grid // self.side
         self.tokens = self.side**2
         self.aligned = nn.ModuleDict(
-            {e: nn.Sequential(*projector(sum(widths), width, 2), nn.LayerNorm(width)) for e, widths in levels.items()}
+            {
+                e: nn.Sequential(*projector(sum(widths), width, 2), nn.LayerNorm(width))
+                for e, widths in levels.items()
+            }
         )
         self.queries = nn.Parameter(torch.empty(groups, width))
         self.groups = nn.ModuleList(
@@ -83,7 +86,7 @@ class WindowBlock(nn.Module):
     """One reading: queries (B, L*L, 1, C), context (B, 1, 1, C), windows (B, L*L, m*m, C) -> queries.
 
         u  = W_in [q, W_c context]
-        k_e = W_K,e LN(F_e + P_e),  v_e = W_V,e LN(F_e + P_e)    P_e the place in the window, if it has several
+        k_e = W_K,e LN(F_e + P_e),  v_e = W_V,e LN(F_e + P_e)    P_e the place in a window of several
         a  = W_O softmax(W_Q LN(u) [k_1 ... k_N]^T / sqrt(d)) [v_1 ... v_N]
         q <- q + W_2 GELU(W_1 LN(u + a))
 
