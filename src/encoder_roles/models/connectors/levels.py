@@ -55,7 +55,7 @@ class MultiLevel(Connector):
         """The projector input (B, G, G, D_e) of an encoder -> its merged levels (B, G, G, C)."""
         levels = block.split(self.widths[encoder], dim=-1)
         layers: Any = self.aligned[encoder]
-        aligned = [align(level) for align, level in zip(layers, levels, strict=True)]
+        aligned: list[Tensor] = [align(level) for align, level in zip(layers, levels, strict=True)]
         if len(aligned) == 1:
             return aligned[0]
         merged: Tensor = torch.einsum("l,l...->...", self.weights[encoder].softmax(0), torch.stack(aligned))
