@@ -23,7 +23,6 @@ from encoder_roles.provenance import sha256_of, whole_folder, write_jsonl
 from encoder_roles.sources.lock import locked_records
 from encoder_roles.study import LockStage, StudyError, read_settings
 
-
 NO_PICTURE = ("", "None", "none", "nan")  # as text; JSON's null and NaN are written so too
 
 
@@ -77,20 +76,21 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 def _staged(source: Path, number: int, row: Any, pictures: Path, output: Path, name: str) -> dict[str, Any]:
     """One record as training reads it, held against what training needs."""
+    kept: dict[str, Any]
     if name == "probe":
         if not isinstance(row, dict) or not isinstance(row.get("image"), str):
             raise StudyError(f"{source}, record {number}, key 'image': expected a picture's path")
-        row = {"id": str(row.get("id", number)), "image": row["image"]}
+        kept = {"id": str(row.get("id", number)), "image": row["image"]}
     else:
         row = _plain(row, number)
         record = parse_record(source, number, json.dumps(row))
-        row = {"id": record.id} | {key: row[key] for key in ("image", "conversations") if key in row}
-    if "image" not in row:
-        return row
-    picture = pictures / str(row["image"])
+        kept = {"id": record.id} | {key: row[key] for key in ("image", "conversations") if key in row}
+    if "image" not in kept:
+        return kept
+    picture = pictures / str(kept["image"])
     if not picture.is_file():
         raise StudyError(f"{source}, record {number}: no such picture as {picture}")
-    return {**row, "image": os.path.relpath(picture, output)}
+    return {**kept, "image": os.path.relpath(picture, output)}
 
 
 def _plain(row: Any, number: int) -> Any:
