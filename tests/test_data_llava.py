@@ -49,6 +49,7 @@ def _turns(question="<image>\nq", answer="red", speaker="human"):
     [
         ({"id": None}, "id"),
         ({"image": ""}, "image"),
+        ({"image": ["pictures/0.png", "pictures/1.png"]}, "image"),
         ({"conversations": "hello"}, "conversations"),
         ({"conversations": _turns()[:1]}, "conversations"),
         ({"conversations": [*_turns(), *_turns()]}, "conversations.0.value"),

@@ -72,12 +72,50 @@ def test_the_lock_holds_the_hash_of_every_file(place: Path) -> None:
     assert not (place / "results/data/align").exists()
 
 
+def turns(*texts: str, first: str = "human") -> list[dict[str, str]]:
+    speakers = ("human", "gpt") if first == "human" else ("gpt", "human")
+    return [{"from": speakers[n % 2], "value": text} for n, text in enumerate(texts)]
+
+
+# Records in the form of the public files: LLaVA's 558k (marker last) and 665k (several turns, text alone),
+# Cambrian-1's 2.5M (a path from the folder itself) and 737k (a source, no picture in words, numbers for ids).
+PUBLIC = [
+    {"id": "004539375", "image": "coco/a.jpg", "conversations": turns("Describe it.\n<image>", "a mattress")},
+    {"id": "000000033471", "image": "coco/b.jpg", "conversations": turns("<image>\nq", "a", "r", "b")},
+    {"id": "wXyZ0_0", "model": "", "conversations": turns("Hi", "Hello", "Bye", "Goodbye")},
+    {"id": "wXyZ0_1", "conversations": turns("As I said", "Go on", "Yes", first="gpt")},
+    {"id": "wXyZ0_2", "conversations": turns("Hi", "Hello", "And?")},
+    {"id": 7, "image": "./coco/a.jpg", "conversations": turns("<image>\nq", "a"), "source": "x.json"},
+    {"image": "", "conversations": turns("2 + 2?", "4"), "source": "math.json"},
+    {"id": 8, "image": None, "conversations": turns("2 + 3?", "5")},
+    {"id": 9, "image": float("nan"), "conversations": turns("2 + 4?", "6")},
+    {"id": 10, "image": "None", "conversations": turns("2 + 5?", "7")},
+]
+
+
+def test_records_in_the_form_of_the_public_files_are_learnt_as_their_loaders_do(place: Path) -> None:
+    (place / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PUBLIC))
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    lines = stage(place, "align")
+    found = list(read_records(lines))
+    pictures = [(lines.parent / r.image).resolve().name if r.image else None for r in found]
+    assert pictures == ["a.jpg", "b.jpg", None, None, None, "a.jpg", None, None, None, None]
+    assert [r.id for r in found][5:8] == ["7", "7", "8"]  # the second by its number
+    assert found[0].turns == (("Describe it.", "a mattress"),)
+    assert found[1].turns == (("q", "a"), ("r", "b"))
+    assert found[3].turns == (("Go on", "Yes"),)
+    assert found[4].turns == (("Hi", "Hello"),)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         ({"image": "coco/none.jpg"}, r"record 1: no such picture as .*coco/none\.jpg"),
         ({"conversations": []}, r"line 1, key 'conversations': expected a list"),
         ({"image": None}, r"1 <image> for 0 pictures"),
+        ({"image": "nan"}, r"1 <image> for 0 pictures"),
+        ({"image": ["coco/a.jpg", "coco/b.jpg"]}, r"key 'image': a list of 2; a record is about one picture"),
+        ({"conversations": turns("a cat", first="gpt")}, r"line 1, key 'conversations': expected a list"),
     ],
 )
 def test_a_record_that_cannot_be_learnt_from_is_named(

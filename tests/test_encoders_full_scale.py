@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,35 @@ import tiny_encoders
 import torch
 import transformers
 from PIL import Image, ImageOps
+from safetensors.torch import save_file
 
 from encoder_roles.data.features import stream_features
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.framing import Frame
-from encoder_roles.encoders.loading import build_encoder, load_encoder, load_source, read_spec
+from encoder_roles.encoders.loading import (
+    build_encoder,
+    build_network,
+    load_encoder,
+    load_source,
+    read_spec,
+)
 from encoder_roles.encoders.sizes import build_on_meta, measure_network
 from encoder_roles.encoders.staging import stage_encoder
 from encoder_roles.models.grid import grid_features, resample_grid
 from encoder_roles.provenance import write_json
 from encoder_roles.study import EncoderSpec, StudyError, encoder_table
 
-# Millions of parameters of the vision networks as their papers and model cards have them.
+# Bytes of model.safetensors (fp32) at the commit that the table pins.
+FILES = {"dinov2_l": 1_217_522_888, "dinov2_g": 4_546_005_432}
+# Millions of parameters of the vision networks, as precise as they are published (sources: table.yaml).
 PUBLISHED = {
-    "clip_l": 304,
+    "clip_l": 304.53,
     "siglip_so400m": 428,
-    "dinov2_l": 304,
-    "dinov2_g": 1136,
+    "dinov2_l": FILES["dinov2_l"] / 4e6,
+    "dinov2_g": FILES["dinov2_g"] / 4e6,
     "sam_l": 308,
-    "convnext_xxl": 846,
-    "eva02_l": 305,
+    "convnext_xxl": 846.47,
+    "eva02_l": 305.08,
     "pix2struct_l": 513,
 }
 ROWS = {name: EncoderSpec.model_validate(row) for name, row in encoder_table().items()}
@@ -73,17 +83,99 @@ def test_the_documents_table_says_what_the_table_says(name: str) -> None:
     assert row.published is not None
     asked = [name, f"{row.library}, {row.source}", str(row.pixels), row.aspect, str(row.layer)]
     assert said[:4] + said[5:6] == asked
-    assert said[6:] == [str(row.published.grid), str(row.published.width), f"{PUBLISHED[name]:,}M"]
+    millions = f"{measure_network(name, row).parameters / 1e6:,.0f}M"
+    assert said[6:] == [str(row.published.grid), str(row.published.width), millions]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_row_of_the_table_is_the_published_network(name: str) -> None:
     found, row = measure_network(name, ROWS[name]), ROWS[name]
     assert row.published is not None
-    assert abs(found.parameters / 1e6 - PUBLISHED[name]) < 0.01 * PUBLISHED[name]
-    assert abs(row.published.parameters / 1e6 - PUBLISHED[name]) < 1
+    assert abs(found.parameters / 1e6 - PUBLISHED[name]) < 0.001 * PUBLISHED[name]
+    assert abs(row.published.parameters / 1e6 - PUBLISHED[name]) < 0.01
     assert (found.width, found.grid) == (row.published.width, row.published.grid)
     assert found.kept <= found.parameters
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_published_file_is_the_networks_weights_and_a_header(name: str) -> None:
+    parameters = measure_network(name, ROWS[name]).parameters
+    tensors = len(build_network(name, ROWS[name], ROWS[name].library_config or {}).state_dict())
+    assert 50 * tensors < FILES[name] - 4 * parameters < 200 * tensors  # a name, a shape and a place each
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_revision_is_a_commit_or_said_to_be_open(name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    pinned = re.fullmatch(r"[0-9a-f]{40}", ROWS[name].revision or "")
+    assert pinned or ROWS[name].revision == "main"
+    (line,) = [line for line in text.splitlines() if line.startswith("Pinned are ")]
+    assert (name in line) == bool(pinned)
+
+
+def test_clip_by_timm_is_openais_network_by_transformers(tmp_path: Path) -> None:
+    theirs = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=48,
+            patch_size=12,
+        )
+    ).eval()
+    with torch.no_grad():
+        for number, weight in enumerate(theirs.parameters()):  # away from zero, where GELUs are alike
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) / 2)
+    architecture = "vit_large_patch14_clip_336"
+    arguments = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": 48, "patch_size": 12}
+    config = {"architecture": architecture, "num_classes": 5, "model_args": arguments}
+    write_json(tmp_path / "config.json", config)  # as on the hub: the plain architecture
+    save_file(timm_weights(theirs, classes=5), tmp_path / "model.safetensors")
+    row = ROWS["clip_l"].model_dump(exclude_none=True) | {"source": str(tmp_path), "pixels": 48}
+    row |= {"revision": None, "published": None}
+    named = (ROWS["clip_l"].library_config or {})["architecture"]
+    row["library_config"] = {"architecture": named, "arguments": arguments | {"num_classes": 5}}
+    pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        states = theirs(pixels, output_hidden_states=True).hidden_states
+        normed = theirs.post_layernorm(states[-1])
+        for layer, expected in ((1, states[1]), (2, states[2]), (-1, normed)):
+            encoder = load_source("clip", EncoderSpec.model_validate(row | {"layer": layer}), tmp_path)
+            assert torch.allclose(encoder(pixels), expected[:, 1:].reshape(2, 4, 4, 16), atol=1e-4)
+        plain = row | {"library_config": None}
+        encoder = load_source("clip", EncoderSpec.model_validate(plain), tmp_path)
+        assert not torch.allclose(encoder(pixels), normed[:, 1:].reshape(2, 4, 4, 16), atol=1e-3)
+
+
+def timm_weights(clip: transformers.CLIPVisionModel, classes: int) -> dict[str, torch.Tensor]:
+    """CLIP's weights by the names that timm has for them."""
+    names = {
+        "embeddings.patch_embedding": "patch_embed.proj",
+        "pre_layrnorm": "norm_pre",
+        "post_layernorm": "norm",
+        "encoder.layers": "blocks",
+        "layer_norm1": "norm1",
+        "layer_norm2": "norm2",
+        "self_attn.out_proj": "attn.proj",
+    }
+    found, attention = {}, {}
+    state = {name.removeprefix("vision_model."): weight for name, weight in clip.state_dict().items()}
+    for key, weight in state.items():
+        name = key
+        for old, new in names.items():
+            name = name.replace(old, new)
+        if "self_attn" in name:
+            attention[name] = weight
+        elif "embeddings" not in name:
+            found[name] = weight
+    for name in [name for name in attention if ".q_proj." in name]:
+        parts = [attention[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+        found[name.replace("self_attn.q_proj", "attn.qkv")] = torch.cat(parts)
+    found["cls_token"] = state["embeddings.class_embedding"][None, None]
+    found["pos_embed"] = state["embeddings.position_embedding.weight"][None]
+    found["head.weight"], found["head.bias"] = torch.zeros(classes, 16), torch.zeros(classes)
+    return {name: weight.clone() for name, weight in found.items()}
 
 
 def test_the_stages_of_convnext_have_cambrians_5760_channels() -> None:

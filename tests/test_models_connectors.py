@@ -127,7 +127,9 @@ def test_levels_are_merged_as_comm_defines_it() -> None:
         for level, width in enumerate(widths):
             layer, scale = connector.aligned[encoder][level]
             part = x[encoder][..., start : start + width]
-            total = total + connector.weights[encoder][level] * norm(linear(part, layer), scale)
+            logits = connector.weights[encoder] if len(widths) > 1 else torch.zeros(1)
+            weight = logits[level].exp() / logits.exp().sum()
+            total = total + weight * norm(linear(part, layer), scale)
             start += width
         merged[encoder] = total
     first = torch.cat([connector.first.weights[e].weight for e in merged], dim=1)
@@ -135,7 +137,8 @@ def test_levels_are_merged_as_comm_defines_it() -> None:
     expected = linear(nn.functional.gelu(states), connector.rest[0]).flatten(1, 2)
     assert torch.allclose(connector(x), expected, atol=1e-12)
     fresh = build_connector(LEVELS, settings("multi_level"), HIDDEN, seed=0)
-    assert fresh.weights["clip"].tolist() == [0.5, 0.5]  # levels count the same at first
+    assert set(fresh.weights) == {"clip"}  # one level needs no weight
+    assert fresh.weights["clip"].tolist() == [0, 0]  # levels count the same at first
 
 
 def test_a_resampler_reads_all_tokens_of_all_encoders_in_one_softmax() -> None:
@@ -159,38 +162,59 @@ def test_a_resampler_reads_all_tokens_of_all_encoders_in_one_softmax() -> None:
         assert torch.allclose(connector(x)[picture], expected, atol=1e-10)
 
 
-def test_the_spatial_aggregator_reads_the_matching_window_of_every_encoder() -> None:
+def test_the_spatial_aggregator_is_cambrians_but_for_the_context() -> None:
+    """Window by window and head by head, as cambrian/model/vision_sampler.py has it."""
     connector, x = build("sva"), inputs()
     side, window = 2, GRID // 2
+    aligned = {e: norm(mlp(x[e], connector.aligned[e]), connector.aligned[e][-1]) for e in LEVELS}
     for picture, row, column in ((0, 0, 1), (2, 1, 0)):
+        context = torch.stack([aligned[e][picture].mean((0, 1)) for e in LEVELS]).mean(0)
         groups = []
-        for queries, blocks in zip(connector.queries, connector.groups, strict=True):
-            state = queries[side * row + column]
+        for query, blocks in zip(connector.queries, connector.groups, strict=True):
+            state = query
             for block in blocks:
+                inner = linear(torch.cat([state, linear(context, block.context)]), block.enter)
                 keys, values = [], []
                 for encoder in LEVELS:
                     rows = slice(row * window, (row + 1) * window)
                     columns = slice(column * window, (column + 1) * window)
-                    tokens = x[encoder][picture, rows, columns].reshape(window**2, -1)
-                    keys.append(linear(tokens, block.read.key[encoder]) + block.places[encoder])
-                    values.append(linear(tokens, block.read.value[encoder]))
-                query = linear(norm(state, block.norms[0]), block.read.query)
-                state = state + linear(
-                    attention(query, torch.cat(keys), torch.cat(values), 2), block.read.output
-                )
-                state = state + mlp(norm(state, block.norms[1]), block.feed)
+                    tokens = aligned[encoder][picture, rows, columns].reshape(window**2, -1)
+                    tokens = tokens + block.places[encoder]
+                    keys.append(linear(norm(tokens, block.key[encoder][0]), block.key[encoder][1]))
+                    values.append(linear(norm(tokens, block.value[encoder][0]), block.value[encoder][1]))
+                asked = linear(norm(inner, block.query[0]), block.query[1])
+                read = attention(asked, torch.cat(keys), torch.cat(values), 2)
+                state = state + mlp(norm(inner + linear(read, block.output), block.norm), block.leave)
             groups.append(state)
         expected = mlp(torch.cat(groups), connector.layers)
         assert torch.allclose(connector(x)[picture, side * row + column], expected, atol=1e-10)
 
 
-def test_a_query_of_the_spatial_aggregator_sees_its_own_window_only() -> None:
+def test_the_spatial_aggregators_linear_layers_have_biases_where_cambrians_have() -> None:
+    connector = build("sva")
+    without = {n for n, part in connector.groups.named_modules() if isinstance(part, nn.Linear)}
+    assert without and all(connector.groups.get_submodule(name).bias is None for name in without)
+    assert all(part.bias is not None for part in connector.modules() if isinstance(part, nn.LayerNorm))
+    assert connector.queries.shape == (2, 8)  # one vector a group, not one a place
+
+
+def test_a_window_of_one_token_has_no_position() -> None:
+    assert not [name for name, _ in build("sva", query_grid=GRID).named_parameters() if "places" in name]
+
+
+def test_a_query_of_the_spatial_aggregator_reads_its_own_window_only() -> None:
+    """But for the context, which is held still by a change that leaves every mean as it was."""
     connector, x = build("sva"), inputs()
+    connector.aligned = nn.ModuleDict({e: nn.Linear(sum(w), 8).double() for e, w in LEVELS.items()})
     changed = {e: block.clone() for e, block in x.items()}
     for block in changed.values():
-        block[:, :2, 2:] += 1.0  # the window of the query at row 0, column 1
+        block[:, 0, 2] += 1.0  # within the window of the query at row 0, column 1
+        block[:, 1, 3] -= 1.0
     moved = (connector(changed) - connector(x)).abs().amax((0, 2)) > 1e-9
     assert moved.tolist() == [False, True, False, False]
+    for block in changed.values():
+        block[:, 1, 3] += 2.0
+    assert ((connector(changed) - connector(x)).abs().amax((0, 2)) > 1e-9).all()  # by the context
 
 
 def test_the_small_vit_is_torchs_own_transformer_on_embedded_places() -> None:

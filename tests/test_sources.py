@@ -28,9 +28,10 @@ from encoder_roles.evaluation.tasks import IMAGES, TASKS, Benchmark
 from encoder_roles.study import BENCHMARKS
 
 BASE_ROWS = 60
+WEIGHTS = "model*.safetensors"
 SOURCES = {
-    "encoders/clip": {"kind": "model", "repository": "tiny/clip", "revision": "main"},
-    "language_model": {"kind": "model", "repository": "tiny/words", "revision": "main"},
+    "encoders/clip": {"kind": "model", "repository": "tiny/clip", "revision": "main", "weights": WEIGHTS},
+    "language_model": {"kind": "model", "repository": "tiny/words", "revision": "main", "weights": WEIGHTS},
 }
 
 
@@ -255,7 +256,11 @@ def test_another_number_of_questions_is_another_data_set(
     [
         ({"revision": "v9"}, "tiny/clip at 'v9'"),
         ({"repository": "tiny/nothing"}, "tiny/nothing"),
-        ({"repository": "tiny/pickled"}, "has no weights as safetensors"),
+        (
+            {"repository": "tiny/pickled"},
+            r"has no weights as safetensors \(model\*\.safetensors\), only pytorch_model\.bin, and pickled",
+        ),
+        ({"weights": "open_clip_model.safetensors"}, r"has no weights as safetensors \(open_clip_model"),
     ],
 )
 def test_what_cannot_be_resolved_is_not_locked(

@@ -173,9 +173,9 @@ def test_a_row_of_the_config_changes_single_keys_of_the_tables() -> None:
     config["encoders"]["dinov2_l"] = {"source": "my/folder", "revision": None}
     study, table = validate_study(config), encoder_table()
     clip = study.encoders["clip_l"]
-    assert (clip.layers, clip.pixels, clip.revision) == ((12, 24), 336, "main")
+    assert (clip.layers, clip.pixels, clip.revision) == ((12, 24), 336, table["clip_l"]["revision"])
     assert clip.published is not None  # of another layer: its width is no longer the published one
-    assert (clip.published.parameters, clip.published.width) == (304000000, None)
+    assert (clip.published.parameters, clip.published.width) == (304530000, None)
     assert study.encoders["dinov2_l"].hub is None
     assert table["clip_l"]["layer"] == -1
     assert table["clip_l"]["published"]["width"] == 1024

@@ -23,6 +23,7 @@ RECORDED_PACKAGES = (
     "lmms_eval",
     "snakemake",
 )
+PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})  # weights that are never read
 
 
 @contextmanager

@@ -81,6 +81,8 @@ def parse_record(path: Path, line: int, text: str) -> Record:
     if not isinstance(row.get("id"), str | int) or row["id"] in ("", True, False):
         raise _fault(path, line, "id", "expected text or a number")
     image = row.get("image")
+    if isinstance(image, list):
+        raise _fault(path, line, "image", f"a list of {len(image)}; a record is about one picture or none")
     if image is not None and (not isinstance(image, str) or not image):
         raise _fault(path, line, "image", "expected a path, or no such key for a text-only record")
     texts = _conversation(path, line, row)

@@ -1,7 +1,10 @@
 """Training and probe data of a user's own: checked once, then read like the procedural world's.
 
 LLaVA's and Cambrian-1's records come as one JSON file, a line a record or one long list, beside folders of
-pictures. What they are is pinned by the file's SHA-256 in the study's lock.
+pictures. What they are is pinned by the file's SHA-256 in the study's lock. Two habits of theirs are read as
+their own loaders do: a first turn of the model's is passed over, as is a last question without an answer, of
+which nothing is learnt (LLaVA, llava/train/train.py, preprocess_v1), and a picture may be said to be none in
+words (Cambrian-1, cambrian/train/train_fsdp.py, _has_image).
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from encoder_roles.data.llava import parse_record
+from encoder_roles.data.llava import SPEAKERS, parse_record
 from encoder_roles.provenance import sha256_of, whole_folder, write_jsonl
 from encoder_roles.sources.lock import locked_records
 from encoder_roles.study import LockStage, StudyError, read_settings
+
+NO_PICTURE = ("", "None", "none", "nan")  # as text; JSON's null and NaN are written so too
 
 
 def stage_records(*, settings: Path, lock: Path, name: str, output: Path) -> None:
@@ -71,16 +76,35 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 def _staged(source: Path, number: int, row: Any, pictures: Path, output: Path, name: str) -> dict[str, Any]:
     """One record as training reads it, held against what training needs."""
+    kept: dict[str, Any]
     if name == "probe":
         if not isinstance(row, dict) or not isinstance(row.get("image"), str):
             raise StudyError(f"{source}, record {number}, key 'image': expected a picture's path")
-        row = {"id": str(row.get("id", number)), "image": row["image"]}
+        kept = {"id": str(row.get("id", number)), "image": row["image"]}
     else:
+        row = _plain(row, number)
         record = parse_record(source, number, json.dumps(row))
-        row = {"id": record.id} | {key: row[key] for key in ("image", "conversations") if key in row}
-    if row.get("image") is None:
-        return {key: value for key, value in row.items() if key != "image"}
-    picture = pictures / str(row["image"])
+        kept = {"id": record.id} | {key: row[key] for key in ("image", "conversations") if key in row}
+    if "image" not in kept:
+        return kept
+    picture = pictures / str(kept["image"])
     if not picture.is_file():
         raise StudyError(f"{source}, record {number}: no such picture as {picture}")
-    return {**row, "image": os.path.relpath(picture, output)}
+    return {**kept, "image": os.path.relpath(picture, output)}
+
+
+def _plain(row: Any, number: int) -> Any:
+    """A record as LLaVA's and Cambrian-1's loaders understand it: with an id, from a question to an answer,
+    and without a picture's key where there is no picture. What is no record is given back."""
+    if not isinstance(row, dict):
+        return row
+    row = {"id": number} | row
+    if str(row.get("image")) in NO_PICTURE:
+        row.pop("image", None)
+    turns = row.get("conversations")
+    if isinstance(turns, list):
+        speakers = [turn.get("from") if isinstance(turn, dict) else None for turn in turns]
+        start = int(speakers[:1] == [SPEAKERS[1]])
+        stop = len(turns) - int(len(turns) > start and speakers[-1] == SPEAKERS[0])
+        row["conversations"] = turns[start:stop]
+    return row

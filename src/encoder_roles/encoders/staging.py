@@ -7,8 +7,7 @@ from pathlib import Path
 
 from encoder_roles.encoders.loading import SPEC_FILE, load_source
 from encoder_roles.encoders.sizes import TOLERANCE, NetworkSize, measure_network
-from encoder_roles.encoders.weights import PICKLED
-from encoder_roles.provenance import sha256_of, whole_folder, write_json
+from encoder_roles.provenance import PICKLED, sha256_of, whole_folder, write_json
 from encoder_roles.study import EncoderSpec, Published, StudyError, read_settings
 
 CHECKSUMS = "SHA256SUMS"

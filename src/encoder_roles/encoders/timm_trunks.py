@@ -99,10 +99,15 @@ def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encod
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     """An encoder from a timm folder (config.json, model.safetensors).
 
+    The network is the row's `library_config` if it has one: the config.json of OpenAI's CLIP names the plain
+    architecture, and timm's registry says that its weights want the one with QuickGELU.
+
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
     """
     config = read_json(folder / "config.json")
+    if spec.library_config is not None:
+        return _load(name, spec, folder, spec.library_config, read_weights(folder))
     if "architecture" not in config:
         raise StudyError(f"{folder / 'config.json'}: no key 'architecture'; not a timm config")
     arguments = dict(config.get("model_args") or {})

@@ -14,8 +14,6 @@ from torch import nn
 
 from encoder_roles.study import StudyError
 
-PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """One JSON object. Raises StudyError if the file is missing, damaged or something else."""

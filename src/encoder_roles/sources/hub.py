@@ -15,13 +15,12 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoSibling
 
-from encoder_roles.provenance import sha256_of
+from encoder_roles.provenance import PICKLED, sha256_of
 from encoder_roles.sources.lock import LockedFile, LockedSource
 from encoder_roles.study import HubSource, StudyError
 
-# What is read of a model repository: weights as safetensors, and the small files beside them.
-WEIGHTS = "*.safetensors"
-MODEL_FILES = (WEIGHTS, "*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model")
+# What is read of a model repository beside its weights, which are safetensors.
+SMALL_FILES = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model")
 BLOCK = 1 << 20
 
 
@@ -32,9 +31,13 @@ def resolve_source(name: str, asked: HubSource) -> LockedSource:
         info = ask(asked.repository, revision=asked.revision, files_metadata=True)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
         commit = str(info.sha)
-        chosen = _model_files(siblings) if asked.kind == "model" else _split_files(asked, commit)
+        chosen = _model_files(siblings, asked) if asked.kind == "model" else _split_files(asked, commit)
     if not chosen:
-        wanted = "weights as safetensors" if asked.kind == "model" else "parquet files of this split"
+        wanted = "parquet files of this split"
+        if asked.kind == "model":
+            wanted = f"weights as safetensors ({asked.weights})"
+            if pickled := sorted(path for path in siblings if Path(path).suffix in PICKLED):
+                wanted += f", only {', '.join(pickled)}, and pickled weights are not read"
         raise StudyError(
             f"source {name!r}: {asked.repository} at {asked.revision!r} has no {wanted}; "
             "name a revision or a repository that has them"
@@ -74,12 +77,13 @@ def check_file(file: Path, expected: LockedFile, where: str) -> None:
         )
 
 
-def _model_files(names: Iterable[str]) -> list[str]:
-    """The files of a model repository that are read; none if it has no weights as safetensors."""
+def _model_files(names: Iterable[str], asked: HubSource) -> list[str]:
+    """The files of a model repository that are read; none if it lacks the weights as safetensors."""
     top = [name for name in names if "/" not in name]
-    if not any(fnmatch(name, WEIGHTS) for name in top):
+    if not any(fnmatch(name, asked.weights) for name in top):
         return []
-    return [name for name in top if any(fnmatch(name, pattern) for pattern in MODEL_FILES)]
+    read = (asked.weights, *SMALL_FILES)
+    return [name for name in top if any(fnmatch(name, pattern) for pattern in read)]
 
 
 def _split_files(asked: HubSource, commit: str) -> list[str]:

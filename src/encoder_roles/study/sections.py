@@ -28,11 +28,13 @@ class Settings(BaseModel):
 
 
 class HubSource(Settings):
-    """Something of a model or data hub: a repository at a revision; of data, one split of one config."""
+    """Something of a model or data hub: a repository at a revision; of a model, the pattern of the files that
+    its weights are read from; of data, one split of one config."""
 
     kind: Literal["model", "dataset"]
     repository: Annotated[str, Field(pattern=REPOSITORY)]
     revision: str
+    weights: str = ""
     config: str = ""
     split: str = ""
 
@@ -56,7 +58,14 @@ class Checkpoint(Settings):
         """The hub's repository that it is taken from; None for a folder."""
         if self.revision is None:
             return None
-        return HubSource(kind="model", repository=self.source, revision=self.revision)
+        return HubSource(
+            kind="model", repository=self.source, revision=self.revision, weights=self.weight_files
+        )
+
+    @property
+    def weight_files(self) -> str:
+        """The pattern of the names of its files of weights: transformers' and timm's."""
+        return "model*.safetensors"
 
 
 class Published(Settings):
@@ -85,7 +94,8 @@ class EncoderSpec(Checkpoint):
             (Pix2Struct), which are not given.
         layer: the hidden state that the connector reads, or several (levels), see `encoders.encoder`.
         positions: whether the position table must be made for `pixels` (as_is), or is resampled to them.
-        library_config: what the network is, in the library's words: enough to build it without a file.
+        library_config: what the network is, in the library's words: enough to build it without a file. Of
+            timm's format it is what is built, in place of the folder's own config.json.
         published: its published size.
     """
 
@@ -121,6 +131,11 @@ class EncoderSpec(Checkpoint):
         if self.normalisation == "picture" and self.aspect in ("pad", "longest"):
             raise ValueError(f"aspect: {self.aspect!r} would put the padding into the picture's own mean")
         return self
+
+    @property
+    def weight_files(self) -> str:
+        """As `Checkpoint.weight_files`; open_clip has a name of its own."""
+        return "open_clip_model.safetensors" if self.library == "open_clip" else super().weight_files
 
     @property
     def layers(self) -> tuple[int, ...]:

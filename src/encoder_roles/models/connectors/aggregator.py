@@ -1,4 +1,5 @@
-"""The Spatial Vision Aggregator of Cambrian-1 (Tong et al. 2024, arXiv 2406.16860, section 4)."""
+"""The Spatial Vision Aggregator of Cambrian-1 (Tong et al. 2024, arXiv 2406.16860, section 4), as its code
+has it (github.com/cambrian-mllm/cambrian, cambrian/model/vision_sampler.py and cambrian_arch.py)."""
 
 from __future__ import annotations
 
@@ -9,42 +10,48 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.models.connector import Connector, Levels, initialise_by_name, projector
-from encoder_roles.models.connectors.blocks import CrossAttention, feed_forward, inner_width
+from encoder_roles.models.connectors.blocks import attend, inner_width
 from encoder_roles.study import ConnectorSettings
 
 
 class SpatialVisionAggregator(Connector):
-    """L*L learned queries, each of which reads its own window of every encoder's grid, `depth` times.
+    """L*L queries, each of which reads its own window of every encoder's grid, `depth` times.
 
         inputs      N x (B, G, G, D_e)
-        windows     N x (B, L*L, m*m, D_e)    m = G / L: the part of the grid behind the query at (i, j)
-        queries     g x (B, L*L, 1, C)        learned, in g groups; each group has blocks of its own
-        attention   one softmax over the N*m*m tokens of the windows; keys and values by encoder
+        aligned     N x (B, G, G, C)          LayerNorm(two linear layers, GELU between them), by encoder
+        windows     N x (B, L*L, m*m, C)      m = G / L: the part of the grid behind the query at (i, j)
+        context     (B, 1, 1, C)              the mean of the aligned tokens
+        queries     g x (B, L*L, 1, C)        one learned vector a group, the same at every (i, j)
         tokens      (B, L*L, H)               the groups side by side, then `layers` linear layers
 
-    q(i, j) <- q(i, j) + W softmax(W_Q q(i, j) [W_K,e F_e(i, j) + P_e]^T / sqrt(d)) [W_V,e F_e(i, j)], all
-    encoders e in one row; P_e is the position in the window, where it has more than one. Then a perceptron;
-    a LayerNorm before both.
+    The groups have blocks of their own (`WindowBlock`); in all of a block's softmax stand the N*m*m tokens of
+    the windows.
 
-    Two things of Cambrian-1's code are left out because they would make encoders special or go beyond the
-    connector: the global context, which it takes from its first encoder alone, and further aggregation
-    between layers of the language model. Its encoders have grids of their own, here all have the study's.
+    Three things differ from Cambrian-1's code. Its context is the mean of its first encoder's tokens; here it
+    is that of all encoders, none of which is special. Its encoders have grids of their own, here all have the
+    study's; and it masks the padding of pictures that are not square, which is read here. It is Cambrian-1's
+    SVA before the language model (`connector_only`); docs/models.md says why not within.
 
-    Removed: `drop` takes the encoder's windows out of the softmax; `zero` leaves tokens whose keys and
-    values are biases, which still draw attention.
+    Removed: `drop` takes the encoder's windows out of the softmax and its tokens out of the context; `zero`
+    leaves tokens that are what the alignment makes of zeros, which still draw attention.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
         super().__init__(levels, settings, hidden)
         width, heads = inner_width(settings, hidden), int(settings.heads or 1)
-        widths = {encoder: sum(found) for encoder, found in levels.items()}
         self.side, groups = int(settings.query_grid or 1), int(settings.groups or 1)
         self.window = settings.grid // self.side
         self.tokens = self.side**2
-        self.queries = nn.Parameter(torch.empty(groups, self.tokens, width))
+        self.aligned = nn.ModuleDict(
+            {
+                e: nn.Sequential(*projector(sum(widths), width, 2), nn.LayerNorm(width))
+                for e, widths in levels.items()
+            }
+        )
+        self.queries = nn.Parameter(torch.empty(groups, width))
         self.groups = nn.ModuleList(
             nn.ModuleList(
-                WindowBlock(width, heads, widths, self.window**2) for _ in range(int(settings.depth or 1))
+                WindowBlock(width, heads, levels, self.window**2) for _ in range(int(settings.depth or 1))
             )
             for _ in range(groups)
         )
@@ -52,39 +59,72 @@ class SpatialVisionAggregator(Connector):
         initialise_by_name(self, seed)
 
     def windows(self, block: Tensor) -> Tensor:
-        """An encoder's projector input (B, G, G, D) -> its windows (B, L*L, m*m, D), row by row."""
+        """An encoder's aligned tokens (B, G, G, C) -> its windows (B, L*L, m*m, C), row by row."""
         cut = block.unflatten(2, (self.side, self.window)).unflatten(1, (self.side, self.window))
         windows: Tensor = cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return windows
 
     def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
         """See `Connector.forward`."""
-        windows = {encoder: self.windows(block) for encoder, block in inputs.items()}
+        windows = {e: self.windows(self.aligned[e](inputs[e])) for e in self.present(inputs)}
+        context = self.queries.new_zeros(batch, 1, 1, self.queries.shape[1])
+        if windows:  # all have as many tokens: the mean of all is that of the encoders' means
+            means = [block.mean((1, 2), keepdim=True) for block in windows.values()]
+            context = torch.stack(means).mean(0)
         found = []
         groups: Any = self.groups
-        for queries, blocks in zip(self.queries, groups, strict=True):
-            states = queries[:, None].expand(batch, -1, -1, -1)
+        for query, blocks in zip(self.queries, groups, strict=True):
+            states = query.expand(batch, self.tokens, 1, -1)
             for block in blocks:
-                states = block(states, windows)
+                states = block(states, context, windows)
             found.append(states.squeeze(2))
         tokens: Tensor = self.layers(torch.cat(found, dim=-1))
         return tokens
 
 
 class WindowBlock(nn.Module):
-    """Queries (B, L*L, 1, C) and windows (B, L*L, m*m, D_e) -> queries (B, L*L, 1, C)."""
+    """One reading: queries (B, L*L, 1, C), context (B, 1, 1, C), windows (B, L*L, m*m, C) -> queries.
 
-    def __init__(self, width: int, heads: int, widths: Mapping[str, int], places: int) -> None:
+        u  = W_in [q, W_c context]
+        k_e = W_K,e LN(F_e + P_e),  v_e = W_V,e LN(F_e + P_e)    P_e the place in a window of several
+        a  = W_O softmax(W_Q LN(u) [k_1 ... k_N]^T / sqrt(d)) [v_1 ... v_N]
+        q <- q + W_2 GELU(W_1 LN(u + a))
+
+    No linear layer has a bias; the LayerNorms before W_K,e and W_V,e are two, each encoder's own.
+    """
+
+    def __init__(self, width: int, heads: int, encoders: Mapping[str, Any], places: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.read = CrossAttention(width, heads, widths)
-        several = {e: torch.empty(places, width) for e in widths} if places > 1 else {}
+        self.heads = heads
+        self.context = nn.Linear(width, width, bias=False)
+        self.enter = nn.Linear(2 * width, width, bias=False)
+        self.query = _normed(width)
+        self.key = nn.ModuleDict({e: _normed(width) for e in encoders})
+        self.value = nn.ModuleDict({e: _normed(width) for e in encoders})
+        self.output = nn.Linear(width, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Sequential(
+            nn.Linear(width, width, bias=False), nn.GELU(), nn.Linear(width, width, bias=False)
+        )
+        several = {e: torch.empty(places, width) for e in encoders} if places > 1 else {}
         self.places = nn.ParameterDict(several)
-        self.feed = feed_forward(width)
 
-    def forward(self, states: Tensor, windows: Mapping[str, Tensor]) -> Tensor:
-        before_read, before_feed = self.norms
-        places = {e: self.places[e] for e in windows} if len(self.places) else None
-        states = states + self.read(before_read(states), windows, places)
-        result: Tensor = states + self.feed(before_feed(states))
+    def forward(self, states: Tensor, context: Tensor, windows: Mapping[str, Tensor]) -> Tensor:
+        told = self.context(context).expand_as(states)
+        inner = self.enter(torch.cat([states, told], dim=-1))
+        if windows:
+            inner = inner + self._read(inner, windows)
+        result: Tensor = states + self.leave(self.norm(inner))
         return result
+
+    def _read(self, inner: Tensor, windows: Mapping[str, Tensor]) -> Tensor:
+        placed = {e: block + self.places[e] if len(self.places) else block for e, block in windows.items()}
+        keys = torch.cat([self.key[e](block) for e, block in placed.items()], dim=-2)
+        values = torch.cat([self.value[e](block) for e, block in placed.items()], dim=-2)
+        found: Tensor = self.output(attend(self.query(inner), keys, values, self.heads))
+        return found
+
+
+def _normed(width: int) -> nn.Sequential:
+    """A LayerNorm, then a linear layer without a bias."""
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width, bias=False))

@@ -19,11 +19,13 @@ class MultiLevel(Connector):
 
         inputs      N x (B, G, G, D_e),  D_e = sum of D_e,l over the levels l
         aligned     N x L_e x (B, G, G, C)     LayerNorm(Linear(level))
-        merged      N x (B, G, G, C)           sum over l of w_e,l * aligned; w learned, 1/L_e at first
+        merged      N x (B, G, G, C)           sum over l of w_e,l * aligned; w_e the softmax of learned
+                                               numbers: they sum to 1, and are 1/L_e at first
         projector   (B, G, G, H)               of the merged blocks side by side, `layers` linear layers
         tokens      (B, G*G, H)                row by row of the grid
 
-    COMM gives DINOv2's merged levels one more MLP and CLIP's none; here every encoder is treated alike.
+    This is COMM's LLN-Layerscale. COMM gives DINOv2's merged levels one more MLP and CLIP's none; here every
+    encoder is treated alike.
 
     Removed: `drop` deletes the encoder's columns of the projector's first weight; `zero` leaves the constant
     that Linear and LayerNorm make of zeros.
@@ -39,21 +41,24 @@ class MultiLevel(Connector):
                 for e, widths in levels.items()
             }
         )
-        self.weights = nn.ParameterDict({e: torch.empty(len(widths)) for e, widths in levels.items()})
+        several = {e: torch.empty(len(widths)) for e, widths in levels.items() if len(widths) > 1}
+        self.weights = nn.ParameterDict(several)
         self.first = BlockLinear(dict.fromkeys(levels, width), hidden)
         self.rest = projector(hidden, hidden, settings.layers - 1)
         self.tokens = settings.grid**2
         initialise_by_name(self, seed)
         with torch.no_grad():
             for weights in self.weights.values():
-                weights.fill_(1 / len(weights))
+                weights.zero_()
 
     def merge(self, encoder: str, block: Tensor) -> Tensor:
         """The projector input (B, G, G, D_e) of an encoder -> its merged levels (B, G, G, C)."""
         levels = block.split(self.widths[encoder], dim=-1)
         layers: Any = self.aligned[encoder]
-        aligned = torch.stack([align(level) for align, level in zip(layers, levels, strict=True)])
-        merged: Tensor = torch.einsum("l,l...->...", self.weights[encoder], aligned)
+        aligned: list[Tensor] = [align(level) for align, level in zip(layers, levels, strict=True)]
+        if len(aligned) == 1:
+            return aligned[0]
+        merged: Tensor = torch.einsum("l,l...->...", self.weights[encoder].softmax(0), torch.stack(aligned))
         return merged
 
     def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
