@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from training_step import SIZES, TEXT, build_model, synchronise
 
-from encoder_roles.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.data.prompts import IGNORED, Prompt
+from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.evaluation.predict import project, read_inputs
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm

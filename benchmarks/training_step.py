@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoder_roles.compute import device_name, peak_memory_mb
 from encoder_roles.data.prompts import IGNORED, Prompt
+from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM
 from encoder_roles.study import EngineSettings
 from encoder_roles.training.batches import Batches, PicturePrompts

@@ -20,9 +20,9 @@ from test_predict_answers import write_model
 from tiny_study import TinyStudy, write_tiny_study
 
 from encoder_roles.analysis.rank_table import read_rows
-from encoder_roles.compute import choose_device, device_name, dtype_of
 from encoder_roles.data.features import extract_features, read_features
 from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
+from encoder_roles.encoders.compute import choose_device, device_name, dtype_of
 from encoder_roles.evaluation.predict import Candidate, predict_masks, project, read_inputs
 from encoder_roles.provenance import read_jsonl, write_jsonl
 from encoder_roles.study import EngineSettings, Operator, PredictStage

@@ -53,7 +53,9 @@ def test_a_rule_gives_its_command_the_options_that_it_has_and_all_that_it_needs(
 
 def test_every_rule_with_a_shell_calls_one_command_and_keeps_what_it_says() -> None:
     assert len(CALLS) == len(SHELL.findall(RULES)) > 15
-    assert all(call.startswith("encoder-roles ") and "{log}" in call for call in CALLS.values())
+    for call in CALLS.values():
+        assert call.removeprefix("{params.launch}").startswith("encoder-roles ")  # ranks may be srun's tasks
+        assert "{log}" in call
 
 
 def test_every_rule_that_runs_something_asks_for_what_the_config_says() -> None:

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from encoder_roles.compute import choose_device
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.pictures import by_size, read_picture
+from encoder_roles.encoders.compute import choose_device
 from encoder_roles.encoders.encoder import TOGETHER, Encoder
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import grid_features

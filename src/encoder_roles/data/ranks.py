@@ -26,8 +26,8 @@ from encoder_roles.analysis.rank_table import (
     read_rows,
     write_rows,
 )
-from encoder_roles.compute import choose_device
 from encoder_roles.data.features import stream_features
+from encoder_roles.encoders.compute import choose_device
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.vlm import load_trained_encoders

@@ -21,9 +21,9 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
-from encoder_roles.compute import choose_device
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.encoders.compute import choose_device
 from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations, read_inputs
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from encoder_roles.compute import choose_device
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.encoders.compute import choose_device
 from encoder_roles.evaluation.predict import parse_mask, project, read_inputs
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from encoder_roles.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
 from encoder_roles.models.masking import Calibration, calibrate, mask_features

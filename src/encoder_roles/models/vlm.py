@@ -13,7 +13,7 @@ from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  #
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from encoder_roles.compute import dtype_of
+from encoder_roles.encoders.compute import dtype_of
 from encoder_roles.encoders.encoder import TOGETHER, Encoder
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config

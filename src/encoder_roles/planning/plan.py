@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.compute import DTYPES
+from encoder_roles.encoders.compute import DTYPES
 from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.planning.sizes import (
     NOTHING,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
-from encoder_roles.compute import choose_device
+from encoder_roles.encoders.compute import choose_device
 from encoder_roles.study import EngineSettings, StudyError
 
 GRACE = 600  # seconds in which torchrun's workers may write their checkpoint when they are asked to stop

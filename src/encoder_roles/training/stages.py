@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoder_roles.compute import device_name, peak_memory_mb
 from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import versions, whole_folder, write_json, write_jsonl
 from encoder_roles.study import (
     BLIND,

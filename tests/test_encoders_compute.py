@@ -17,9 +17,9 @@ from torch import Tensor, nn
 import encoder_roles.encoders.encoder
 import encoder_roles.models.vlm
 from encoder_roles.analysis.rank_table import COLUMNS, write_rows
-from encoder_roles.compute import choose_device, dtype_of
 from encoder_roles.data.features import extract_features, stream_features
 from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
+from encoder_roles.encoders.compute import choose_device, dtype_of
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.encoders.weights import read_weights
