@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import shutil
 import signal
 import subprocess
@@ -80,11 +80,16 @@ def run_campaign(
     write_json(folder / "seconds.json", seconds)
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--config", f"seeds={seeds}"]
     command += ["--snakefile", str(ROOT / "benchmarks/slurm_campaign.smk"), "--quiet", "rules"]
-    begin = time.monotonic()
+    begin, memory = time.monotonic(), 0.0
     with (folder / "said.txt").open("w") as said:
-        done = subprocess.run(command, cwd=folder, env=cluster.environment, stdout=said, stderr=said)
-    seconds = time.monotonic() - begin
-    return done.returncode, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+        snakemake = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=said, stderr=said)
+    while snakemake.poll() is None:
+        # not getrusage: what it says of a child begins with this process's own memory, which is larger
+        status = Path(f"/proc/{snakemake.pid}/status").read_text()
+        if peak := re.search(r"VmHWM:\s+(\d+) kB", status):
+            memory = int(peak[1]) / 2**10
+        time.sleep(1)
+    return snakemake.returncode, time.monotonic() - begin, memory
 
 
 def count_attempts(folder: Path) -> dict[str, int]:

@@ -4,15 +4,15 @@ Snakemake finds this package by its name. In version 2.8.0 the plugin's own arra
 that wraps a task is told to run the job of the array's first task, and so removes that job's output when the
 task fails; and jobs of which more are ready than may be submitted at once are never submitted. Here each task
 runs the whole command that it would run as a job of its own, so that failure, retry, cancellation and records
-are those of single jobs. All but the submission is the plugin's; tests/test_slurm_arrays.py holds what this
-relies on.
+are those of single jobs. What else is the plugin's stays the plugin's; tests/test_slurm_arrays.py holds what
+this relies on.
 """
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
 import shlex
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -47,7 +47,7 @@ class ExecutorSettings(slurm.ExecutorSettings):
 
 
 class Executor(slurm.Executor):
-    """The plugin's executor, but for arrays and for what an interrupted run cancels."""
+    """The plugin's executor, but for arrays, and for jobs that it would lose sight of."""
 
     def __post_init__(self, test_mode: bool = False) -> None:
         super().__post_init__(test_mode)
@@ -121,6 +121,35 @@ class Executor(slurm.Executor):
             self.logger.info(f"Job {job.jobid} has been submitted with SLURM jobid {id} (log: {log}).")
             submitted = SubmittedJobInfo(job, external_jobid=id, aux={"slurm_logfile": log})
             self._report_job_submission_threadsafe(submitted)
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
+        """Report jobs that have ended and yield the others, none of which the plugin would lose sight of."""
+        answers = self._status_query_calls
+        left = [job async for job in super().check_active_jobs(active_jobs)]
+        if self._status_query_calls == answers:
+            left = active_jobs  # Slurm did not answer, and the plugin would forget its jobs
+        cancelled = self.cancelled_waiting({job.external_jobid for job in left if "_" in job.external_jobid})
+        for job in left:
+            if job.external_jobid in cancelled:
+                self.report_job_error(job, msg=f"{job.external_jobid} was cancelled before it began. ")
+            else:
+                yield job
+
+    def cancelled_waiting(self, tasks: set[str]) -> set[str]:
+        """Of tasks, those cancelled before they began: Slurm shows them by the array, or not at all."""
+        if not tasks:
+            return set()
+        squeue = ("squeue", "--noheader", "--array", "--states", "all", "--name", self.run_uuid)
+        sacct = ("sacct", "--allocations", "--noheader", "--parsable2", "--format", "JobID", "--jobs")
+        try:
+            lines = ask(*squeue, "--format", "%i|%T").splitlines()
+            states = dict(line.split("|", 1) for line in lines)
+            gone = {task for task in tasks if states.get(task, "CANCELLED") == "CANCELLED"}
+            if gone and self.get_status_command() == "sacct":  # which shows by itself a task that began
+                gone -= set(ask(*sacct, ",".join(sorted(gone))).split())
+        except StudyError:
+            return set()  # no answer now: the next check asks again
+        return gone
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002 - not all that there are
         """Cancel the run's jobs by their common name: also those whose submission or state is under way."""
