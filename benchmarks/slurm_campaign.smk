@@ -1,14 +1,15 @@
 # The shape of a campaign of the study, its jobs replaced by sleeps: benchmarks/slurm_campaign.py runs it.
 
 import hashlib
-import itertools
+import json
 import random
+from pathlib import Path
 
-POOL = ["clip", "siglip", "dinov2", "convnext", "sam"]
-SUBSETS = ["+".join(c) for k in range(1, 6) for c in itertools.combinations(POOL, k)]
+SECONDS = json.loads(Path("seconds.json").read_text())  # rule -> subset or operator -> seconds of its job
+TRAINED, SUBSETS = list(SECONDS["train_align"]), list(SECONDS["train_tune"])
+FULL = max(TRAINED, key=len)
 SEEDS = list(range(config["seeds"]))
-FULL, OPERATORS = "+".join(POOL), ["zero", "mean", "shuffle", "noise"]
-MEDIAN = {"align": 1.0, "tune": 4.0, "predict": 1.5, "rank": 1.0, "masks": 6.0}  # seconds
+SPREAD = 0.2  # of the run times, as a standard deviation of their logarithm
 FAILURES = 0.02  # of the attempts, drawn anew for every attempt
 
 
@@ -17,22 +18,35 @@ def draw(*words):
     return random.Random(hashlib.sha256(" ".join(map(str, words)).encode()).digest())
 
 
-def seconds(stage):
-    """Run times as a cluster has them: lognormal around the stage's median, longer with more encoders."""
+def asks(rule):
+    """The resources of a rule's jobs, and whether an attempt fails."""
+    return {
+        "mem_mb": 1000,
+        "runtime": 20,
+        "fails": lambda wildcards, attempt: int(draw(rule, *wildcards, attempt).random() < FAILURES),
+    }
+
+
+def seconds(rule):
+    """How long a rule's jobs sleep: as planned, give or take."""
 
     def of_job(wildcards):
-        size = len(getattr(wildcards, "subset", FULL).split("+"))
-        spread = draw(stage, *wildcards).lognormvariate(0, 0.4)
-        return round(MEDIAN[stage] * spread * (0.6 + 0.2 * size), 2)
+        return round(SECONDS[rule][wildcards[0]] * draw(rule, *wildcards).lognormvariate(0, SPREAD), 2)
 
     return of_job
 
 
-def fails(stage):
-    return lambda wildcards, attempt: int(draw(stage, *wildcards, attempt).random() < FAILURES)
+def journal(rule):
+    """Where a rule's jobs say what becomes of them: no file of Snakemake's, which would remove it."""
+    return lambda wildcards: f"journal/{rule}/{'.'.join(wildcards)}"
 
 
-# A journal is no file of Snakemake's, which would remove it before the next attempt.
+def aligned_connector(wildcards):
+    """What tune begins with: the blind model has nothing to align."""
+    subset, seed = wildcards
+    return f"campaign/train_align/{subset}.{seed}" if subset in TRAINED else []
+
+
 WORK = (
     "mkdir -p $(dirname {params.journal}); echo start ${{SLURM_JOB_ID:-0}} >> {params.journal}; sleep {params.seconds};"
     " if [ {resources.fails} = 1 ]; then echo fail ${{SLURM_JOB_ID:-0}} >> {params.journal}; exit 1; fi;"
@@ -42,9 +56,10 @@ WORK = (
 
 rule all:
     input:
-        expand("campaign/rank/{subset}.{seed}", subset=SUBSETS, seed=SEEDS),
-        expand("campaign/predict/{subset}.{seed}", subset=SUBSETS, seed=SEEDS),
-        expand("campaign/masks/{operator}.{seed}", operator=OPERATORS, seed=SEEDS),
+        expand("campaign/predict_subset/{subset}.{seed}", subset=SUBSETS, seed=SEEDS),
+        expand("campaign/predict_masks/{operator}.{seed}", operator=SECONDS["predict_masks"], seed=SEEDS),
+        expand("campaign/measure_ranks/{subset}.{seed}", subset=TRAINED, seed=SEEDS),
+        "campaign/measure_pretrained_ranks/all.0",
 
 
 localrules:
@@ -53,77 +68,79 @@ localrules:
 
 rule train_align:
     output:
-        "campaign/align/{subset}.{seed}",
+        "campaign/train_align/{subset}.{seed}",
     resources:
-        mem_mb=1000,
-        runtime=20,
-        fails=fails("align"),
+        **asks("train_align"),
     params:
-        seconds=seconds("align"),
-        journal=lambda wildcards: f"journal/align/{'.'.join(wildcards)}",
+        seconds=seconds("train_align"),
+        journal=journal("train_align"),
     shell:
         WORK
 
 
 rule train_tune:
     input:
-        "campaign/align/{subset}.{seed}",
+        aligned_connector,
     output:
-        "campaign/tune/{subset}.{seed}",
+        "campaign/train_tune/{subset}.{seed}",
     resources:
-        mem_mb=1000,
-        runtime=20,
-        fails=fails("tune"),
+        **asks("train_tune"),
     params:
-        seconds=seconds("tune"),
-        journal=lambda wildcards: f"journal/tune/{'.'.join(wildcards)}",
+        seconds=seconds("train_tune"),
+        journal=journal("train_tune"),
     shell:
         WORK
 
 
 rule predict_subset:
     input:
-        "campaign/tune/{subset}.{seed}",
+        "campaign/train_tune/{subset}.{seed}",
     output:
-        "campaign/predict/{subset}.{seed}",
+        "campaign/predict_subset/{subset}.{seed}",
     resources:
-        mem_mb=1000,
-        runtime=20,
-        fails=fails("predict"),
+        **asks("predict_subset"),
     params:
-        seconds=seconds("predict"),
-        journal=lambda wildcards: f"journal/predict/{'.'.join(wildcards)}",
-    shell:
-        WORK
-
-
-rule measure_ranks:
-    input:
-        "campaign/tune/{subset}.{seed}",
-    output:
-        "campaign/rank/{subset}.{seed}",
-    resources:
-        mem_mb=1000,
-        runtime=20,
-        fails=fails("rank"),
-    params:
-        seconds=seconds("rank"),
-        journal=lambda wildcards: f"journal/rank/{'.'.join(wildcards)}",
+        seconds=seconds("predict_subset"),
+        journal=journal("predict_subset"),
     shell:
         WORK
 
 
 rule predict_masks:
     input:
-        f"campaign/tune/{FULL}.{{seed}}",
+        f"campaign/train_tune/{FULL}.{{seed}}",
     output:
-        "campaign/masks/{operator}.{seed}",
+        "campaign/predict_masks/{operator}.{seed}",
     resources:
-        mem_mb=1000,
-        runtime=20,
-        fails=fails("masks"),
+        **asks("predict_masks"),
     params:
-        seconds=seconds("masks"),
-        journal=lambda wildcards: f"journal/masks/{'.'.join(wildcards)}",
+        seconds=seconds("predict_masks"),
+        journal=journal("predict_masks"),
+    shell:
+        WORK
+
+
+rule measure_ranks:
+    input:
+        "campaign/train_tune/{subset}.{seed}",
+    output:
+        "campaign/measure_ranks/{subset}.{seed}",
+    resources:
+        **asks("measure_ranks"),
+    params:
+        seconds=seconds("measure_ranks"),
+        journal=journal("measure_ranks"),
+    shell:
+        WORK
+
+
+rule measure_pretrained_ranks:
+    output:
+        "campaign/measure_pretrained_ranks/{source}.{seed}",
+    resources:
+        **asks("measure_pretrained_ranks"),
+    params:
+        seconds=seconds("measure_pretrained_ranks"),
+        journal=journal("measure_pretrained_ranks"),
     shell:
         WORK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from slurm_cluster import ACCOUNT, Cluster
+from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sacct
 
 from encoder_roles.cluster import preflight
 from encoder_roles.cluster.profile import open_profile
@@ -22,7 +24,7 @@ from encoder_roles.study import JOBS, JobRequest, Study, StudyError, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = {"account": "vision", "partitions": {"cpu": {}, "gpu": {"gpus": 2}}, "free_gb": 0}
-CONFIG = "AccountingStorageType = accounting_storage/{}\\nMinJobAge = 300 sec"
+CONFIG = "AccountingStorageType = accounting_storage/{}\\nMinJobAge = 300 sec\\nMaxArraySize = 1001"
 FAKES = {  # what each command of a healthy site with accounting prints
     "scontrol": CONFIG.format("slurmdbd"),
     "sinfo": "cpu*|1-00:00:00\\ngpu|infinite",
@@ -109,6 +111,26 @@ def test_a_missing_account_without_a_default_is_told(place: Path) -> None:
     assert "account: missing" in fault and "no default account" in fault
 
 
+@pytest.mark.parametrize(
+    ("size", "parameters", "largest", "fault"),
+    [
+        (101, "", 100, None),
+        (100, "", 100, "slurm/site.yaml: largest_array: 100, and this cluster takes 99: lower it"),
+        (1001, "bf_continue,max_script_size=80000", 100, "largest_array: 100, and this cluster takes 10"),
+        (1001, "bf_continue,max_script_size=80000", 10, None),
+        (3, "", 1, None),
+        (2, "", 1, "MaxArraySize is 2 on this cluster"),
+    ],
+)
+def test_an_array_that_the_cluster_would_refuse_is_told(
+    place: Path, size: int, parameters: str, largest: int, fault: str | None
+) -> None:
+    scontrol = CONFIG.format("slurmdbd").replace("1001", str(size))
+    fake_command(place, "scontrol", f"{scontrol}\\nSchedulerParameters = {parameters}")
+    found = faults(study(), largest_array=largest)
+    assert (found == []) if fault is None else (len(found) == 1 and fault in found[0]), found
+
+
 def test_sacct_without_accounting_is_told_before_it_waits_for_ever(place: Path) -> None:
     fake_command(place, "scontrol", CONFIG.format("none"))
     with pytest.raises(StudyError, match="slurm-status-command: sacct, but this cluster has no accounting"):
@@ -146,17 +168,28 @@ def test_the_profile_takes_what_it_says_from_the_site_and_the_cluster(
     assert job_resources("train_tune", request, profile.site)["slurm_extra"] == "--signal=USR1@90"
 
 
-def test_a_job_that_somebody_cancelled_has_ended_for_snakemake_too(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def with_sacct(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site whose profile has been opened: the sacct that Snakemake finds is the one in slurm/bin."""
     shutil.copytree(ROOT / "slurm/bin", place / "slurm/bin")
     monkeypatch.setenv(MARK, "")
     monkeypatch.setenv("PATH", os.environ["PATH"])
-    fake_command(place, "sacct", "17|COMPLETED\\n18|CANCELLED by 0")
     open_profile()
+    return place
+
+
+def test_a_job_that_somebody_cancelled_has_ended_for_snakemake_too(with_sacct: Path) -> None:
+    fake_command(with_sacct, "sacct", "17|COMPLETED\\n18|CANCELLED by 0")
     assert subprocess.check_output(["sacct", "-X"], text=True) == "17|COMPLETED\n18|CANCELLED\n"
-    fake_command(place, "sacct", "", 3)
+    fake_command(with_sacct, "sacct", "", 3)
     assert subprocess.run(["sacct"]).returncode == 3
+
+
+def test_a_task_of_an_array_is_asked_for_by_its_own_id(with_sacct: Path) -> None:
+    fake_command(with_sacct, "sacct", "")
+    (with_sacct / "bin/sacct").write_text('#!/bin/sh\necho "$@"\n')
+    said = subprocess.check_output(shlex.split(query_job_status_sacct("a run")), text=True)
+    assert "--format=JobID,State" in said.split() and said.endswith("--name a run\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")

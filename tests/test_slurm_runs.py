@@ -13,13 +13,18 @@ from slurm_cluster import ACCOUNT, Cluster
 
 pytestmark = pytest.mark.slurm
 PATIENCE = 3000  # seconds; on two idle cores everything here takes a tenth of it
-TUNE = "train_tune_wildcards_blind_0"
+TUNE = "train_tune blind 0"
 WEIGHTS = "models/blind/seed0/tune/model.safetensors"
 
 
+Attempts = dict[str, dict[str, str]]  # job -> Slurm's id -> how it ended, in order
+Runs = tuple[Checkout, Checkout, Attempts]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> tuple[Checkout, Checkout]:
-    """The study up to its scores on one machine, and the whole through Slurm, where four jobs meet a fate."""
+def runs(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Runs:
+    """The study up to its scores on one machine, and the whole through Slurm, where four jobs meet a fate;
+    and what became of every attempt there."""
     undisturbed, disturbed = (
         Checkout(tmp_path_factory.mktemp(name), cluster) for name in ("undisturbed", "disturbed")
     )
@@ -30,29 +35,30 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> tuple[Ch
     local = undisturbed.start("--", "results/slurm/scores.parquet", profile="")
     snakemake = disturbed.start("--", "paper")
     disturbed.until("the frozen job", lambda: disturbed.met("train-tune.blind"), snakemake, PATIENCE)
-    (frozen,) = [job for job in cluster.jobs("R") if job["comment"] == f"rule_{TUNE}"]
-    cluster.command("scancel", frozen["id"])
+    cluster.command("scancel", *disturbed.submitted()[TUNE])
     assert disturbed.ends_well(snakemake, PATIENCE), disturbed.said()[-3000:]
     assert undisturbed.ends_well(local, PATIENCE), undisturbed.said()[-3000:]
-    return undisturbed, disturbed
+    state = {job["id"]: job["state"] for job in cluster.jobs()}
+    attempts = {job: {id: state[id] for id in ids} for job, ids in disturbed.submitted().items()}
+    return undisturbed, disturbed, attempts
 
 
 @pytest.fixture
-def undisturbed(runs: tuple[Checkout, Checkout]) -> Checkout:
+def undisturbed(runs: Runs) -> Checkout:
     """The run on one machine."""
     return runs[0]
 
 
 @pytest.fixture
-def disturbed(runs: tuple[Checkout, Checkout]) -> Checkout:
+def disturbed(runs: Runs) -> Checkout:
     """The run through Slurm."""
     return runs[1]
 
 
-def states(cluster: Cluster, job: str) -> list[str]:
-    """How the attempts of a job ended, in order."""
-    found = [j for j in cluster.jobs() if j["comment"].startswith(f"rule_{job}")]
-    return [j["state"] for j in sorted(found, key=lambda j: int(j["id"]))]
+@pytest.fixture
+def states(runs: Runs) -> dict[str, list[str]]:
+    """How the attempts of the jobs of the run through Slurm ended, in order."""
+    return {job: list(attempts.values()) for job, attempts in runs[2].items()}
 
 
 def test_the_whole_study_goes_through_slurm_to_its_paper(disturbed: Checkout) -> None:
@@ -67,21 +73,23 @@ def test_its_scores_are_those_of_one_machine_byte_for_byte(
     assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
 
 
-def test_a_cancelled_job_is_run_again(disturbed: Checkout, cluster: Cluster) -> None:
-    assert states(cluster, TUNE) == ["CANCELLED", "COMPLETED"]
+def test_a_cancelled_job_is_run_again(states: dict[str, list[str]]) -> None:
+    assert states[TUNE] == ["CANCELLED", "COMPLETED"]
 
 
-def test_a_job_out_of_time_is_run_again_with_more(disturbed: Checkout, cluster: Cluster) -> None:
-    assert states(cluster, "measure_pretrained_ranks") == ["TIMEOUT", "COMPLETED"]
+def test_a_job_out_of_time_is_run_again_with_more(states: dict[str, list[str]]) -> None:
+    assert states["measure_pretrained_ranks"] == ["TIMEOUT", "COMPLETED"]
 
 
-def test_a_job_out_of_memory_is_run_again_with_more(disturbed: Checkout, cluster: Cluster) -> None:
-    assert states(cluster, "predict_subset_wildcards_clip+sam") == ["FAILED", "COMPLETED"]
+def test_a_job_out_of_memory_is_run_again_with_more(states: dict[str, list[str]]) -> None:
+    assert states["predict_subset clip+sam 0"] == ["FAILED", "COMPLETED"]
 
 
-def test_a_training_job_is_warned_before_its_time_is_up(disturbed: Checkout, cluster: Cluster) -> None:
+def test_a_training_job_is_warned_before_its_time_is_up(
+    disturbed: Checkout, states: dict[str, list[str]]
+) -> None:
     assert (disturbed.folder / "fates/train-align.clip+sam.warned").read_text() == "by SIGUSR1"
-    assert states(cluster, "train_align") == ["FAILED", "COMPLETED"]
+    assert states["train_align clip+sam 0"] == ["FAILED", "COMPLETED"]
 
 
 def test_only_a_job_that_asks_for_a_gpu_goes_where_there_are_some(
@@ -91,9 +99,14 @@ def test_only_a_job_that_asks_for_a_gpu_goes_where_there_are_some(
     assert places == {(True, "gpu"), (False, "cpu")}
 
 
-def test_no_job_ended_well_twice(disturbed: Checkout, cluster: Cluster) -> None:
-    done = Counter(job["comment"] for job in cluster.jobs("CD"))
-    assert len(done) > 8 and set(done.values()) == {1}, done
+def test_no_job_ended_well_twice(states: dict[str, list[str]]) -> None:
+    assert len(states) > 8 and {ends.count("COMPLETED") for ends in states.values()} == {1}, states
+
+
+def test_features_that_could_be_extracted_together_were_so_in_an_array(runs: Runs) -> None:
+    arrays = Counter(id.split("_")[0] for attempts in runs[2].values() for id in attempts if "_" in id)
+    assert arrays and min(arrays.values()) > 1, runs[2]
+    assert all("_" in next(iter(runs[2][f"extract_features {encoder}"])) for encoder in ("clip", "sam"))
 
 
 def kill_with_a_job_running(checkout: Checkout, cluster: Cluster, fate: str) -> None:
@@ -104,7 +117,8 @@ def kill_with_a_job_running(checkout: Checkout, cluster: Cluster, fate: str) -> 
     snakemake = checkout.start("--", f"results/slurm/{Path(WEIGHTS).parent}")
     checkout.until("the job", lambda: checkout.met("train-tune.blind"), snakemake, PATIENCE)
     checkout.kill(snakemake)
-    assert [job["comment"] for job in cluster.jobs("R")] == [f"rule_{TUNE}"], "the job outlives Snakemake"
+    (left,) = checkout.submitted()[TUNE]
+    assert [job["id"] for job in cluster.jobs("R")] == [left], "the job outlives Snakemake"
     assert checkout.run("--unlock") == 0
 
 
@@ -144,12 +158,13 @@ def test_with_accounting_sacct_tells_how_jobs_end(
     checkout.fate("extract-features.clip", "hang")
     snakemake = checkout.start("--", *(f"results/slurm/{name}" for name in features))
     checkout.until("the hanging job", lambda: checkout.met("extract-features.clip"), snakemake, PATIENCE)
-    (hanging,) = [
-        j for j in accounting_cluster.jobs("R") if j["comment"].endswith("extract_features_wildcards_clip")
-    ]
-    accounting_cluster.command("scancel", hanging["id"])
+    (hanging,) = checkout.submitted()["extract_features clip"]
+    accounting_cluster.command("scancel", hanging)
     assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
     assert all(checkout.read(name) == undisturbed.read(name) for name in features)
-    lines = accounting_cluster.command("sacct", "-X", "-n", "-P", "-o", "Account,State").splitlines()
+    ids = ",".join(id for attempts in checkout.submitted().values() for id in attempts)
+    lines = accounting_cluster.command(
+        "sacct", "-X", "-n", "-P", "-j", ids, "-o", "Account,State"
+    ).splitlines()
     told = Counter(line.split()[0] for line in lines)  # less who cancelled
     assert told == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, told

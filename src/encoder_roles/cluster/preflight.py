@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from encoder_roles.cluster.site import SITE_FILE, Partition, Site, divide_evenly, read_site
-from encoder_roles.cluster.slurm import ask, has_accounting, partition_minutes, queued_jobs, run_prefix
+from encoder_roles.cluster.slurm import (
+    ask,
+    configuration,
+    has_accounting,
+    partition_minutes,
+    queued_jobs,
+    run_prefix,
+)
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study import TRAINED, JobRequest, Study, StudyError, load_study
 
 EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
+ARRAY_SIZE = 1001  # Slurm's own MaxArraySize
+TASK_BYTES = 8000  # of an array's script, at most
 BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
 GB = 10**9
 
@@ -40,6 +50,7 @@ def check_run(study: Study, site: Site, status_command: str | None = None) -> No
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
         lambda: check_account(site),
+        lambda: check_arrays(site),
         lambda: check_requests(study, site),
         lambda: check_folders(study, site),
         lambda: check_sources(study),
@@ -96,6 +107,21 @@ def check_account(site: Site) -> Iterator[str]:
         yield f"{SITE_FILE}: account: {user} has no account {site.account} (there are: {listed})"
     elif not site.account and not ask(*show, "user", user, "format=defaultaccount").strip():
         yield f"{SITE_FILE}: account: missing, and {user} has no default account (there are: {listed})"
+
+
+def check_arrays(site: Site) -> Iterator[str]:
+    """An array that is too large is refused, again and again."""
+    found = configuration()
+    numbers = int(found.get("MaxArraySize", ARRAY_SIZE)) - 1  # from 1 to less than it
+    script = re.search(r"\bmax_script_size=(\d+)", found.get("SchedulerParameters", ""))
+    most = min(numbers, max(1, int(script[1]) // TASK_BYTES)) if script else numbers
+    if numbers < 2:
+        yield (
+            f"MaxArraySize is {numbers + 1} on this cluster, and Snakemake's plugin does not start on one "
+            "without arrays: ask whoever runs it for 3 or more"
+        )
+    elif site.largest_array > most:
+        yield f"{SITE_FILE}: largest_array: {site.largest_array}, and this cluster takes {most}: lower it"
 
 
 def check_requests(study: Study, site: Site) -> Iterator[str]:

@@ -46,6 +46,7 @@ class Site(Settings):
     modules: tuple[Annotated[str, Field(pattern=r"^[\w./+-]+$")], ...] = ()
     jobs: Positive = 500
     jobs_a_minute: Positive = 60
+    largest_array: Annotated[int, Field(gt=0, le=500)] = 100  # 500 fill the largest script that Slurm takes
     status_seconds: Positive = 20
     warning_seconds: Positive = 300
     free_gb: float = Field(default=20, ge=0)

@@ -118,9 +118,7 @@ def final_states(jobs: list[QueuedJob]) -> dict[str, str]:
         return {}
     names = ",".join(sorted({job.name for job in jobs}))
     if has_accounting():
-        lines = ask(
-            "sacct", "-X", "-n", "-P", "--array", "--name", names, "--format", "JobID,State"
-        ).splitlines()
+        lines = ask("sacct", "-X", "-n", "-P", "--name", names, "--format", "JobID,State").splitlines()
     else:
         command = ("squeue", "--noheader", "--array", "--states", "all", "--name", names)
         lines = ask(*command, "--format", "%i|%T").splitlines()

@@ -1,0 +1,166 @@
+"""`snakemake --executor slurm-arrays`: Snakemake's Slurm plugin, and arrays whose tasks are whole jobs.
+
+Snakemake finds this package by its name. In version 2.8.0 the plugin's own arrays are wrong: the Snakemake
+that wraps a task is told to run the job of the array's first task, and so removes that job's output when the
+task fails; and jobs of which more are ready than may be submitted at once are never submitted. Here each task
+runs the whole command that it would run as a job of its own, so that failure, retry, cancellation and records
+are those of single jobs. What else is the plugin's stays the plugin's; tests/test_slurm_arrays.py holds what
+this relies on.
+"""
+
+# no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
+import shlex
+import subprocess
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import snakemake_executor_plugin_slurm as slurm
+from snakemake_executor_plugin_slurm import common_settings as common_settings
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+from snakemake_executor_plugin_slurm.validation import validate_or_get_slurm_job_id, validate_slurm_extra
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+from encoder_roles.cluster.slurm import ask
+from encoder_roles.study import StudyError
+
+REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this was written against
+
+
+@dataclass
+class ExecutorSettings(slurm.ExecutorSettings):
+    """The plugin's settings, and how large an array may be."""
+
+    largest: int = field(
+        default=1,
+        metadata={
+            "help": "Jobs of one rule that are ready together and ask for the same are submitted as one "
+            "array, of at most so many tasks; 1: every job on its own.",
+            "env_var": False,
+            "required": False,
+        },
+    )
+
+
+class Executor(slurm.Executor):
+    """The plugin's executor, but for arrays, and for jobs that it would lose sight of."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        super().__post_init__(test_mode)
+        if self.array_jobs:
+            raise WorkflowError("--slurm-arrays-array-jobs: not this executor's, set --slurm-arrays-largest")
+        self.largest: int = self.workflow.executor_settings.largest
+
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Submit jobs that are ready together: in arrays those of one rule, by themselves all others."""
+        by_rule: defaultdict[str, list[JobExecutorInterface]] = defaultdict(list)
+        for job in jobs:
+            if self.largest > 1 and not job.is_group():
+                by_rule[job.rule.name].append(job)
+        together = [same for same in by_rule.values() if len(same) > 1]
+        in_arrays = {job for same in together for job in same}
+        super().run_jobs([job for job in jobs if job not in in_arrays])
+        for same in together:
+            self._submit_array_jobs(same)  # which calls run_array_jobs in a thread
+
+    def run_array_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Submit jobs of one rule in as few arrays as can be: all tasks of an array ask for the same."""
+        alike: defaultdict[tuple[str, str], list[JobExecutorInterface]] = defaultdict(list)
+        for job in jobs:
+            with self.errors_told([job]):
+                alike[self.request(job), str(job.resources.get("slurm_account"))].append(job)
+        for (request, _), same in alike.items():
+            for first in range(0, len(same), self.largest):
+                tasks = same[first : first + self.largest]
+                if len(tasks) == 1:
+                    self.run_job(tasks[0])
+                    continue
+                with self.errors_told(tasks):
+                    self.submit_array(request, tasks)
+
+    @contextmanager
+    def errors_told(self, jobs: Sequence[JobExecutorInterface]) -> Iterator[None]:
+        """Jobs fail by an error in their submission's thread, where nobody else would hear of it."""
+        try:
+            yield
+        except Exception as error:
+            for job in jobs:
+                self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error}\n")
+
+    def request(self, job: JobExecutorInterface) -> str:
+        """The call of sbatch for a job, less its account and what it runs."""
+        validate_slurm_extra(job)
+        facts = {
+            "run_uuid": self.run_uuid,
+            "slurm_logfile": self.slurm_logdir / f"rule_{job.name}" / "%A_%a.log",
+            "comment_str": f"rule_{job.name}",
+            "account": "",
+            "partition": self.get_partition_arg(job),
+            "workdir": self.workflow.workdir_init,
+        }
+        settings = self.workflow.executor_settings
+        call: str = get_submit_command(job, facts, settings=settings, failed_nodes=self._failed_nodes)
+        return f"{call}{set_gres_string(job)}"
+
+    def submit_array(self, request: str, tasks: Sequence[JobExecutorInterface]) -> None:
+        """One call of sbatch. Raises WorkflowError, with its words, if it fails."""
+        logs = self.slurm_logdir / f"rule_{tasks[0].name}"
+        logs.mkdir(parents=True, exist_ok=True)
+        call = f"{request}{next(self.get_account_arg(tasks[0]))} --array=1-{len(tasks)}"
+        script = array_script([self.format_job_exec(job) for job in tasks])
+        done = subprocess.run(shlex.split(call), input=script, capture_output=True, text=True)
+        if done.returncode:
+            raise WorkflowError(f"{' '.join(done.stderr.split())}\n    sbatch call: {call}")
+        array = validate_or_get_slurm_job_id(done.stdout.strip().split(";")[0], done.stdout)
+        for number, job in enumerate(tasks, start=1):
+            id, log = f"{array}_{number}", logs / f"{array}_{number}.log"
+            self.logger.info(f"Job {job.jobid} has been submitted with SLURM jobid {id} (log: {log}).")
+            submitted = SubmittedJobInfo(job, external_jobid=id, aux={"slurm_logfile": log})
+            self._report_job_submission_threadsafe(submitted)
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
+        """Report jobs that have ended and yield the others, none of which the plugin would lose sight of."""
+        answers = self._status_query_calls
+        left = [job async for job in super().check_active_jobs(active_jobs)]
+        if self._status_query_calls == answers:
+            left = active_jobs  # Slurm did not answer, and the plugin would forget its jobs
+        cancelled = self.cancelled_waiting({job.external_jobid for job in left if "_" in job.external_jobid})
+        for job in left:
+            if job.external_jobid in cancelled:
+                self.report_job_error(job, msg=f"{job.external_jobid} was cancelled before it began. ")
+            else:
+                yield job
+
+    def cancelled_waiting(self, tasks: set[str]) -> set[str]:
+        """Of tasks, those cancelled before they began: Slurm shows them by the array, or not at all."""
+        if not tasks:
+            return set()
+        squeue = ("squeue", "--noheader", "--array", "--states", "all", "--name", self.run_uuid)
+        sacct = ("sacct", "--allocations", "--noheader", "--parsable2", "--format", "JobID", "--jobs")
+        try:
+            lines = ask(*squeue, "--format", "%i|%T").splitlines()
+            states = dict(line.split("|", 1) for line in lines)
+            gone = {task for task in tasks if states.get(task, "CANCELLED") == "CANCELLED"}
+            if gone and self.get_status_command() == "sacct":  # which shows by itself a task that began
+                gone -= set(ask(*sacct, ",".join(sorted(gone))).split())
+        except StudyError:
+            return set()  # no answer now: the next check asks again
+        return gone
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002 - not all that there are
+        """Cancel the run's jobs by their common name: also those whose submission or state is under way."""
+        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        try:
+            ask("scancel", "--name", self.run_uuid)
+        except StudyError as error:
+            self.logger.error(f"jobs not cancelled: {error}: `encoder-roles cancel-orphans` cancels them")
+
+
+def array_script(commands: Sequence[str]) -> str:
+    """The batch script of an array: task 1 runs the first command, task 2 the second, and so on."""
+    tasks = [f"{number})\n{command}\n;;" for number, command in enumerate(commands, start=1)]
+    return "\n".join(["#!/bin/sh", 'case "$SLURM_ARRAY_TASK_ID" in', *tasks, "*) exit 2 ;;", "esac", ""])

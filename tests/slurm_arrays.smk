@@ -1,0 +1,52 @@
+# Jobs of one rule that are ready together, each with a journal, some with a fate: test_slurm_arrays.py runs it.
+
+from pathlib import Path
+
+CELLS = config["cells"].split("-")
+LARGE = ["5", "6"]  # ask for more than the others
+
+
+def memory(wildcards, attempt):
+    """Enough to hold Snakemake twice, and more with every attempt."""
+    return attempt * (1200 if wildcards.cell in LARGE else 1000)
+
+
+rule all:
+    input:
+        expand("cells/{cell}", cell=CELLS),
+
+
+localrules:
+    all,
+
+
+rule make_cell:
+    output:
+        "cells/{cell}",
+    resources:
+        mem_mb=memory,
+        runtime=20,
+    params:
+        siblings=lambda wildcards: [f"cells/{cell}" for cell in ("0", "3", "4")],
+    shell:
+        """
+        mkdir -p journal
+        echo {resources.mem_mb} >>journal/{wildcards.cell}
+        fate=fates/{wildcards.cell}
+        case $(cat $fate 2>/dev/null) in
+            hang)
+                mv $fate $fate.met
+                exec sleep 600
+                ;;
+            slow)
+                mv $fate $fate.met
+                sleep 10
+                ;;
+            fail)
+                until ls {params.siblings} >/dev/null 2>&1; do sleep 0.2; done
+                mv $fate $fate.met
+                exit 1
+                ;;
+        esac
+        echo {wildcards.cell} >{output}
+        """
