@@ -28,10 +28,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import pandas as pd
 import yaml
 from slurm_cluster import Cluster
 
-from encoder_roles.planning.plan import Planner
+from encoder_roles.planning.plan import plan_rows
 from encoder_roles.provenance import write_json
 from encoder_roles.study import BLIND, load_study
 
@@ -47,24 +48,23 @@ Hours = dict[str, dict[str, float]]  # rule -> subset, or operator -> the hours 
 def planned_hours() -> Hours:
     """How long the plan says that every job of the study takes, in one seed."""
     study = load_study(ROOT / "config.yaml", ROOT / STUDY)
-    planner = Planner(study)
-    models = [planner.model(subset) for subset in (*study.trained_subsets, BLIND)]
-    rows = {row["rule"]: row for row in planner.rules(models)}
+    rules, models = (pd.DataFrame(rows) for rows in plan_rows(study))
+    rows = rules.set_index("rule").to_dict("index")
+    flops, trained = models.set_index("subset"), [s for s in models["subset"] if s != BLIND]
 
-    def hours(rule: str, flops: dict[str, int]) -> dict[str, float]:
+    def hours(rule: str, flops: pd.Series[int]) -> dict[str, float]:
         row = rows[rule]
         reached = row["flops"] / row["device_hours"] * row["devices"]  # in an hour of wall time
-        return {subset: count / reached for subset, count in flops.items()}
+        return {str(subset): count / reached for subset, count in flops.items()}
 
     each = {rule: row["device_hours"] / row["jobs"] for rule, row in rows.items()}
-    trained = models[:-1]
     return {
-        "train_align": hours("train_align", {model.subset: model.align_flops for model in trained}),
-        "train_tune": hours("train_tune", {model.subset: model.tune_flops for model in models}),
-        "predict_subset": hours("predict_subset", {model.subset: model.predict_flops for model in models}),
+        "train_align": hours("train_align", flops.loc[trained, "align_flops"]),
+        "train_tune": hours("train_tune", flops["tune_flops"]),
+        "predict_subset": hours("predict_subset", flops["predict_flops"]),
         "predict_masks": dict.fromkeys(study.masks.operators, each["predict_masks"]),
         "measure_pretrained_ranks": {"all": each["measure_pretrained_ranks"]},
-        "measure_ranks": {model.subset: each["measure_ranks"] for model in trained},
+        "measure_ranks": dict.fromkeys(trained, each["measure_ranks"]),
     }
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from encoder_roles.planning.plan import MASTER, Planner, describe_plan, plan_study
+from encoder_roles.planning.costs import MASTER, Planner
+from encoder_roles.planning.plan import describe_plan, plan_rows, plan_study
 from encoder_roles.planning.sizes import LanguageModelSizes, measure, meta_encoder, size_encoder
 from encoder_roles.study import LanguageModelSpec, Study, StudyError, load_study
 
@@ -58,17 +59,24 @@ QWEN_HALF |= {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size":
 QWEN_HALF |= {"tie_word_embeddings": True}
 
 
-def test_the_planned_jobs_are_the_jobs_of_the_dag(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = pd.DataFrame(plan_rows(laptop(monkeypatch))).set_index("rule")["jobs"].to_dict()
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--", "paper"]
+VARIED = [f"studies/laptop_{name}.yaml" for name in ("connectors", "levels", "frozen")]
+
+
+@pytest.mark.parametrize(("overlay", "target"), [(None, "paper"), *((path, "variants") for path in VARIED)])
+def test_the_planned_jobs_are_the_jobs_of_the_dag(
+    monkeypatch: pytest.MonkeyPatch, overlay: str | None, target: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    overlays = [Path(overlay)] if overlay else []
+    rows = pd.DataFrame(plan_rows(load_study(Path("config.yaml"), *overlays))[0])
+    planned = rows.groupby("rule")["jobs"].sum().to_dict()
+    configs = ["--configfile", overlay] if overlay else []
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", *configs, "--", target]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     jobs = Counter(re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE))
-    assert rows == {rule: jobs[rule] for rule in rows} and len(rows) == 7
-
-
-def plan_rows(study: Study) -> list[dict[str, Any]]:
-    planner = Planner(study)
-    return list(planner.rules([planner.model(subset) for subset in (*study.trained_subsets, "blind")]))
+    assert planned == {rule: jobs[rule] for rule in planned} and len(planned) >= 6
+    computing = r"^(extract|train|predict|measure)_|^(align|tune|predict)_variant|_variant_features"
+    assert set(planned) == {rule for rule in jobs if re.search(computing, rule)}
 
 
 def test_an_encoder_on_the_meta_device_is_as_large_as_the_one_that_is_loaded(
@@ -126,7 +134,7 @@ def test_answers_take_their_own_precisions_bytes_and_ranks_four_a_weight(
         planner = Planner(study)
         largest = planner.model(study.full).parameters
         eyes = sum(size.parameters for size in planner.encoders.values())
-        memory[name] = pd.DataFrame(plan_rows(study)).set_index("rule")["memory_gb"] * 1e9
+        memory[name] = pd.DataFrame(plan_rows(study)[0]).set_index("rule")["memory_gb"] * 1e9
     for rule in ("predict_subset", "predict_masks"):
         assert (memory["fp32"][rule], memory["bf16"][rule]) == pytest.approx((4 * largest, 2 * largest))
     for rule in ("measure_pretrained_ranks", "measure_ranks"):
@@ -149,7 +157,7 @@ def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     assert models.loc["clip+sam", "parameters"] > models.loc["clip", "parameters"]
     assert pd.read_csv(tmp_path / "plan.csv")["device_hours"].sum() > 0
     rules = pd.read_csv(tmp_path / "plan.csv")
-    assert "TOO LITTLE" not in describe_plan(study, rules, [Planner(study).model("clip")])
+    assert "TOO LITTLE" not in describe_plan(study, rules, models.reset_index().assign(variant=""))
 
 
 def test_without_an_architecture_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:

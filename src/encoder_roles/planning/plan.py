@@ -7,222 +7,23 @@ reached, and how long texts are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.encoders.compute import DTYPES
-from encoder_roles.evaluation.tasks import TASKS
-from encoder_roles.planning.sizes import (
-    NOTHING,
-    LanguageModelSizes,
-    Size,
-    meta_encoder,
-    size_connector,
-    size_encoder,
-    sum_sizes,
-)
+from encoder_roles.planning.costs import Model, Planner, Row
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import BLIND, Study, parse_subset, read_settings
+from encoder_roles.study import BLIND, Study, read_settings
+from encoder_roles.variants import Made, owner
 
-FP32 = 4  # bytes of a number in which features are measured and stored
-MASTER = 12  # bytes a trained parameter takes in fp32: its weight and AdamW's two moments
-GIGA = 10**9
-HOUR = 3600
-
-
-@dataclass(frozen=True)
-class Model:
-    """What one subset's model costs, in one seed.
-
-    Attributes:
-        subset: its name.
-        parameters: of the whole model.
-        connector: of the connector alone.
-        trained: of all, the ones that tune trains.
-        align_flops, tune_flops: of the whole stage.
-        predict_flops: of all requests as trained.
-        answer_flops: of those, all but the encoders': what one mask costs.
-        align_memory, tune_memory: bytes on each device.
-        predict_memory: bytes of the weights that answer.
-    """
-
-    subset: str
-    parameters: int
-    connector: int
-    trained: int
-    align_flops: int
-    tune_flops: int
-    predict_flops: int
-    answer_flops: int
-    align_memory: int
-    tune_memory: int
-    predict_memory: int
-
-
-class Planner:
-    """Costs of a study's models and rules.
-
-    FLOPs of training count the forward pass once for every part, the gradient of its inputs once where
-    something before it is trained, and the gradient of its weights once where it is trained itself, each as
-    many as the forward pass; gradient checkpointing adds a forward pass where gradients pass through.
-    """
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        engine = study.training.engine
-        self.dtype = dtype = DTYPES[engine.precision]
-        self.ranks, self.bytes = engine.ranks, dtype.itemsize
-        self.language = LanguageModelSizes(study.language_model, dtype)
-        self.encoders: dict[str, Size] = {}
-        self.levels: dict[str, tuple[int, ...]] = {}
-        for name in tqdm(study.pool, desc="sizes", unit="encoder", disable=None):
-            encoder = meta_encoder(name, study.encoders[name])
-            self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
-            self.levels[name] = tuple(encoder.widths)
-        self.training_samples = study.plan.training_samples or study.world.train_pictures
-        self.questions = self._count_questions()
-
-    def _count_questions(self) -> int:
-        """Questions of all benchmarks; of the procedural world at least as many are drawn."""
-        if self.study.evaluation.data == "hub":
-            return sum(TASKS[name].questions for name in self.study.benchmarks)
-        return self.study.world.questions_per_benchmark * len(self.study.benchmarks)
-
-    def model(self, subset: str) -> Model:
-        """The costs of the model of one subset."""
-        study, training, plan = self.study, self.study.training, self.study.plan
-        names = parse_subset(subset, study.pool)
-        connector, visual = self._connector(names)
-        eyes = sum_sizes({name: self.encoders[name] for name in names})
-        read = self.language.size(visual + plan.text_tokens)
-        head = self.language.head_flops(plan.text_tokens)
-        spoken = read.flops + head
-        again = 1 if training.engine.gradient_checkpointing else 0
-        stored = training.align.features == "stored"
-        aligned = (0 if stored else eyes.flops) + 3 * connector.flops + (2 + again) * spoken
-        tuned = (3 + again if training.tune.train_encoders else 1) * eyes.flops
-        tuned += 3 * connector.flops + (3 + again) * spoken
-        answered = connector.flops + read.flops + self.language.head_flops(plan.answer_tokens)
-        parameters = eyes.parameters + connector.parameters + read.parameters
-        trained = parameters - (0 if training.tune.train_encoders else eyes.parameters)
-        align_samples = training.align.steps * training.align.batch_pictures
-        moving = [eyes] if training.tune.train_encoders else []
-        return Model(
-            subset=subset,
-            parameters=parameters,
-            connector=connector.parameters,
-            trained=trained,
-            align_flops=align_samples * aligned if names else 0,
-            tune_flops=training.tune.epochs * self.training_samples * tuned,
-            predict_flops=self.questions * (eyes.flops + answered),
-            answer_flops=self.questions * answered,
-            align_memory=self._memory(
-                connector.parameters + read.parameters + (0 if stored else eyes.parameters),
-                connector.parameters,
-                self._kept(connector, read),
-                training.align.micro_batch or training.align.batch_pictures,
-            )
-            if names
-            else 0,
-            tune_memory=self._memory(
-                parameters,
-                trained,
-                self._kept(*moving, connector, read),
-                training.tune.micro_batch or training.tune.batch_pictures,
-            ),
-            predict_memory=parameters * DTYPES[study.evaluation.precision].itemsize,
-        )
-
-    def _connector(self, names: tuple[str, ...]) -> tuple[Size, int]:
-        if not names:
-            return NOTHING, 0
-        levels = {name: self.levels[name] for name in names}
-        return size_connector(levels, self.study.connector, self.language.hidden, self.dtype)
-
-    def _kept(self, *parts: Size) -> int:
-        """Bytes of one sample kept for the backward pass by the parts that gradients pass through."""
-        checkpointing = self.study.training.engine.gradient_checkpointing
-        logits = 2 * 4 * self.study.plan.text_tokens * self.language.vocabulary  # fp32, and their gradient
-        return sum(part.checkpointed if checkpointing else part.saved for part in parts) + logits
-
-    def _memory(self, parameters: int, trained: int, kept: int, micro_batch: int) -> int:
-        """Bytes on each device: ZeRO's model states (Rajbhandari et al. 2020), and what a micro batch keeps.
-
-        With the torch engine, and in fp32, weights are their own masters. ZeRO-2 shares out gradients and
-        optimizer states among the ranks, ZeRO-3 the weights too.
-        """
-        engine = self.study.training.engine
-        ranks = self.ranks if engine.kind == "deepspeed" else 1
-        own = self.bytes if engine.kind == "deepspeed" else 4
-        optimizer = 0 if engine.offload else trained * (MASTER if own == 2 else MASTER - 4)
-        weights = parameters * own // (ranks if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
-        return weights + (trained * own + optimizer) // ranks + kept * micro_batch
-
-    def rules(self, models: list[Model]) -> Iterator[dict[str, float | int | str]]:
-        """A row for every rule that computes with a model; the other rules take seconds."""
-        study, seeds = self.study, len(self.study.seeds)
-        training = study.training
-        full = next(model for model in models if model.subset == study.full)
-        trained = [model for model in models if model.subset != BLIND]
-        eyes = sum_sizes(self.encoders)
-        pictures = self.training_samples if training.align.features == "stored" else 0
-        stored = sum(sum(w) for w in self.levels.values()) * study.connector.grid**2 * 4 * pictures
-        if pictures:
-            largest = max(size.parameters for size in self.encoders.values())
-            share = {"flops": pictures * eyes.flops, "memory": FP32 * largest, "disk": stored}
-            yield self._row("extract_features", len(study.pool), "prediction", **share)
-        yield self._row(
-            "train_align",
-            seeds * len(trained),
-            "training",
-            flops=seeds * sum(model.align_flops for model in trained),
-            memory=max(model.align_memory for model in trained),
-            disk=seeds * sum(4 * model.connector for model in trained),
-        )
-        yield self._row(
-            "train_tune",
-            seeds * len(models),
-            "training",
-            flops=seeds * sum(model.tune_flops for model in models),
-            memory=max(model.tune_memory for model in models),
-            disk=seeds * sum(4 * model.parameters for model in models),
-        )
-        predict = seeds * sum(model.predict_flops for model in models)
-        answering = max(model.predict_memory for model in models)
-        yield self._row("predict_subset", seeds * len(models), "prediction", flops=predict, memory=answering)
-        masks = len(study.masks.operators)
-        seen = self.questions * eyes.flops + len(study.masks_of_full) * full.answer_flops
-        masked = {"flops": seeds * masks * seen, "memory": full.predict_memory}
-        yield self._row("predict_masks", seeds * masks, "prediction", **masked)
-        probes = study.rank.pictures
-        held = FP32 * eyes.parameters  # at most: the full pool's
-        yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops, memory=held)
-        measured = sum(
-            probes * self.encoders[name].flops
-            for model in trained
-            for name in parse_subset(model.subset, study.pool)
-        )
-        each = {"flops": seeds * measured, "memory": held}
-        yield self._row("measure_ranks", seeds * len(trained), "prediction", **each)
-
-    def _row(
-        self, rule: str, jobs: int, kind: str, flops: int, memory: int = 0, disk: int = 0
-    ) -> dict[str, float | int | str]:
-        plan = self.study.plan
-        reached = plan.peak_teraflops * 1e12 * getattr(plan.utilisation, kind)
-        return {
-            "rule": rule,
-            "jobs": jobs,
-            "devices": self.ranks if kind == "training" else 1,
-            "flops": flops,
-            "device_hours": flops / reached / HOUR,
-            "memory_gb": memory / GIGA,
-            "disk_gb": disk / GIGA,
-        }
+OF_A_VARIANT = {  # the rules by which a variant makes what a study makes by these
+    "extract_features": "extract_variant_features",
+    "train_align": "align_variant",
+    "train_tune": "tune_variant",
+    "predict_subset": "predict_variant",
+}
 
 
 def plan_study(*, settings: Path, output: Path, models: Path) -> None:
@@ -237,17 +38,56 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
         StudyError: a network's architecture is neither in the config nor in a folder.
     """
     study = read_settings(settings, Study)
-    planner = Planner(study)
-    subsets = tqdm((*study.trained_subsets, BLIND), desc="models", unit="subset", disable=None)
-    costs = [planner.model(subset) for subset in subsets]
-    rules = pd.DataFrame(planner.rules(costs))
-    for path, table in ((output, rules), (models, pd.DataFrame([asdict(model) for model in costs]))):
+    rows, costs = plan_rows(study)
+    for path, table in ((output, rows), (models, costs)):
         with whole_file(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    print(describe_plan(study, rules, costs))
+            frame = pd.DataFrame(table)
+            frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    print(describe_plan(study, pd.DataFrame(rows), pd.DataFrame(costs)))
 
 
-def describe_plan(study: Study, rules: pd.DataFrame, models: list[Model]) -> str:
+def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
+    """The rows of plan.csv and of plan_models.csv: of the study, or of each variant what itself makes."""
+    rules, models = list[Row](), list[Row]()
+    for variant, varied in (study.variants or {"": study}).items():
+        planner = Planner(varied)
+        made = made_models(study, variant, planner)
+        rules += [{"variant": variant, **row} for row in rule_rows(study, variant, planner, made)]
+        models += [{"variant": variant, **asdict(model)} for model in made.values()]
+    return rules, models
+
+
+def makes(study: Study, variant: str, made: Made, of: str) -> bool:
+    """Whether a variant makes something itself, which without variants the study does."""
+    return not study.variants or owner(study, variant, made, of) == variant
+
+
+def made_models(study: Study, variant: str, planner: Planner) -> dict[str, Model]:
+    """What a variant's models cost by subset, of those whose tuning or answers are its own."""
+    subsets = [s for s in (*study.trained_subsets, BLIND) if makes(study, variant, "answers", s)]
+    shown = tqdm(subsets, desc=f"models {variant}".rstrip(), unit="subset", disable=None)
+    return {subset: planner.model(subset) for subset in shown}
+
+
+def rule_rows(study: Study, variant: str, planner: Planner, models: dict[str, Model]) -> list[Row]:
+    """What a variant's rules cost; without variants, what all rules of the study do."""
+    encoders = [name for name in study.pool if makes(study, variant, "features", name)]
+    own = list(models.values())
+    aligned = [
+        model for model in own if model.subset != BLIND and makes(study, variant, "align", model.subset)
+    ]
+    rows = [
+        *([planner.feature_row(encoders)] if encoders and planner.features_stored else []),
+        *([planner.align_row(aligned)] if aligned else []),
+        *([planner.tune_row(own), planner.answer_row(own)] if own else []),
+        *(() if study.variants else planner.paper_rows(own)),
+    ]
+    if variant == study.baseline:
+        return rows
+    return [row | {"rule": OF_A_VARIANT[str(row["rule"])]} for row in rows]
+
+
+def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> str:
     """The plan as a person reads it."""
     plan, engine = study.plan, study.training.engine
     shown = rules.assign(
@@ -256,14 +96,15 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: list[Model]) -> str
         memory_gb=rules["memory_gb"].map(lambda gb: f"{gb:,.1f}" if gb else ""),
         disk_gb=rules["disk_gb"].map(lambda gb: f"{gb:,.1f}" if gb else ""),
     )
-    largest = max(models, key=lambda model: model.parameters)
+    largest = models.sort_values("parameters").to_dict("records")[-1]
+    name = f"{largest['variant']} {largest['subset']}".strip()
     states = f"ZeRO-{engine.zero_stage}" if engine.kind == "deepspeed" else "one process"
     need, have = rules["memory_gb"].max(), plan.memory_gb
     lines = [
-        f"study {study.study}: {len(models)} models, {len(study.seeds)} seed(s); largest {largest.subset}, "
-        f"{largest.parameters / 1e6:,.2f} million parameters",
+        f"study {study.study}: {len(models)} models, {len(study.seeds)} seed(s); largest {name}, "
+        f"{largest['parameters'] / 1e6:,.2f} million parameters",
         "",
-        shown.to_string(index=False),
+        shown.drop(columns=[] if study.variants else "variant").to_string(index=False),
         "",
         f"in all {rules['jobs'].sum():,} jobs, {rules['flops'].sum():.2e} FLOPs, "
         f"{rules['device_hours'].sum():,.1f} hours of {plan.device}, {rules['disk_gb'].sum():,.1f} GB kept",
@@ -272,4 +113,8 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: list[Model]) -> str
         f"memory: {need:,.1f} GB on each of {engine.ranks} device(s) ({states}); {plan.device} has {have:g}"
         + ("" if need <= have else ": TOO LITTLE, take more ranks, a smaller micro_batch, ZeRO-3 or offload"),
     ]
+    if study.variants:
+        lines.append(
+            "this compares the variants; masks and ranks of the baseline, for `-- paper`, are not counted"
+        )
     return "\n".join(lines)

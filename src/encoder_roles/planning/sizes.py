@@ -55,7 +55,7 @@ NOTHING = Size(0, 0, 0, 0)
 
 def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
     """The size of a module of the meta device, from one forward pass."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward()  # attention in plain matrix products: the counter is blind to the fused kernels of a CPU
     kept = Kept(module)
     with kept:

@@ -1,0 +1,239 @@
+"""What the models and rules of one study cost: its parts' sizes, as often as its config asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from encoder_roles.encoders.compute import DTYPES
+from encoder_roles.evaluation.tasks import TASKS
+from encoder_roles.planning.sizes import (
+    NOTHING,
+    LanguageModelSizes,
+    Size,
+    meta_encoder,
+    size_connector,
+    size_encoder,
+    sum_sizes,
+)
+from encoder_roles.study import BLIND, Study, parse_subset
+
+FP32 = 4  # bytes of a number in which features are measured and stored
+MASTER = 12  # bytes a trained parameter takes in fp32: its weight and AdamW's two moments
+GIGA = 10**9
+HOUR = 3600
+
+Row = dict[str, float | int | str]  # of plan.csv
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one subset's model costs, in one seed.
+
+    Attributes:
+        subset: its name.
+        parameters: of the whole model.
+        connector: of the connector alone.
+        trained: of all, the ones that tune trains.
+        align_flops, tune_flops: of the whole stage.
+        predict_flops: of all requests as trained.
+        answer_flops: of those, all but the encoders': what one mask costs.
+        align_memory, tune_memory: bytes on each device.
+        predict_memory: bytes of the weights that answer.
+    """
+
+    subset: str
+    parameters: int
+    connector: int
+    trained: int
+    align_flops: int
+    tune_flops: int
+    predict_flops: int
+    answer_flops: int
+    align_memory: int
+    tune_memory: int
+    predict_memory: int
+
+
+class Planner:
+    """Costs of a study's models and rules.
+
+    FLOPs of training count the forward pass once for every part, the gradient of its inputs once where
+    something before it is trained, and the gradient of its weights once where it is trained itself, each as
+    many as the forward pass; gradient checkpointing adds a forward pass where gradients pass through.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        engine = study.training.engine
+        self.dtype = dtype = DTYPES[engine.precision]
+        self.ranks, self.bytes = engine.ranks, dtype.itemsize
+        self.language = LanguageModelSizes(study.language_model, dtype)
+        self.encoders: dict[str, Size] = {}
+        self.levels: dict[str, tuple[int, ...]] = {}
+        for name in tqdm(study.pool, desc="sizes", unit="encoder", disable=None):
+            encoder = meta_encoder(name, study.encoders[name])
+            self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
+            self.levels[name] = tuple(encoder.widths)
+        self.training_samples = study.plan.training_samples or study.world.train_pictures
+        self.questions = self._count_questions()
+
+    def _count_questions(self) -> int:
+        """Questions of all benchmarks; of the procedural world at least as many are drawn."""
+        if self.study.evaluation.data == "hub":
+            return sum(TASKS[name].questions for name in self.study.benchmarks)
+        return self.study.world.questions_per_benchmark * len(self.study.benchmarks)
+
+    def model(self, subset: str) -> Model:
+        """The costs of the model of one subset."""
+        study, training, plan = self.study, self.study.training, self.study.plan
+        names = parse_subset(subset, study.pool)
+        connector, visual = self._connector(names)
+        eyes = sum_sizes({name: self.encoders[name] for name in names})
+        read = self.language.size(visual + plan.text_tokens)
+        head = self.language.head_flops(plan.text_tokens)
+        spoken = read.flops + head
+        again = 1 if training.engine.gradient_checkpointing else 0
+        stored = self.features_stored
+        aligned = (0 if stored else eyes.flops) + 3 * connector.flops + (2 + again) * spoken
+        tuned = (3 + again if training.tune.train_encoders else 1) * eyes.flops
+        tuned += 3 * connector.flops + (3 + again) * spoken
+        answered = connector.flops + read.flops + self.language.head_flops(plan.answer_tokens)
+        parameters = eyes.parameters + connector.parameters + read.parameters
+        trained = parameters - (0 if training.tune.train_encoders else eyes.parameters)
+        align_samples = training.align.steps * training.align.batch_pictures
+        moving = [eyes] if training.tune.train_encoders else []
+        return Model(
+            subset=subset,
+            parameters=parameters,
+            connector=connector.parameters,
+            trained=trained,
+            align_flops=align_samples * aligned if names else 0,
+            tune_flops=training.tune.epochs * self.training_samples * tuned,
+            predict_flops=self.questions * (eyes.flops + answered),
+            answer_flops=self.questions * answered,
+            align_memory=self._memory(
+                connector.parameters + read.parameters + (0 if stored else eyes.parameters),
+                connector.parameters,
+                self._kept(connector, read),
+                training.align.micro_batch or training.align.batch_pictures,
+            )
+            if names
+            else 0,
+            tune_memory=self._memory(
+                parameters,
+                trained,
+                self._kept(*moving, connector, read),
+                training.tune.micro_batch or training.tune.batch_pictures,
+            ),
+            predict_memory=parameters * DTYPES[study.evaluation.precision].itemsize,
+        )
+
+    def _connector(self, names: tuple[str, ...]) -> tuple[Size, int]:
+        if not names:
+            return NOTHING, 0
+        levels = {name: self.levels[name] for name in names}
+        return size_connector(levels, self.study.connector, self.language.hidden, self.dtype)
+
+    def _kept(self, *parts: Size) -> int:
+        """Bytes of one sample kept for the backward pass by the parts that gradients pass through."""
+        checkpointing = self.study.training.engine.gradient_checkpointing
+        logits = 2 * 4 * self.study.plan.text_tokens * self.language.vocabulary  # fp32, and their gradient
+        return sum(part.checkpointed if checkpointing else part.saved for part in parts) + logits
+
+    def _memory(self, parameters: int, trained: int, kept: int, micro_batch: int) -> int:
+        """Bytes on each device: ZeRO's model states (Rajbhandari et al. 2020), and what a micro batch keeps.
+
+        With the torch engine, and in fp32, weights are their own masters. ZeRO-2 shares out gradients and
+        optimizer states among the ranks, ZeRO-3 the weights too.
+        """
+        engine = self.study.training.engine
+        ranks = self.ranks if engine.kind == "deepspeed" else 1
+        own = self.bytes if engine.kind == "deepspeed" else 4
+        optimizer = 0 if engine.offload else trained * (MASTER if own == 2 else MASTER - 4)
+        weights = parameters * own // (ranks if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
+        return weights + (trained * own + optimizer) // ranks + kept * micro_batch
+
+    @property
+    def features_stored(self) -> bool:
+        """Whether encoders run over the training pictures once, before align."""
+        return self.study.training.align.features == "stored"
+
+    def feature_row(self, encoders: Sequence[str]) -> Row:
+        """Features of encoders, stored before align."""
+        widths = sum(sum(self.levels[name]) for name in encoders)
+        return self._row(
+            "extract_features",
+            len(encoders),
+            "prediction",
+            flops=self.training_samples * sum(self.encoders[name].flops for name in encoders),
+            memory=FP32 * max(self.encoders[name].parameters for name in encoders),
+            disk=widths * self.study.connector.grid**2 * FP32 * self.training_samples,
+        )
+
+    def align_row(self, models: Sequence[Model]) -> Row:
+        """Connectors aligned: of all models but the blind one."""
+        seeds = len(self.study.seeds)
+        return self._row(
+            "train_align",
+            seeds * len(models),
+            "training",
+            flops=seeds * sum(model.align_flops for model in models),
+            memory=max(model.align_memory for model in models),
+            disk=seeds * sum(FP32 * model.connector for model in models),
+        )
+
+    def tune_row(self, models: Sequence[Model]) -> Row:
+        """Models tuned."""
+        seeds = len(self.study.seeds)
+        return self._row(
+            "train_tune",
+            seeds * len(models),
+            "training",
+            flops=seeds * sum(model.tune_flops for model in models),
+            memory=max(model.tune_memory for model in models),
+            disk=seeds * sum(FP32 * model.parameters for model in models),
+        )
+
+    def answer_row(self, models: Sequence[Model]) -> Row:
+        """Answers of models as they were trained."""
+        seeds = len(self.study.seeds)
+        flops = seeds * sum(model.predict_flops for model in models)
+        memory = max(model.predict_memory for model in models)
+        return self._row("predict_subset", seeds * len(models), "prediction", flops=flops, memory=memory)
+
+    def paper_rows(self, models: Sequence[Model]) -> Iterator[Row]:
+        """What only the paper of a study reads: answers of the full pool under masks, effective ranks."""
+        study, seeds = self.study, len(self.study.seeds)
+        full = next(model for model in models if model.subset == study.full)
+        trained = [model for model in models if model.subset != BLIND]
+        eyes = sum_sizes(self.encoders)
+        masks = len(study.masks.operators)
+        seen = self.questions * eyes.flops + len(study.masks_of_full) * full.answer_flops
+        masked = {"flops": seeds * masks * seen, "memory": full.predict_memory}
+        yield self._row("predict_masks", seeds * masks, "prediction", **masked)
+        probes = study.rank.pictures
+        held = FP32 * eyes.parameters  # at most: the full pool's
+        yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops, memory=held)
+        measured = sum(
+            probes * self.encoders[name].flops
+            for model in trained
+            for name in parse_subset(model.subset, study.pool)
+        )
+        each = {"flops": seeds * measured, "memory": held}
+        yield self._row("measure_ranks", seeds * len(trained), "prediction", **each)
+
+    def _row(self, rule: str, jobs: int, kind: str, flops: int, memory: int = 0, disk: int = 0) -> Row:
+        plan = self.study.plan
+        reached = plan.peak_teraflops * 1e12 * getattr(plan.utilisation, kind)
+        return {
+            "rule": rule,
+            "jobs": jobs,
+            "devices": self.ranks if kind == "training" else 1,
+            "flops": flops,
+            "device_hours": flops / reached / HOUR,
+            "memory_gb": memory / GIGA,
+            "disk_gb": disk / GIGA,
+        }
