@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from conftest import start
@@ -16,7 +15,9 @@ from slurm_cluster import Cluster
 pytestmark = pytest.mark.slurm
 PATIENCE = 3000  # seconds
 TUNE = "models/clip+sam/seed0/tune"
-ARGUMENTS = ("--configfile", STUDY, "tests/slurm_ranks.yaml", "--", f"results/slurm/{TUNE}")
+ALIGNED = [f"models/{subset}/seed0/align" for subset in ("clip+sam", "sam")]  # ready together: one array
+TARGETS = [f"results/slurm/{folder}" for folder in (TUNE, *ALIGNED)]
+ARGUMENTS = ("--configfile", STUDY, "tests/slurm_ranks.yaml", "--", *TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,7 @@ def test_ranks_on_two_nodes_train_what_two_on_one_machine_do_byte_for_byte(
 ) -> None:
     alone, spread = runs
     assert json.loads(spread.read(f"{TUNE}/training.json"))["ranks"] == 2
-    for name in ("tune/model.safetensors", "align/connector.safetensors"):
-        file = f"{Path(TUNE).parent}/{name}"
+    for file in (f"{TUNE}/model.safetensors", *(f"{folder}/connector.safetensors" for folder in ALIGNED)):
         assert spread.read(file) == alone.read(file)
 
 
@@ -70,4 +70,11 @@ def test_a_job_of_two_nodes_has_a_process_and_a_gpu_on_each(
     lines = [line.split() for line in asked.splitlines()]
     tune = [line[1:] for line in lines if line[0].startswith("rule_train_tune")]
     assert tune == [["first,second", "gres:gpu:1", "2"]] * 2
-    assert [line[1] for line in lines if line[0].startswith("rule_train_align")] == ["first,second"]
+    assert [line[1] for line in lines if line[0].startswith("rule_train_align")] == ["first,second"] * 2
+
+
+def test_trainings_of_several_nodes_go_as_one_array(runs: tuple[Checkout, Checkout]) -> None:
+    submitted = runs[1].submitted()
+    ids = [id for subset in ("clip+sam", "sam") for id in submitted[f"train_align {subset} 0"]]
+    array = ids[0].split("_")[0]
+    assert sorted(ids) == [f"{array}_1", f"{array}_2"]
