@@ -175,27 +175,20 @@ class Planner:
 
     def align_row(self, models: Sequence[Model]) -> Row:
         """Connectors aligned: of all models but the blind one."""
-        seeds = len(self.study.seeds)
-        return self._row(
-            "train_align",
-            seeds * len(models),
-            "training",
-            flops=seeds * sum(model.align_flops for model in models),
-            memory=max(model.align_memory for model in models),
-            disk=seeds * sum(FP32 * model.connector for model in models),
-        )
+        costs = [(model.align_flops, model.align_memory, model.connector) for model in models]
+        return self._training_row("train_align", costs)
 
     def tune_row(self, models: Sequence[Model]) -> Row:
         """Models tuned."""
-        seeds = len(self.study.seeds)
-        return self._row(
-            "train_tune",
-            seeds * len(models),
-            "training",
-            flops=seeds * sum(model.tune_flops for model in models),
-            memory=max(model.tune_memory for model in models),
-            disk=seeds * sum(FP32 * model.parameters for model in models),
-        )
+        costs = [(model.tune_flops, model.tune_memory, model.parameters) for model in models]
+        return self._training_row("train_tune", costs)
+
+    def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]]) -> Row:
+        """From the FLOPs, the memory and the parameters written of each model, in one seed."""
+        seeds, (flops, memory, written) = len(self.study.seeds), zip(*costs, strict=True)
+        disk = seeds * FP32 * sum(written)
+        jobs = seeds * len(costs)
+        return self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
 
     def answer_row(self, models: Sequence[Model]) -> Row:
         """Answers of models as they were trained."""
