@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
@@ -89,18 +90,28 @@ class RandomPictures:
         return np.full(len(self), TEXT)
 
 
+class PlainPictures:
+    """Visual tokens of pictures of one colour, so that the device alone is timed (`training.step.Visual`)."""
+
+    def __init__(self, model: MultiEncoderVLM, pixels: int) -> None:
+        self.model, self.picture = model, torch.full((3, pixels, pixels), 100, dtype=torch.uint8)
+
+    def begin(self, pictures: Iterable[str]) -> None:
+        """Nothing is read."""
+
+    def __call__(self, pictures: Sequence[str]) -> Tensor:
+        """The same picture, as often as there are names."""
+        return self.model.visual_tokens(self.model.features([self.picture] * len(pictures)))
+
+
 def build_step(size: str, batch: int, settings: EngineSettings) -> tuple[Engine, AnswerTask]:
     """An engine and a task whose every step is a batch of random pictures."""
     model, shape = build_model(size), SIZES[size]
 
-    def visual(names: tuple[str, ...]) -> Tensor:
-        pixels = torch.full((len(names), 3, shape["pixels"], shape["pixels"]), 100, dtype=torch.uint8)
-        return model.visual_tokens(model.features(pixels))
-
     parts = model_parts(model)
     prepare(parts, settings)
     trained = {name: Part(part.train(), 1e-5) for name, part in parts.items()}
-    step = AnswerModel(parts, visual)
+    step = AnswerModel(parts, PlainPictures(model, shape["pixels"]))
     engine: Engine
     if settings.kind == "torch":
         engine = TorchEngine(step, trained, 0.0, 1.0, settings.precision)
@@ -110,7 +121,7 @@ def build_step(size: str, batch: int, settings: EngineSettings) -> tuple[Engine,
         engine = DeepSpeedEngine(step, trained, 0.0, 1.0, settings, 1, join_ranks(settings))
     pictures = RandomPictures(shape["language_model"]["vocab_size"])
     batches = Batches(pictures, samples=batch, batch_pictures=batch, questions=1, seed=0, stage="tune")
-    return engine, AnswerTask("benchmark", batches, shape["grid"] ** 2, 1, Place())
+    return engine, AnswerTask("benchmark", batches, shape["grid"] ** 2, 1, Place(), step.visual)
 
 
 def synchronise() -> None:

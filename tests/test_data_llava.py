@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from encoder_roles.data.llava import PictureIndex, distinct_pictures, read_records
-from encoder_roles.data.pictures import by_size, read_picture
+from encoder_roles.data.pictures import PictureReader, read_picture
+from encoder_roles.encoders.framing import Frame, frame_picture, map_by_size
 from encoder_roles.study import StudyError
 
 
@@ -122,14 +124,56 @@ def test_missing_damaged_and_cut_off_pictures_are_named(tmp_path):
             read_picture(tmp_path / name)
 
 
-def test_pictures_of_several_sizes_are_batched_by_size_and_keep_their_places(tmp_path):
-    paths = []
-    for number, side in enumerate((8, 9, 8)):
-        paths.append(tmp_path / f"{number}.png")
-        Image.new("RGB", (side, 8), (number, 0, 0)).save(paths[-1])
-    groups = {tuple(places): pixels for places, pixels in by_size([read_picture(path) for path in paths])}
-    assert {places: tuple(pixels.shape) for places, pixels in groups.items()} == {
-        (0, 2): (2, 3, 8, 8),
-        (1,): (1, 3, 8, 9),
-    }
-    assert groups[0, 2][:, 0, 0, 0].tolist() == [0, 2]
+def write_pictures(folder, *sizes):
+    paths = [folder / f"{number}.png" for number in range(len(sizes))]
+    random = np.random.default_rng(0)
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_pictures_of_several_sizes_are_computed_by_size_and_keep_their_places(tmp_path):
+    pictures = [read_picture(path) for path in write_pictures(tmp_path, (8, 8), (9, 8), (8, 8))]
+    shapes = []
+
+    def first_values(pixels):
+        shapes.append(tuple(pixels.shape))
+        return pixels[:, :, 0, 0]
+
+    found = map_by_size(first_values, pictures)
+    assert shapes == [(2, 3, 8, 8), (1, 3, 8, 9)]
+    assert torch.equal(found, torch.stack([picture[:, 0, 0] for picture in pictures]))
+
+
+FRAMES = {Frame("squash", 12), Frame("pad", 16, (9, 9, 9)), Frame("longest", 20)}
+
+
+def same(some, others):
+    pairs = list(zip(some, others, strict=True))
+    return all(one.keys() == other.keys() for one, other in pairs) and all(
+        torch.equal(one[frame], other[frame]) for one, other in pairs for frame in one
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pictures_read_ahead_are_those_read_one_by_one(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    paths = write_pictures(tmp_path, (30, 20), (20, 30), (12, 12), (40, 41), (8, 9))
+    alone = [frame_picture(read_picture(path), FRAMES) for path in paths]
+    reader = PictureReader(FRAMES)
+    assert same([picture for portion in reader.portions(paths, 2) for picture in portion], alone)
+    assert [len(portion) for portion in reader.portions(paths, 2)] == [2, 2, 1]
+    reader.begin(paths[::-1])
+    reader.begin(paths)
+    assert same(reader.read([paths[0], paths[3], paths[0]]), [alone[0], alone[3], alone[0]])
+    assert same(reader.read(paths), alone), "what was taken is read again"
+    assert not reader.begun, "nothing is kept that nobody asks for"
+
+
+def test_a_picture_that_cannot_be_read_is_told_where_it_is_asked_for(tmp_path):
+    (whole,) = write_pictures(tmp_path, (8, 8))
+    reader = PictureReader(FRAMES)
+    reader.begin([whole, tmp_path / "missing.png"])
+    assert len(reader.read([whole])) == 1
+    with pytest.raises(StudyError, match=r"missing\.png: no such picture"):
+        reader.read([tmp_path / "missing.png"])

@@ -12,10 +12,13 @@ from safetensors.torch import load_file, save_file
 from tiny_language_model import write_tiny_language_model
 from torch import Tensor
 
+from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import read_spec
+from encoder_roles.models import vlm
 from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.channels import ChannelConcat
 from encoder_roles.models.connectors.factory import KINDS
+from encoder_roles.models.grid import grid_features
 from encoder_roles.models.masking import calibrate, mask_features
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
 from encoder_roles.study import CONNECTORS, ConnectorSettings, StudyError
@@ -257,6 +260,29 @@ def test_an_encoder_is_fed_the_same_whatever_else_is_in_the_subset(
             alone = build(mixed, (name,)).features(pictures)[name]
             assert torch.equal(found[name], alone)
             assert found[name].shape == (2, 4, 4, whole.widths[name])
+
+
+def test_an_encoder_reads_together_what_its_frame_brings_to_one_size(
+    mixed: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = ((40, 70), (70, 40), (40, 70), (56, 56))
+    pictures = [tiny_encoders.pictures(4, size=80)[i, :, :h, :w] for i, (h, w) in enumerate(shapes)]
+    model, passes = build(mixed, tuple(MIXED)), []
+    read = grid_features
+
+    def read_and_note(encoder: Encoder, pixels: Tensor, grid: int) -> Tensor:
+        passes.append((encoder.name, len(pixels)))
+        return read(encoder, pixels, grid)
+
+    monkeypatch.setattr(vlm, "grid_features", read_and_note)
+    with torch.no_grad():
+        found = model.features(pictures)
+        for name, count in passes:
+            whole = model.encoders[name].frame.aspect in ("squash", "pad", "crop")
+            assert count == 4 if whole else count < 4, "one pass for all where all become one size"
+        alone = [model.features([picture]) for picture in pictures]
+    for name, block in found.items():
+        torch.testing.assert_close(block, torch.cat([one[name] for one in alone]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,12 +16,12 @@ from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.predict import (
     Candidate,
     Exam,
+    file_inputs,
     parse_mask,
     predict_masks,
     predict_subset,
     project,
     read_calibrations,
-    read_inputs,
 )
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import read_requests
@@ -30,7 +30,6 @@ from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import read_jsonl, write_json
 from encoder_roles.study import ConnectorSettings, PredictStage, StudyError
-from encoder_roles.training.step import read_features
 
 PREDICT = {"batch_questions": 32, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}
@@ -71,7 +70,7 @@ def candidate(study, model):
 def visual(candidate):
     return project(
         candidate.model,
-        read_inputs(candidate.model, candidate.exam.pictures, read_features),
+        file_inputs(candidate.model, candidate.exam.pictures),
         len(candidate.exam.pictures),
     )
 
@@ -130,7 +129,7 @@ def sit(study, model, **settings):
 
 def test_bf16_is_what_the_model_computes_in_from_the_pixels_to_the_cached_keys(study, model, monkeypatch):
     seen = {"features": set(), "visual": set(), "cache": set(), "hidden": set()}
-    read, tokens, decode = predict.read_features, predict.project, predict_answers._decode
+    read, tokens, decode = MultiEncoderVLM.framed_features, predict.project, predict_answers._decode
 
     def read_and_note(*given):
         features = read(*given)
@@ -151,7 +150,7 @@ def test_bf16_is_what_the_model_computes_in_from_the_pixels_to_the_cached_keys(s
         hook.remove()
         return answers
 
-    monkeypatch.setattr(predict, "read_features", read_and_note)
+    monkeypatch.setattr(MultiEncoderVLM, "framed_features", read_and_note)
     monkeypatch.setattr(predict, "project", project_and_note)
     monkeypatch.setattr(predict_answers, "_decode", decode_and_note)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
@@ -174,9 +173,7 @@ def test_answers_in_bf16_repeat_and_are_mostly_those_in_fp32(study, model):
 def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, visual):
     _, candidate = sit(study, model, precision="bf16")
     pictures = candidate.exam.pictures
-    rounded = project(
-        candidate.model, read_inputs(candidate.model, pictures, read_features), len(pictures)
-    ).float()
+    rounded = project(candidate.model, file_inputs(candidate.model, pictures), len(pictures)).float()
     assert 1e-4 < float((rounded - visual).norm() / visual.norm()) < 0.02
 
 
@@ -209,13 +206,13 @@ def test_a_portion_at_a_time_gives_the_answers_of_all_pictures_at_once(
         return {mask: predictions(tmp_path / folder / f"{mask}.{operator}") for mask in ("clip", "none")}
 
     whole, held = run("whole"), []
-    read = predict.read_inputs
+    read = predict.file_inputs
 
-    def read_and_note(vlm, pictures, features):
+    def read_and_note(vlm, pictures):
         held.append(len(pictures))
-        return read(vlm, pictures, features)
+        return read(vlm, pictures)
 
-    monkeypatch.setattr(predict, "read_inputs", read_and_note)
+    monkeypatch.setattr(predict, "file_inputs", read_and_note)
     monkeypatch.setattr(predict, "HELD_BYTES", 1)
     assert run("parts") == whole
     assert len(held) > 9 and max(held[1:]) <= 3  # the first are the calibration pictures
@@ -298,11 +295,11 @@ def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(s
 
 def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):
     calibrations = read_calibrations(candidate.model, study.data, 16, donors=False)
-    inputs = read_inputs(candidate.model, candidate.exam.pictures, read_features)
+    inputs = file_inputs(candidate.model, candidate.exam.pictures)
     assert torch.equal(project(candidate.model, inputs, len(candidate.exam.pictures)), visual)
     masked = mask_features(inputs, frozenset({"clip"}), "mean", calibrations)
     training = [study.data.parent / f"pictures/{number}.png" for number in range(16)]
-    expected = read_inputs(candidate.model, training, read_features)["sam"].mean((0, 1, 2))
+    expected = file_inputs(candidate.model, training)["sam"].mean((0, 1, 2))
     torch.testing.assert_close(masked["sam"][3, 1, 0], expected)
     assert masked["clip"] is inputs["clip"]
 
@@ -338,9 +335,9 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
 
 
 def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
-    whole = read_inputs(candidate.model, candidate.exam.pictures, read_features)
+    whole = file_inputs(candidate.model, candidate.exam.pictures)
     monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
-    parts = read_inputs(candidate.model, candidate.exam.pictures, read_features)
+    parts = file_inputs(candidate.model, candidate.exam.pictures)
     for name, block in whole.items():
         torch.testing.assert_close(parts[name], block, atol=1e-5, rtol=0)
 
@@ -348,7 +345,7 @@ def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, ca
 def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate, visual):
     again = load_vlm(model)
     pictures = candidate.exam.pictures
-    assert torch.equal(project(again, read_inputs(again, pictures, read_features), len(pictures)), visual)
+    assert torch.equal(project(again, file_inputs(again, pictures), len(pictures)), visual)
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer
     ).render("what colour ?")

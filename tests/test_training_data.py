@@ -11,6 +11,8 @@ from encoder_roles.data.packing import pack
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.study import StudyError, TuneSettings
 from encoder_roles.training.batches import Batches, TrainingData
+from encoder_roles.training.ranks import Place
+from encoder_roles.training.step import AnswerTask
 
 
 def write(tmp_path, *questions):
@@ -66,6 +68,38 @@ def test_a_micro_batch_of_which_nothing_is_learnt_has_all_its_tokens(tmp_path):
     dummy = batch.unlearnt()
     assert (len(dummy.learnt), len(dummy.predicting), len(dummy.ids)) == (0, 0, len(batch.ids))
     assert len(batch.learnt) == 4
+
+
+class Noted:
+    """A visual that notes which pictures it is told of, and reads none."""
+
+    def __init__(self):
+        self.begun = []
+
+    def begin(self, pictures):
+        self.begun += pictures
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_ranks_pictures_of_the_next_step_are_begun_while_one_is_computed(tmp_path, rank):
+    path = write(tmp_path, *("!what" if number % 3 else "is it ?" for number in range(16)))
+    found = Batches(data(path), samples=16, batch_pictures=4, questions=1, seed=0, stage="tune")
+
+    def task(visual):
+        return AnswerTask("tune", found, 4, 2, Place(rank=rank, ranks=2), visual)
+
+    def pictures(batches):
+        return [picture for batch in batches for picture in batch.pictures]
+
+    noted, whole = Noted(), task(Noted())
+    alone = [pictures(task(Noted()).micro_batches(step)) for step in range(4)]
+    running = task(noted)
+    for step in range(4):
+        batches = running.micro_batches(step)
+        assert pictures(batches) == alone[step] == pictures(whole.micro_batches(step))
+        until = {picture for told in alone[: step + 2] for picture in told}
+        assert set(noted.begun) == until, "this step's and the next one's, and no other"
+    assert sum(map(len, alone)) > 4
 
 
 def test_an_encoder_may_have_a_learning_rate_of_its_own():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder_roles.data.llava import distinct_pictures
-from encoder_roles.data.pictures import by_size, read_picture
+from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.encoders.encoder import TOGETHER, Encoder
+from encoder_roles.encoders.framing import map_by_size
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import grid_features
 from encoder_roles.provenance import whole_file
@@ -60,18 +62,17 @@ def stream_features(
 
     They are on the CPU: the encoders' device holds those of one pass.
     """
-    for start in range(0, len(paths), TOGETHER):
-        pictures = [read_picture(path)[None] for path in paths[start : start + TOGETHER]]
-        features = {}
-        for name, encoder in encoders.items():
-            framed = by_size([encoder.frame.apply(picture)[0] for picture in pictures])
-            parts = [(places, _in_passes(encoder, group, grid)) for places, group in framed]
-            order = torch.tensor([place for places, _ in parts for place in places]).argsort()
-            features[name] = torch.cat([part for _, part in parts])[order]
-        yield features
+    reader = PictureReader(encoder.frame for encoder in encoders.values())
+    for pictures in reader.portions(paths, TOGETHER):
+        yield {
+            name: map_by_size(
+                partial(_in_passes, encoder, grid), [framed[encoder.frame] for framed in pictures]
+            )
+            for name, encoder in encoders.items()
+        }
 
 
-def _in_passes(encoder: Encoder, framed: Tensor, grid: int) -> Tensor:
+def _in_passes(encoder: Encoder, grid: int, framed: Tensor) -> Tensor:
     """Features (B, grid, grid, D), on the CPU, of framed pictures of one size."""
     with torch.inference_mode():
         passes = framed.split(encoder.together)

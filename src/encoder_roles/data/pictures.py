@@ -1,23 +1,26 @@
-"""Pictures as uint8 tensors. Resizing and normalising are each encoder's own business."""
+"""Pictures as uint8 tensors, framed as each encoder wants them, and read before they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from encoder_roles.encoders.framing import Frame, Framed, frame_picture
 from encoder_roles.study import StudyError
 
 
-def to_pixels(picture: Image.Image) -> torch.Tensor:
+def to_pixels(picture: Image.Image) -> Tensor:
     """A picture as uint8 (3, height, width), RGB."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
-def read_picture(path: Path) -> torch.Tensor:
+def read_picture(path: Path) -> Tensor:
     """One picture as uint8 (3, height, width), RGB. Raises StudyError naming a missing or damaged file."""
     try:
         with Image.open(path) as picture:
@@ -28,10 +31,37 @@ def read_picture(path: Path) -> torch.Tensor:
         raise StudyError(f"{path}: damaged picture ({error}); write or fetch it again") from error
 
 
-def by_size(pictures: Sequence[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Pictures of each size together: places in ``pictures`` and pixels, uint8 (B, 3, height, width)."""
-    places: dict[torch.Size, list[int]] = {}
-    for place, picture in enumerate(pictures):
-        places.setdefault(picture.shape, []).append(place)
-    for group in places.values():
-        yield group, torch.stack([pictures[place] for place in group])
+class PictureReader:
+    """Reads and frames picture files in threads of its own, as many as torch computes with.
+
+    A device that computes one batch does not wait for the pictures of the next. A framed picture depends on
+    its file and its frame alone, so that nothing depends on which thread made it, or when.
+    """
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self.frames = frozenset(frames)
+        self.pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="pictures")
+        self.begun: dict[Path, Future[Framed]] = {}
+
+    def begin(self, paths: Iterable[Path]) -> None:
+        """Start reading pictures that will be asked for."""
+        for path in paths:
+            if path not in self.begun:
+                self.begun[path] = self.pool.submit(self._read, path)
+
+    def read(self, paths: Sequence[Path]) -> list[Framed]:
+        """The pictures, in order. Raises StudyError naming a missing or damaged file."""
+        self.begin(paths)
+        found = {path: self.begun.pop(path) for path in dict.fromkeys(paths)}
+        return [found[path].result() for path in paths]
+
+    def portions(self, paths: Sequence[Path], size: int) -> Iterator[list[Framed]]:
+        """The pictures in order, some at a time; while those are used the next are read. Raises as `read`."""
+        parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+        for part, following in zip(parts, [*parts[1:], ()], strict=True):
+            pictures = self.read(part)
+            self.begin(following)
+            yield pictures
+
+    def _read(self, path: Path) -> Framed:
+        return frame_picture(read_picture(path), self.frames)

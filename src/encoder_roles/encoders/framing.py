@@ -15,6 +15,7 @@ the same pixels."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +98,26 @@ class Frame:
         top, left = (side - height) // 2, (side - width) // 2
         square[..., top : top + height, left : left + width] = pictures
         return square
+
+
+Framed = dict[Frame, Tensor]  # one picture: (3, h, w) in each frame
+
+
+def frame_picture(picture: Tensor, frames: Iterable[Frame]) -> Framed:
+    """A picture, uint8 (3, H, W), in each of the frames."""
+    return {frame: frame.apply(picture[None])[0] for frame in frames}
+
+
+def map_by_size(function: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]) -> Tensor:
+    """What a function makes of pictures (B, 3, h, w), those of each size together; in the pictures' order."""
+    places: dict[torch.Size, list[int]] = {}
+    for place, picture in enumerate(pictures):
+        places.setdefault(picture.shape, []).append(place)
+    parts = [function(torch.stack([pictures[place] for place in group])) for group in places.values()]
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.tensor([place for group in places.values() for place in group]).argsort()
+    return torch.cat(parts)[order]
 
 
 def standardise(pictures: Tensor) -> Tensor:

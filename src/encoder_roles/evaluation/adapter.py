@@ -24,14 +24,13 @@ from tqdm import tqdm
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
-from encoder_roles.evaluation.predict import parse_mask, project, read_calibrations, read_inputs
+from encoder_roles.evaluation.predict import parse_mask, pixel_inputs, project, read_calibrations
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_vlm
 from encoder_roles.study import Operator, StudyError
-from encoder_roles.training.step import picture_features
 
 NAME = "encoder_roles"
 REQUESTS_AT_A_TIME = 512  # their pictures are held in memory
@@ -119,7 +118,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     def _visual_tokens(self, pictures: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """Visual tokens (pictures, G*G, H), with what the mask removes replaced."""
-        inputs = read_inputs(self.vlm, pictures, picture_features)
+        inputs = pixel_inputs(self.vlm, pictures)
         if inputs:
             inputs = mask_features(inputs, self.kept, self.operator, self.calibrations, generator)
         return project(self.vlm, inputs, len(pictures))

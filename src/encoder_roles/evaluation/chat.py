@@ -12,14 +12,13 @@ import torch
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
-from encoder_roles.evaluation.predict import parse_mask, project, read_inputs
+from encoder_roles.evaluation.predict import parse_mask, pixel_inputs, project
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.study import NO_MASK, Precision, StudyError
-from encoder_roles.training.step import picture_features
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,7 +68,7 @@ class Conversation:
         self.vlm, self.tokenizer = vlm, tokenizer
         self.renderer = PromptRenderer(self.tokenizer)
         encoders = list(self.vlm.encoders)
-        inputs = read_inputs(self.vlm, [read_picture(picture)], picture_features)
+        inputs = pixel_inputs(self.vlm, [read_picture(picture)])
         kept = {mask: parse_mask(mask, encoders) for mask in masks}
         views = [inputs, *(mask_features(inputs, names, "zero") for names in kept.values())]
         self.masks = [NO_MASK, *kept]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from encoder_roles.data.llava import distinct_pictures
+from encoder_roles.data.pictures import PictureReader
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
+from encoder_roles.encoders.framing import Framed, frame_picture
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
@@ -34,12 +36,10 @@ from encoder_roles.study import (
     StudyError,
     read_settings,
 )
-from encoder_roles.training.step import read_features
 
 PICTURES_AT_A_TIME = 64  # read together: features do not depend on it, and more spill the cache
 HELD_BYTES = 2**33  # of projector inputs and visual tokens held at a time; a mask's copies come on top
 RECORD_FILE = "prediction.json"
-T = TypeVar("T")  # a picture: its file or its pixels
 Inputs = dict[str, Tensor]  # encoder -> projector inputs (pictures, G, G, D)
 View = Callable[[Inputs], Inputs]  # what a mask makes of them
 
@@ -94,22 +94,33 @@ def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
     return Exam(requests, questions, tuple(folder / image for image in rows))
 
 
-def read_inputs(
-    model: MultiEncoderVLM,
-    pictures: Sequence[T],
-    features: Callable[[MultiEncoderVLM, Sequence[T]], dict[str, Tensor]],
-) -> Inputs:
+def read_inputs(model: MultiEncoderVLM, portions: Iterable[Sequence[Framed]]) -> Inputs:
     """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; {} if blind.
 
-    `features` reads some of the pictures: `read_features` of files, `picture_features` of pixels.
+    Args:
+        model: whose encoders read the pictures.
+        portions: the pictures, framed for them, some at a time.
     """
     parts: list[dict[str, Tensor]] = []
-    together = min(PICTURES_AT_A_TIME, model.together)
     with torch.inference_mode():
-        for start in range(0, len(pictures) if model.encoders else 0, together):
-            some = features(model, pictures[start : start + together])
-            parts.append({name: block.cpu() for name, block in model.projector_inputs(some).items()})
+        for framed in portions if model.encoders else ():
+            some = model.projector_inputs(model.framed_features(framed))
+            parts.append({name: block.cpu() for name, block in some.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+
+
+def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Inputs:
+    """`read_inputs` of picture files, of which the next are read while some are computed."""
+    reader = PictureReader(model.frames)
+    return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.together)))
+
+
+def pixel_inputs(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> Inputs:
+    """`read_inputs` of uint8 pictures (3, H, W) of any sizes."""
+    together = min(PICTURES_AT_A_TIME, model.together)
+    starts = range(0, len(pictures), together)
+    portions = (pictures[start : start + together] for start in starts)
+    return read_inputs(model, ([frame_picture(p, model.frames) for p in some] for some in portions))
 
 
 def project(model: MultiEncoderVLM, inputs: Inputs, pictures: int) -> Tensor:
@@ -163,7 +174,7 @@ class Candidate:
         """The answers to all requests under every view of the projector inputs; encoders run once."""
         found = [Answers([""] * len(self.exam.questions)) for _ in views]
         for rows, places in self.exam.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
-            inputs = read_inputs(self.model, self.exam.pictures[rows.start : rows.stop], read_features)
+            inputs = file_inputs(self.model, self.exam.pictures[rows.start : rows.stop])
             for view, answers in zip(views, found, strict=True):
                 started = time.perf_counter()
                 texts = self._texts(view(inputs), rows, [self.exam.questions[place] for place in places])
@@ -239,7 +250,7 @@ def read_calibrations(
     paths = [data.parent / image for image in islice(distinct_pictures(data), pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
-    return calibrate([read_inputs(model, paths, read_features)], keep_donors=donors)
+    return calibrate([file_inputs(model, paths)], keep_donors=donors)
 
 
 def predict_masks(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from transformers.initialization import no_init_weights
 
 from encoder_roles.encoders.compute import dtype_of
 from encoder_roles.encoders.encoder import TOGETHER, Encoder
+from encoder_roles.encoders.framing import Frame, Framed, frame_picture, map_by_size
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
 from encoder_roles.encoders.weights import (
@@ -198,18 +200,29 @@ class MultiEncoderVLM(PreTrainedModel):
         """Pictures of one pass through the encoders where no gradient is kept."""
         return min((encoder.together for _, encoder in self._encoders()), default=TOGETHER)
 
-    def features(self, pictures: Tensor) -> dict[str, Tensor]:
-        """uint8 pictures (B, 3, H, W) -> encoder -> pre-projector features (B, G, G, D) on the connector's
-        grid.
+    @property
+    def frames(self) -> frozenset[Frame]:
+        """How pictures are framed for its encoders."""
+        return frozenset(encoder.frame for _, encoder in self._encoders())
 
-        This is the matrix whose effective rank is measured. Encoders without gradients run without a graph.
+    def features(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+        """uint8 pictures (3, H, W), of any sizes -> `framed_features`."""
+        return self.framed_features([frame_picture(picture, self.frames) for picture in pictures])
+
+    def framed_features(self, pictures: Sequence[Framed]) -> dict[str, Tensor]:
+        """Framed pictures -> encoder -> pre-projector features (B, G, G, D) on the connector's grid.
+
+        This is the matrix whose effective rank is measured. An encoder reads together what its frame has
+        brought to one size; encoders without gradients run without a graph.
         """
-        frames = {encoder.frame for _, encoder in self._encoders()}
-        framed = {frame: frame.apply(pictures) for frame in frames}  # once for all encoders of a frame
-        return {
-            name: grid_features(encoder, encoder.normalise(framed[encoder.frame]), self.grid)
-            for name, encoder in self._encoders()
-        }
+        features = {}
+        for name, encoder in self._encoders():
+            framed = [picture[encoder.frame] for picture in pictures]
+            features[name] = map_by_size(partial(self._features_of, encoder), framed)
+        return features
+
+    def _features_of(self, encoder: Encoder, framed: Tensor) -> Tensor:
+        return grid_features(encoder, encoder.normalise(framed), self.grid)
 
     def project(self, inputs: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
         """Projector inputs (B, G, G, D) of every encoder -> visual tokens (B, T, H).

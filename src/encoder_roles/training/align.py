@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from encoder_roles.training.batches import Batches
 from encoder_roles.training.engine import Part
 from encoder_roles.training.ranks import join_ranks
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
-from encoder_roles.training.step import AnswerModel, read_tokens
+from encoder_roles.training.step import AnswerModel, PictureTokens, Visual
 
 CONNECTOR_FILE = "connector.safetensors"
-Visual = Callable[[tuple[str, ...]], Tensor]  # pictures -> visual tokens (pictures, tokens, hidden), in order
 
 
 class FeatureFile:
@@ -39,7 +38,7 @@ class FeatureFile:
                 f"expected {[len(pictures), grid, grid, width]}; extract them again"
             )
 
-    def read(self, pictures: tuple[str, ...]) -> Tensor:
+    def read(self, pictures: Sequence[str]) -> Tensor:
         """Features (B, G, G, D) of these pictures; of none, zeros that stand for one.
 
         Raises StudyError if a picture has no features.
@@ -58,17 +57,22 @@ def read_stores(files: Sequence[Path], widths: Mapping[str, int], grid: int) -> 
     return {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
 
 
-def connect_stored(connector: Connector, files: Sequence[Path], levels: Levels, grid: int) -> Visual:
-    """Pictures to visual tokens through features from files; no encoder is loaded."""
-    stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
+class StoredTokens:
+    """Visual tokens through features from files; no encoder is loaded."""
 
-    def visual_tokens(names: tuple[str, ...]) -> Tensor:
-        weight = next(connector.parameters())
-        features = {name: store.read(names).to(weight) for name, store in stores.items()}
-        tokens: Tensor = connector(projector_inputs(features, levels))
+    def __init__(self, connector: Connector, files: Sequence[Path], levels: Levels, grid: int) -> None:
+        self.connector, self.levels = connector, levels
+        self.stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
+
+    def begin(self, pictures: Iterable[str]) -> None:
+        """See `Visual`: the files are mapped, there is nothing to wait for."""
+
+    def __call__(self, pictures: Sequence[str]) -> Tensor:
+        """See `Visual`."""
+        weight = next(self.connector.parameters())
+        features = {name: store.read(pictures).to(weight) for name, store in self.stores.items()}
+        tokens: Tensor = self.connector(projector_inputs(features, self.levels))
         return tokens
-
-    return visual_tokens
 
 
 def parts_on_features(
@@ -78,7 +82,7 @@ def parts_on_features(
     levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
     language = load_language_model(language_model)
     connector = build_connector(levels, stage.connector, language.config.get_text_config().hidden_size, seed)
-    visual = connect_stored(connector, features, levels, stage.connector.grid)
+    visual = StoredTokens(connector, features, levels, stage.connector.grid)
     return {"connector": connector, "language_model": language}, visual
 
 
@@ -87,16 +91,12 @@ def parts_on_pictures(
 ) -> tuple[dict[str, Any], Visual]:
     """As `parts_on_features`, with the encoders, which read the pictures below a folder themselves."""
     model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
-
-    def visual(names: tuple[str, ...]) -> Tensor:
-        return read_tokens(model, [pictures / name for name in names])
-
     parts = {
         "connector": model.connector,
         "language_model": model.language_model,
         **dict(model.encoders.items()),
     }
-    return parts, visual
+    return parts, PictureTokens(model, pictures)
 
 
 def train_align(

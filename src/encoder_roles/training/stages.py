@@ -188,7 +188,7 @@ class Run:
         prepare(dict(model.parts.items()), self.settings.engine)
         optimizer = {"weight_decay": stage.weight_decay, "clip_norm": stage.clip_norm}
         engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.place)
-        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.place)
+        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.place, model.visual)
         schedule = Schedule(len(batches), stage.warmup_fraction)
         rate = next(iter(parts.values())).learning_rate
         saving = Saving(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from encoder_roles.data.packing import PackedBatch, Sample, pack
-from encoder_roles.data.pictures import by_size, read_picture
+from encoder_roles.data.pictures import PictureReader
+from encoder_roles.encoders.framing import frame_picture
 from encoder_roles.training.batches import Batches
 from encoder_roles.training.ranks import Place
 
@@ -20,32 +22,43 @@ if TYPE_CHECKING:
     from encoder_roles.models.vlm import MultiEncoderVLM
 
 
-DUMMY = 32  # pixels of a picture that stands for none
+DUMMY = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # a picture that stands for none
 
 
-def picture_features(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Pre-projector features (B, G, G, D) of every encoder for uint8 pictures of any sizes, in order."""
-    places, parts = [], []
-    for group, pixels in by_size(pictures):
-        places.extend(group)
-        parts.append(model.features(pixels))
-    if len(parts) == 1:
-        return parts[0]
-    order = torch.tensor(places).argsort()
-    return {name: torch.cat([part[name] for part in parts])[order] for name in (parts[0] if parts else ())}
+class Visual(Protocol):
+    """Turns pictures into visual tokens."""
+
+    def begin(self, pictures: Iterable[str]) -> None:
+        """Start reading pictures that will be asked for."""
+
+    def __call__(self, pictures: Sequence[str]) -> Tensor:
+        """Visual tokens (pictures, visual tokens, hidden), in order; of none, those of a dummy."""
 
 
-def read_features(model: MultiEncoderVLM, paths: Sequence[Path]) -> dict[str, Tensor]:
-    """`picture_features` of picture files."""
-    return picture_features(model, [read_picture(path) for path in paths])
+class PictureTokens:
+    """Visual tokens of picture files, by the encoders themselves; of none, those of a grey dummy.
 
+    Args:
+        model: the model; the blind one reads no file.
+        folder: where the pictures are.
+    """
 
-def read_tokens(model: MultiEncoderVLM, paths: Sequence[Path]) -> Tensor:
-    """Visual tokens (pictures, visual tokens, hidden) of picture files; of none, those of a grey dummy."""
-    pictures = [read_picture(path) for path in paths] or [
-        torch.full((3, DUMMY, DUMMY), 128, dtype=torch.uint8)
-    ]
-    return model.visual_tokens(picture_features(model, pictures))
+    def __init__(self, model: MultiEncoderVLM, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.reader = PictureReader(model.frames)
+
+    def begin(self, pictures: Iterable[str]) -> None:
+        """See `Visual`."""
+        if self.model.encoders:
+            self.reader.begin([self.folder / picture for picture in pictures])
+
+    def __call__(self, pictures: Sequence[str]) -> Tensor:
+        """See `Visual`."""
+        if not self.model.encoders:
+            return self.model.project({}, len(pictures))
+        framed = self.reader.read([self.folder / picture for picture in pictures])
+        framed = framed or [frame_picture(DUMMY, self.model.frames)]
+        return self.model.visual_tokens(self.model.framed_features(framed))
 
 
 def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: Tensor) -> Tensor:
@@ -75,12 +88,11 @@ class AnswerModel(nn.Module):
 
     Args:
         parts: the modules by name, `language_model` among them.
-        visual: turns the pictures of a batch, in its order, into visual tokens (pictures, visual tokens,
-            hidden); from cached features in align, from pixels in tune. For a batch without pictures it gives
-            those of a dummy, so that every part takes part in every step and no process waits for another.
+        visual: from cached features, or from pixels. For a batch without pictures it gives the tokens of a
+            dummy, so that every part takes part in every step and no process waits for another.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], visual: Callable[[tuple[str, ...]], Tensor]) -> None:
+    def __init__(self, parts: Mapping[str, nn.Module], visual: Visual) -> None:
         super().__init__()
         self.parts, self.visual = nn.ModuleDict(dict(parts)), visual
 
@@ -93,17 +105,32 @@ class AnswerModel(nn.Module):
 class AnswerTask:
     """The task of both stages (`loop.Task`): packed captions and questions about pictures.
 
-    Of a step's batch this process computes its rank's share, in ``accumulation`` micro batches.
+    Of a step's batch this process computes its rank's share, in ``accumulation`` micro batches. ``visual``
+    begins to read a step's pictures while the step before is computed.
     """
 
     def __init__(
-        self, title: str, batches: Batches, visual_tokens: int, accumulation: int, place: Place
+        self,
+        title: str,
+        batches: Batches,
+        visual_tokens: int,
+        accumulation: int,
+        place: Place,
+        visual: Visual,
     ) -> None:
-        self.title, self.steps, self.batches = title, len(batches), batches
+        self.title, self.steps, self.batches, self.visual = title, len(batches), batches, visual
         self.visual_tokens, self.accumulation, self.place = visual_tokens, accumulation, place
+        self.following: dict[int, list[PackedBatch]] = {}  # the step that is next -> its micro batches
 
     def micro_batches(self, step: int) -> list[PackedBatch]:
         """This rank's micro batches of a step."""
+        batches = self.following.pop(step, None) or self._packed(step)
+        self.following = {step + 1: self._packed(step + 1)} if step + 1 < self.steps else {}
+        for batch in itertools.chain(batches, *self.following.values()):
+            self.visual.begin(batch.pictures)
+        return batches
+
+    def _packed(self, step: int) -> list[PackedBatch]:
         return [self._pack(self._samples(step, number), step) for number in range(self.accumulation)]
 
     def first(self) -> tuple[PackedBatch, int]:

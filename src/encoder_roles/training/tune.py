@@ -19,7 +19,7 @@ from encoder_roles.training.card import model_card
 from encoder_roles.training.engine import Part
 from encoder_roles.training.ranks import join_ranks
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
-from encoder_roles.training.step import AnswerModel, read_tokens
+from encoder_roles.training.step import AnswerModel, PictureTokens
 
 
 def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> None:
@@ -98,11 +98,6 @@ def train_tune(
         length_grouped=tune.length_grouped,
     )
 
-    def visual_tokens(names: tuple[str, ...]) -> Tensor:
-        if not model.encoders:
-            return model.project({}, len(names))
-        return read_tokens(model, [data.parent / name for name in names])
-
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
         model.save_pretrained(folder, state_dict=whole_model(model, weights))
         tokenizer.save_pretrained(folder)
@@ -110,7 +105,7 @@ def train_tune(
 
     inputs = (*encoders, language_model, *([] if align is None else [align]), data)
     run = Run("tune", subset, seed, stage, inputs, place)
-    step = AnswerModel(model_parts(model), visual_tokens)
+    step = AnswerModel(model_parts(model), PictureTokens(model, data.parent))
     run.train(step, batches, model.tokens_per_picture, trained_parts(model, tune), restart, output, write)
 
 
