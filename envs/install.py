@@ -29,7 +29,8 @@ def main(folder: Path) -> None:
     if not same(installed, lock):
         if folder.is_symlink() or (folder.exists() and not (folder / "pyvenv.cfg").exists()):
             sys.exit(f"{folder}: exists and is not a virtual environment: move it away, then run this again")
-        print(f"{folder}: installing envs/{lock.name} (2.7 GB, two to four minutes)", file=sys.stderr)
+        size = "6.5 GB" if "cuda" in lock.name else "2.7 GB"
+        print(f"{folder}: installing envs/{lock.name} ({size}, two to fifteen minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         run([base_python(), "-m", "venv", str(folder)])
         pip(folder / "bin" / "python", "--require-hashes", "-r", str(lock))
