@@ -22,7 +22,7 @@ from training_step import SIZES, TEXT, build_model, synchronise
 
 from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
-from encoder_roles.evaluation.predict import pixel_inputs, project
+from encoder_roles.evaluation.predict import join, pixel_inputs, project
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 
@@ -37,7 +37,7 @@ def ask(model: MultiEncoderVLM, size: str, pictures: int, batch: int) -> int:
     side, vocabulary = SIZES[size]["pixels"], SIZES[size]["language_model"]["vocab_size"]
     random = torch.Generator().manual_seed(0)
     shown = list(torch.randint(256, (pictures, 3, side, side), generator=random, dtype=torch.uint8))
-    visual = project(model, pixel_inputs(model, shown), pictures)
+    visual = project(model, join(pixel_inputs(model, shown)), pictures)
     bodies = torch.randint(vocabulary, (ASKED * pictures, TEXT), generator=random).tolist()
     prompts = [Prompt(((1, 2, 3),), tuple(body), (IGNORED,) * TEXT) for body in bodies]
     questions = [Question(prompt, (place // ASKED,), ANSWER) for place, prompt in enumerate(prompts)]

@@ -17,6 +17,7 @@ from encoder_roles.evaluation.predict import (
     Candidate,
     Exam,
     file_inputs,
+    join,
     parse_mask,
     predict_masks,
     predict_subset,
@@ -70,7 +71,7 @@ def candidate(study, model):
 def visual(candidate):
     return project(
         candidate.model,
-        file_inputs(candidate.model, candidate.exam.pictures),
+        join(file_inputs(candidate.model, candidate.exam.pictures)),
         len(candidate.exam.pictures),
     )
 
@@ -173,7 +174,7 @@ def test_answers_in_bf16_repeat_and_are_mostly_those_in_fp32(study, model):
 def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, visual):
     _, candidate = sit(study, model, precision="bf16")
     pictures = candidate.exam.pictures
-    rounded = project(candidate.model, file_inputs(candidate.model, pictures), len(pictures)).float()
+    rounded = project(candidate.model, join(file_inputs(candidate.model, pictures)), len(pictures)).float()
     assert 1e-4 < float((rounded - visual).norm() / visual.norm()) < 0.02
 
 
@@ -295,11 +296,11 @@ def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(s
 
 def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):
     calibrations = read_calibrations(candidate.model, study.data, 16, donors=False)
-    inputs = file_inputs(candidate.model, candidate.exam.pictures)
+    inputs = join(file_inputs(candidate.model, candidate.exam.pictures))
     assert torch.equal(project(candidate.model, inputs, len(candidate.exam.pictures)), visual)
     masked = mask_features(inputs, frozenset({"clip"}), "mean", calibrations)
     training = [study.data.parent / f"pictures/{number}.png" for number in range(16)]
-    expected = file_inputs(candidate.model, training)["sam"].mean((0, 1, 2))
+    expected = join(file_inputs(candidate.model, training))["sam"].mean((0, 1, 2))
     torch.testing.assert_close(masked["sam"][3, 1, 0], expected)
     assert masked["clip"] is inputs["clip"]
 
@@ -335,9 +336,9 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
 
 
 def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
-    whole = file_inputs(candidate.model, candidate.exam.pictures)
+    whole = join(file_inputs(candidate.model, candidate.exam.pictures))
     monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
-    parts = file_inputs(candidate.model, candidate.exam.pictures)
+    parts = join(file_inputs(candidate.model, candidate.exam.pictures))
     for name, block in whole.items():
         torch.testing.assert_close(parts[name], block, atol=1e-5, rtol=0)
 
@@ -345,7 +346,7 @@ def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, ca
 def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate, visual):
     again = load_vlm(model)
     pictures = candidate.exam.pictures
-    assert torch.equal(project(again, file_inputs(again, pictures), len(pictures)), visual)
+    assert torch.equal(project(again, join(file_inputs(again, pictures)), len(pictures)), visual)
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer
     ).render("what colour ?")

@@ -23,7 +23,7 @@ from encoder_roles.analysis.rank_table import read_rows
 from encoder_roles.data.features import extract_features, read_features
 from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
 from encoder_roles.encoders.compute import choose_device, device_name, dtype_of
-from encoder_roles.evaluation.predict import Candidate, file_inputs, predict_masks, project
+from encoder_roles.evaluation.predict import Candidate, file_inputs, join, predict_masks, project
 from encoder_roles.provenance import read_jsonl, write_jsonl
 from encoder_roles.study import EngineSettings, Operator, PredictStage
 
@@ -170,7 +170,7 @@ def test_answers_are_those_of_the_cpu(
         runs = [candidate.answer([lambda inputs: inputs])[0].texts for _ in range(2)]
         assert runs[0] == runs[1]
         texts.append(runs[0])
-        tokens.append(project(vlm, file_inputs(vlm, pictures), len(pictures)).float())
+        tokens.append(project(vlm, join(file_inputs(vlm, pictures)), len(pictures)).float())
     assert float((tokens[1] - tokens[0]).norm() / tokens[0].norm()) < distance
     assert len(set(texts[0])) > 5
     assert sum(one == other for one, other in zip(*texts, strict=True)) >= share * len(texts[0])

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
-from encoder_roles.evaluation.predict import parse_mask, pixel_inputs, project, read_calibrations
+from encoder_roles.evaluation.predict import join, parse_mask, pixel_inputs, project, read_calibrations
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
@@ -118,7 +118,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     def _visual_tokens(self, pictures: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         """Visual tokens (pictures, G*G, H), with what the mask removes replaced."""
-        inputs = pixel_inputs(self.vlm, pictures)
+        inputs = join(pixel_inputs(self.vlm, pictures))
         if inputs:
             inputs = mask_features(inputs, self.kept, self.operator, self.calibrations, generator)
         return project(self.vlm, inputs, len(pictures))

@@ -12,7 +12,7 @@ import torch
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
-from encoder_roles.evaluation.predict import parse_mask, pixel_inputs, project
+from encoder_roles.evaluation.predict import join, parse_mask, pixel_inputs, project
 from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
@@ -68,7 +68,7 @@ class Conversation:
         self.vlm, self.tokenizer = vlm, tokenizer
         self.renderer = PromptRenderer(self.tokenizer)
         encoders = list(self.vlm.encoders)
-        inputs = pixel_inputs(self.vlm, [read_picture(picture)])
+        inputs = join(pixel_inputs(self.vlm, [read_picture(picture)]))
         kept = {mask: parse_mask(mask, encoders) for mask in masks}
         views = [inputs, *(mask_features(inputs, names, "zero") for names in kept.values())]
         self.masks = [NO_MASK, *kept]

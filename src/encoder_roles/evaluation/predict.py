@@ -94,28 +94,33 @@ def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
     return Exam(requests, questions, tuple(folder / image for image in rows))
 
 
-def read_inputs(model: MultiEncoderVLM, portions: Iterable[Sequence[Framed]]) -> Inputs:
-    """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; {} if blind.
+def read_inputs(model: MultiEncoderVLM, portions: Iterable[Sequence[Framed]]) -> Iterator[Inputs]:
+    """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; nothing if blind.
 
     Args:
         model: whose encoders read the pictures.
-        portions: the pictures, framed for them, some at a time.
+        portions: the pictures, framed for them, some at a time, as the inputs are yielded.
     """
-    parts: list[dict[str, Tensor]] = []
-    with torch.inference_mode():
-        for framed in portions if model.encoders else ():
+    for framed in portions if model.encoders else ():
+        with torch.inference_mode():
             some = model.projector_inputs(model.framed_features(framed))
-            parts.append({name: block.cpu() for name, block in some.items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+            inputs = {name: block.cpu() for name, block in some.items()}
+        yield inputs
 
 
-def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Inputs:
+def join(parts: Iterable[Inputs]) -> Inputs:
+    """Projector inputs of all pictures; {} of none."""
+    held = list(parts)
+    return {name: torch.cat([part[name] for part in held]) for name in (held[0] if held else ())}
+
+
+def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Iterator[Inputs]:
     """`read_inputs` of picture files, of which the next are read while some are computed."""
     reader = PictureReader(model.frames)
     return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.together)))
 
 
-def pixel_inputs(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> Inputs:
+def pixel_inputs(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> Iterator[Inputs]:
     """`read_inputs` of uint8 pictures (3, H, W) of any sizes."""
     together = min(PICTURES_AT_A_TIME, model.together)
     starts = range(0, len(pictures), together)
@@ -174,7 +179,7 @@ class Candidate:
         """The answers to all requests under every view of the projector inputs; encoders run once."""
         found = [Answers([""] * len(self.exam.questions)) for _ in views]
         for rows, places in self.exam.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
-            inputs = file_inputs(self.model, self.exam.pictures[rows.start : rows.stop])
+            inputs = join(file_inputs(self.model, self.exam.pictures[rows.start : rows.stop]))
             for view, answers in zip(views, found, strict=True):
                 started = time.perf_counter()
                 texts = self._texts(view(inputs), rows, [self.exam.questions[place] for place in places])
@@ -250,7 +255,7 @@ def read_calibrations(
     paths = [data.parent / image for image in islice(distinct_pictures(data), pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
-    return calibrate([file_inputs(model, paths)], keep_donors=donors)
+    return calibrate(file_inputs(model, paths), keep_donors=donors)
 
 
 def predict_masks(
