@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -9,12 +11,14 @@ import time
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from slurm_checkout import Checkout
 from slurm_cluster import ACCOUNT, Cluster
 
-from snakemake_executor_plugin_slurm_arrays import array_script
+from snakemake_executor_plugin_slurm_arrays import Executor, array_script
 
 PATIENCE = 1200  # seconds; on two idle cores a run takes half a minute
 CELLS = "0-1-2-3-4-5-6"
@@ -57,6 +61,19 @@ def run_task(number: int | None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "" if number is None else str(number)}
     script = array_script(COMMANDS)
     return subprocess.run(["sh"], input=script, env=environment, capture_output=True, text=True)
+
+
+def test_no_jobs_are_checked_before_the_executor_is_made() -> None:
+    executor = object.__new__(
+        Executor
+    )  # Snakemake's thread begins before __post_init__
+    executor.workflow = SimpleNamespace(executor_settings=SimpleNamespace())
+    executor.logger = logging.getLogger("executor")
+
+    async def check() -> list[Any]:
+        return [job async for job in executor.check_active_jobs([])]
+
+    assert asyncio.run(check()) == []
 
 
 class Cells(Checkout):

@@ -124,9 +124,10 @@ class Executor(slurm.Executor):
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
         """Report jobs that have ended and yield the others, none of which the plugin would lose sight of."""
-        answers = self._status_query_calls
+        # Without jobs this may be called before __post_init__ has made anything: its thread begins first.
+        answers = self._status_query_calls if active_jobs else 0
         left = [job async for job in super().check_active_jobs(active_jobs)]
-        if self._status_query_calls == answers:
+        if active_jobs and self._status_query_calls == answers:
             left = active_jobs  # Slurm did not answer, and the plugin would forget its jobs
         cancelled = self.cancelled_waiting({job.external_jobid for job in left if "_" in job.external_jobid})
         for job in left:
