@@ -106,7 +106,7 @@ class Checkout:
 
     def submitted(self) -> dict[str, list[str]]:
         """The Slurm ids of every job's attempts, in order, as the last Snakemake said them; a job is named by
-        its rule and its wildcards, as in `train_tune blind 0`."""
+        its rule and its wildcards, as in `train_tune blind 0`, a group of jobs by Snakemake's id of it."""
         jobs: dict[str, str] = {}
         attempts: defaultdict[str, list[str]] = defaultdict(list)
         rule = number = ""
@@ -119,8 +119,8 @@ class Checkout:
             elif found := re.match(r" +wildcards: (.*)", line):
                 values = [pair.split("=", 1)[1] for pair in found[1].split(", ")]
                 jobs[number] = " ".join([rule, *values])
-            elif found := re.search(r"Job (\d+) has been submitted with SLURM jobid (\w+)", line):
-                attempts[jobs[found[1]]].append(found[2])
+            elif found := re.search(r"Job (\S+) has been submitted with SLURM jobid (\w+)", line):
+                attempts[jobs.get(found[1], found[1])].append(found[2])
         return dict(attempts)
 
     def run(self, *arguments: str, profile: str = "slurm") -> int:

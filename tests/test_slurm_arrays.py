@@ -64,9 +64,7 @@ def run_task(number: int | None) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_jobs_are_checked_before_the_executor_is_made() -> None:
-    executor = object.__new__(
-        Executor
-    )  # Snakemake's thread begins before __post_init__
+    executor = object.__new__(Executor)  # Snakemake's thread begins before __post_init__
     executor.workflow = SimpleNamespace(executor_settings=SimpleNamespace())
     executor.logger = logging.getLogger("executor")
 

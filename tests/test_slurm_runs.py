@@ -82,7 +82,7 @@ def test_a_job_out_of_time_is_run_again_with_more(states: dict[str, list[str]]) 
 
 
 def test_a_job_out_of_memory_is_run_again_with_more(states: dict[str, list[str]]) -> None:
-    assert states["predict_subset clip+sam 0"] == ["FAILED", "COMPLETED"]
+    assert states["predict_subset clip+sam 0 clip+sam"] == ["FAILED", "COMPLETED"]
 
 
 def test_a_training_job_is_warned_before_its_time_is_up(
