@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from encoder_roles.cluster.site import SITE_FILE, Partition, Site, divide_evenly, read_site
+from encoder_roles.cluster.site import SITE_FILE, Partition, Site, cpus_of_a_rank, divide_evenly, read_site
 from encoder_roles.cluster.slurm import (
     ask,
     configuration,
@@ -145,7 +145,7 @@ def sbatch_options(request: JobRequest, partition: str | None, site: Site, ranks
     """The options that a first attempt is submitted with."""
     limits = site.partitions[partition] if partition else Partition()
     options = [f"--mem={request.memory_mb}", f"--time={request.minutes}"]
-    options.append(f"--cpus-per-task={max(1, request.cpus // ranks)}")
+    options.append(f"--cpus-per-task={cpus_of_a_rank(request, ranks)}")
     if ranks > 1:
         options += [f"--nodes={request.nodes}", f"--ntasks={ranks}", *divide_evenly(request, ranks, limits)]
     if partition:

@@ -95,7 +95,7 @@ def launcher(request: JobRequest, ranks: int, site: Site | None) -> str:
     """
     if site is None or ranks == 1:
         return ""
-    nodes, cpus = request.nodes, max(1, request.cpus // ranks)
+    nodes, cpus = request.nodes, cpus_of_a_rank(request, ranks)
     return (
         f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks={ranks} --ntasks-per-node={ranks // nodes}"
         f" --cpus-per-task={cpus} "
@@ -123,9 +123,14 @@ def job_resources(name: str, request: JobRequest, site: Site | None, ranks: int 
         found["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
         if ranks > 1:  # `mpi`: the plugin leaves it to the command to start its processes
             found |= {"mpi": "srun", "tasks": ranks, "nodes": request.nodes, "tasks_per_gpu": 0}
-            found["cpus_per_task"] = max(1, request.cpus // ranks)
+            found["cpus_per_task"] = cpus_of_a_rank(request, ranks)
             found["slurm_extra"] += " " + " ".join(divide_evenly(request, ranks, limits))
     return found
+
+
+def cpus_of_a_rank(request: JobRequest, ranks: int) -> int:
+    """Of a job's cores, each process's; one where the job asks for one in all."""
+    return max(1, request.cpus // ranks)
 
 
 def divide_evenly(request: JobRequest, ranks: int, limits: Partition) -> list[str]:
