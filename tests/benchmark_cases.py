@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from encoder_roles.evaluation.rows import SCHEMAS, picture_cell, picture_columns, write_rows
-from encoder_roles.evaluation.tasks import MME_PERCEPTION
+from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, picture_columns, write_rows
+from encoder_roles.benchmarks.table import MME_PERCEPTION
 
 LETTERS = "ABCDEF"
 WORDS = (

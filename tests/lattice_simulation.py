@@ -15,20 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.games import shapley
 from encoder_roles.analysis.lattice import build_lattices, subset_name
-from encoder_roles.analysis.rank_table import COLUMNS, PER_WIDTH
-from encoder_roles.analysis.roles import capacity, necessity
+from encoder_roles.analysis.measures.games import shapley
+from encoder_roles.analysis.measures.roles import capacity, necessity
 from encoder_roles.analysis.statistics import interval, score_intervals
-from encoder_roles.study import (
-    BLIND,
-    GROUPS,
-    NO_MASK,
-    NONE_KEPT,
-    RoleStage,
-    StatisticsSettings,
-    all_subsets,
-)
+from encoder_roles.effective_rank.tables import COLUMNS, PER_WIDTH
+from encoder_roles.study.names import BLIND, GROUPS, NO_MASK, NONE_KEPT, all_subsets
+from encoder_roles.study.sections import StatisticsSettings
+from encoder_roles.study.stages import RoleStage
 
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 CHANCE = 0.25

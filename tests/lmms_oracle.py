@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from encoder_roles.evaluation.answers import Judge  # first: it makes lmms-eval importable
+from encoder_roles.evaluation.judge import Judge  # first: it makes lmms-eval importable
 
 from lmms_eval.api.model import lmms  # isort: skip
 from lmms_eval.evaluator import simple_evaluate  # isort: skip

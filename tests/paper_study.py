@@ -15,11 +15,14 @@ import pandas as pd
 from lattice_simulation import make_plan, simulate
 from matplotlib.text import Text
 
-from encoder_roles.analysis.advisor_commands import replay_advisor
+from encoder_roles.analysis.advisor.commands import replay_advisor
 from encoder_roles.analysis.commands import assign_roles
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
-from encoder_roles.study import GROUPS, StatisticsSettings, stage_table, validate_study
+from encoder_roles.study.config import validate_study
+from encoder_roles.study.names import GROUPS
+from encoder_roles.study.sections import StatisticsSettings
+from encoder_roles.study.stages import stage_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"

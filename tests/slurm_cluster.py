@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, in a folder of its own: for tests and for benchmarks/slurm_campaign.py.
+"""A real Slurm on this machine, in a folder of its own: for tests and for performance/slurm_campaign.py.
 
     python tests/slurm_cluster.py install     # Debian's packages, as root; nothing to do when they are there
     python tests/slurm_cluster.py run COMMAND...     # a command with a cluster around it

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from lattice_simulation import POOL, make_plan, true_score
 
-from encoder_roles.study import NO_MASK, all_subsets
+from encoder_roles.study.names import NO_MASK, all_subsets
 
 SUBSETS = all_subsets(POOL)
 INSIDE = np.array([[e in s.split("+") for e in POOL] for s in SUBSETS], dtype=float)

@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from subset_families import INSIDE, POOL, SUBSETS, draw_lattice
 
-from encoder_roles.analysis.advisor import Question, advise, training_worth
-from encoder_roles.analysis.advisor_commands import (
+from encoder_roles.analysis.advisor.advisor import Question, advise, training_worth
+from encoder_roles.analysis.advisor.commands import (
     advise_next,
     extend_costs,
     find_pool,
     read_part,
     replay_advisor,
 )
-from encoder_roles.analysis.predictor import predict_lattice
-from encoder_roles.analysis.replay import (
+from encoder_roles.analysis.advisor.predictor import predict_lattice
+from encoder_roles.analysis.advisor.replay import (
     Advisor,
     Lattice,
     coverage_table,
@@ -32,7 +32,9 @@ from encoder_roles.analysis.replay import (
     strategies,
     top_two,
 )
-from encoder_roles.study import AdvisorSettings, AdvisorStage, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import AdvisorSettings
+from encoder_roles.study.stages import AdvisorStage
 
 PAIR, MATCH = Question(2), Question(4, 0.5)
 ADDITIVE = 50 + INSIDE @ np.array([9.0, 6.0, 4.0, 2.0, -3.0])
@@ -397,7 +399,7 @@ def test_the_replay_command_writes_the_same_tables_again_and_heads_alone_for_a_l
 
 
 def test_the_advisor_starts_without_torch() -> None:
-    code = "import sys, encoder_roles.analysis.advisor_commands; sys.exit('torch' in sys.modules)"
+    code = "import sys, encoder_roles.analysis.advisor.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

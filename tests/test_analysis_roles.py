@@ -13,15 +13,23 @@ import pandas as pd
 import pytest
 from lattice_simulation import Plan, Simulation, make_plan, simulate, simulate_study
 
-from encoder_roles.analysis.chains import best_chain, greedy_chain
-from encoder_roles.analysis.claims import FAILS, HOLDS, OPEN, UNTESTED
+from encoder_roles.analysis.claims.study_claims import FAILS, HOLDS, OPEN, UNTESTED
 from encoder_roles.analysis.commands import analyse, assign_roles
-from encoder_roles.analysis.costs import on_front
-from encoder_roles.analysis.games import index_map, shapley
 from encoder_roles.analysis.lattice import subset_name
-from encoder_roles.analysis.rank_regression import explained, leave_one_out, partial_correlations
-from encoder_roles.analysis.roles import capacity, information_gap, necessity, redundancy, relative_necessity
-from encoder_roles.study import RoleStage, StatisticsSettings, StudyError
+from encoder_roles.analysis.measures.chains import best_chain, greedy_chain
+from encoder_roles.analysis.measures.games import index_map, shapley
+from encoder_roles.analysis.measures.pareto import on_front
+from encoder_roles.analysis.measures.rank_regression import explained, leave_one_out, partial_correlations
+from encoder_roles.analysis.measures.roles import (
+    capacity,
+    information_gap,
+    necessity,
+    redundancy,
+    relative_necessity,
+)
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import StatisticsSettings
+from encoder_roles.study.stages import RoleStage
 
 POOL = ("clip", "dinov2", "sam")
 FIVE = ("clip", "siglip", "dinov2", "convnext", "sam")
@@ -405,7 +413,7 @@ def test_bad_ranks_and_costs_are_refused_in_one_line_and_nothing_is_written(
 
 def test_the_analysis_imports_without_torch_shapiq_and_what_else_is_slow() -> None:
     code = (
-        "import sys, encoder_roles.analysis.own_scores; "
+        "import sys, encoder_roles.analysis.external.scores; "
         "assert not {'torch', 'shapiq', 'transformers', 'matplotlib', 'scipy.stats'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

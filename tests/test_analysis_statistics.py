@@ -8,7 +8,7 @@ import pytest
 from lattice_simulation import coverage_of, make_plan, simulate, true_lattice, true_score
 from scipy import stats
 
-from encoder_roles.analysis.rankings import kendall, permutation_p, spearman
+from encoder_roles.analysis.measures.rankings import kendall, permutation_p, spearman
 from encoder_roles.analysis.statistics import (
     Board,
     build_board,
@@ -19,7 +19,8 @@ from encoder_roles.analysis.statistics import (
     two_sided_p,
 )
 from encoder_roles.analysis.tables import check_pool, check_scores
-from encoder_roles.study import GROUPS, StatisticsSettings, StudyError
+from encoder_roles.study.names import GROUPS, StudyError
+from encoder_roles.study.sections import StatisticsSettings
 
 POOL = ("clip", "dinov2", "sam")
 FEW = {"General": ("mme", "seed"), "OCR & Chart": ("chartqa",)}
@@ -136,7 +137,7 @@ def test_kendall_p_over_the_120_orders_of_five_encoders_is_scipys_exact_p() -> N
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_intervals_of_scores_and_of_linear_measures_cover_the_truth(seeds: int) -> None:
-    # benchmarks/analysis_coverage.py does this for 1,000 studies
+    # performance/analysis_coverage.py does this for 1,000 studies
     for name, (held, errors) in coverage_of(100, seeds, questions=100, resamples=300).items():
         error = held.mean(1).std() / np.sqrt(len(held))
         assert abs(held.mean() - 0.95) < 0.015 + 3 * error, (name, held.mean(), error)

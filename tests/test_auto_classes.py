@@ -15,7 +15,9 @@ from tiny_language_model import write_tiny_language_model
 from tiny_study import TUNE
 
 from encoder_roles.models.vlm import MultiEncoderVLM
-from encoder_roles.study import ConnectorSettings, StudyError, TuneStage
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
+from encoder_roles.study.stages import TuneStage
 from encoder_roles.training.card import model_card
 
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from encoder_roles.data.packing import Sample, pack
 from encoder_roles.data.prompts import IGNORED, TEMPLATE_OPTIONS, PromptRenderer
-from encoder_roles.evaluation.predict_answers import Question, answer
-from encoder_roles.models.staging import stage_language_model
+from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
 from encoder_roles.provenance import write_json
-from encoder_roles.study import StudyError
+from encoder_roles.sources.stage_language_model import stage_language_model
+from encoder_roles.study.names import StudyError
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.step import answer_losses
 

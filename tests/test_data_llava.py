@@ -13,7 +13,7 @@ from PIL import Image
 from encoder_roles.data.llava import PictureIndex, distinct_pictures, read_records
 from encoder_roles.data.pictures import PictureReader, read_picture
 from encoder_roles.encoders.framing import Frame, frame_picture, map_by_size
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 def row(**changes):

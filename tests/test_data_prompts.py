@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_language_model import WORDS, tiny_tokenizer
 
 from encoder_roles.data.prompts import IGNORED, PromptRenderer, render
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 TOKENIZER = tiny_tokenizer()
 RENDERER = PromptRenderer(TOKENIZER)

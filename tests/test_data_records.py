@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from encoder_roles.data.llava import read_records
-from encoder_roles.data.records import stage_records
 from encoder_roles.provenance import write_json
 from encoder_roles.sources.lock import lock_sources, read_lock
-from encoder_roles.study import StudyError
+from encoder_roles.sources.records import stage_records
+from encoder_roles.study.names import StudyError
 
 TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a cat"}]
 ROWS = [

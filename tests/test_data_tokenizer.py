@@ -6,7 +6,7 @@ import pytest
 from tiny_language_model import tiny_tokenizer, write_tiny_language_model
 
 from encoder_roles.models.tokenizer import load_tokenizer
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 def test_a_word_level_tokenizer_beside_a_qwen2_model_keeps_its_words(tmp_path):

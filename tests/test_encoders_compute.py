@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import encoder_roles.encoders.encoder
 import encoder_roles.models.vlm
-from encoder_roles.analysis.rank_table import COLUMNS, write_rows
 from encoder_roles.data.features import extract_features, stream_features
-from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.tables import COLUMNS, write_rows
 from encoder_roles.encoders.compute import choose_device, dtype_of
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
@@ -27,8 +27,9 @@ from encoder_roles.evaluation.chat import chat
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
-from encoder_roles.study import CONNECTORS, ConnectorSettings, StudyError
-from encoder_roles.training.ranks import Place
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
+from encoder_roles.training.distributed import Place
 
 EVERY = (*tiny_encoders.WRITERS, *tiny_encoders.MORE_WRITERS)
 SIZES = {"depth": 1, "heads": 2, "queries": 3, "query_grid": 2, "groups": 2}
@@ -108,7 +109,7 @@ def asked(*_: Any, **__: Any) -> torch.device:
 def test_every_command_that_runs_a_network_asks_for_its_device(
     study: TinyStudy, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    for room in ("data.features", "data.ranks", "evaluation.predict", "evaluation.chat"):
+    for room in ("data.features", "effective_rank.measure", "evaluation.predict", "evaluation.chat"):
         monkeypatch.setattr(f"encoder_roles.{room}.choose_device", asked)
     write_rows(tmp_path / "before", COLUMNS, [])
     write_rows(tmp_path / "draws", ("encoder", "resample", "erank"), [])

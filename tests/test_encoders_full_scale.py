@@ -25,10 +25,12 @@ from encoder_roles.encoders.loading import (
     read_spec,
 )
 from encoder_roles.encoders.sizes import build_on_meta, measure_network
-from encoder_roles.encoders.staging import stage_encoder
 from encoder_roles.models.grid import grid_features, resample_grid
 from encoder_roles.provenance import write_json
-from encoder_roles.study import EncoderSpec, StudyError, encoder_table
+from encoder_roles.sources.stage_encoder import stage_encoder
+from encoder_roles.study.config import encoder_table
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 # Bytes of model.safetensors (fp32) at the commit that the table pins.
 FILES = {"dinov2_l": 1_217_522_888, "dinov2_g": 4_546_005_432}

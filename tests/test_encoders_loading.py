@@ -18,7 +18,8 @@ from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.framing import resize
 from encoder_roles.encoders.loading import load_encoder, load_source
 from encoder_roles.provenance import write_json
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 CLASSES = {
     "clip": transformers.CLIPVisionModel,

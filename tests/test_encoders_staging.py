@@ -12,12 +12,12 @@ import torch
 from tiny_language_model import CHAT_TEMPLATE, write_tiny_language_model
 
 from encoder_roles.encoders.loading import load_encoder, load_source
-from encoder_roles.encoders.staging import copy_source, stage_encoder
-from encoder_roles.models.staging import stage_language_model
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
 from encoder_roles.provenance import write_json
-from encoder_roles.study import StudyError
+from encoder_roles.sources.stage_encoder import copy_source, stage_encoder
+from encoder_roles.sources.stage_language_model import stage_language_model
+from encoder_roles.study.names import StudyError
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ CONDA = sorted(path.stem for path in ENVS.glob("*.yaml"))
 LOCKS = sorted(path.name for path in ENVS.glob("*.lock"))
 
 
-WRITING_REQUESTS = ("encoder_roles/evaluation/harness.py", "encoder_roles/evaluation/rows.py")
+WRITING_REQUESTS = ("encoder_roles/evaluation/harness.py", "encoder_roles/benchmarks/rows.py")
 
 
 def normal(name: str) -> str:

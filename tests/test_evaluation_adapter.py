@@ -18,13 +18,13 @@ from benchmark_cases import write_case
 from test_predict_answers import write_model
 from tiny_study import TinyStudy, write_tiny_study
 
+from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.evaluation.adapter import EncoderRoles, cut
 from encoder_roles.evaluation.harness import load_task
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.evaluation.requests import write_requests
-from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.provenance import read_jsonl, write_json
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 import lmms_eval.tasks  # isort: skip
 from lmms_eval.evaluator import simple_evaluate  # isort: skip

@@ -17,7 +17,7 @@ from encoder_roles.evaluation.chat import chat
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import read_jsonl
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 PICTURE = 3  # of the tiny study's requests: a red square
 QUESTION = "is the circle red ?"

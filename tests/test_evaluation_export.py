@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from encoder_roles.evaluation.export import export_model
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 HEAD = "study,subset,seed,mask,operator,level,benchmark,group,score,low,high,n\n"
 ROWS = """laptop,clip+sam,0,clip+sam,unmasked,overall,overall,overall,44.44,43.3,45.6,8523

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from benchmark_cases import make_rows, picture_bytes, write_case
 
+from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, write_rows
+from encoder_roles.benchmarks.table import ANSWER_TOKENS, TASKS
 from encoder_roles.evaluation.requests import read_manifest, read_requests, write_requests
-from encoder_roles.evaluation.rows import SCHEMAS, picture_cell, write_rows
-from encoder_roles.evaluation.tasks import ANSWER_TOKENS, TASKS
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import BENCHMARKS, GROUPS, StudyError
+from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
 
 ROWS = 12
 
@@ -84,7 +84,7 @@ def test_clusters_are_pairs_circles_images_and_pictures(cases: Path) -> None:
 
 def test_reading_requests_imports_no_lmms_eval() -> None:
     code = (
-        "import sys, encoder_roles.evaluation.requests, encoder_roles.evaluation.tasks;"
+        "import sys, encoder_roles.evaluation.requests, encoder_roles.benchmarks.table;"
         "sys.exit('lmms_eval' in sys.modules or 'datasets' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

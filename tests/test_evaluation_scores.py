@@ -14,14 +14,14 @@ import pytest
 from benchmark_cases import make_rows, messy_answer, write_case
 from lmms_oracle import evaluate_with_lmms
 
-from encoder_roles.evaluation.answers import Judge
+from encoder_roles.benchmarks.rows import write_rows
+from encoder_roles.benchmarks.table import TASKS
+from encoder_roles.evaluation.judge import Judge
 from encoder_roles.evaluation.overlays import mathvista_by_rules
 from encoder_roles.evaluation.requests import read_requests, write_requests
-from encoder_roles.evaluation.rows import write_rows
 from encoder_roles.evaluation.score import score_predictions
-from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.provenance import read_jsonl, write_jsonl
-from encoder_roles.study import BENCHMARKS, OVERLAYS, StudyError
+from encoder_roles.study.names import BENCHMARKS, OVERLAYS, StudyError
 
 ROWS = 520  # at least 500 questions are left of every benchmark but those of which a part is dropped
 

@@ -13,10 +13,10 @@ import pytest
 from benchmark_cases import messy_answer, write_case
 from metric_definitions import definition, whole
 
-from encoder_roles.evaluation.answers import Judge
-from encoder_roles.evaluation.rows import SCHEMAS
-from encoder_roles.evaluation.tasks import TASKS
-from encoder_roles.study import BENCHMARKS
+from encoder_roles.benchmarks.rows import SCHEMAS
+from encoder_roles.benchmarks.table import TASKS
+from encoder_roles.evaluation.judge import Judge
+from encoder_roles.study.names import BENCHMARKS
 
 OPEN = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 LETTERED = tuple(b for b in BENCHMARKS if b not in OPEN)

@@ -20,7 +20,8 @@ from encoder_roles.manifest.code import PACKAGE, code_key, code_of
 from encoder_roles.manifest.compare import MEASURED, compare_runs
 from encoder_roles.paper.catalogue import MEASURED_FIGURES
 from encoder_roles.provenance import write_json, write_jsonl
-from encoder_roles.study import StudyError, load_study
+from encoder_roles.study.config import load_study
+from encoder_roles.study.names import StudyError
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "torch==2.13.0+cpu \\\n    --hash=sha256:00\nopen-clip-torch==3.3.0 \\\n    --hash=sha256:00\n"

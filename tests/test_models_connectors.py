@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from encoder_roles.models.connector import Connector, projector_inputs
 from encoder_roles.models.connectors.factory import KINDS, build_connector
 from encoder_roles.models.masking import mask_features
-from encoder_roles.study import CONNECTORS, ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
 
 LEVELS = {"sam": (5,), "clip": (6, 4), "dinov2": (4,)}  # pool order is not the order of the names
 POOL = tuple(LEVELS)

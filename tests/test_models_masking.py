@@ -10,7 +10,8 @@ from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.channels import ChannelConcat
 from encoder_roles.models.grid import resample_grid
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
 
 WIDTHS = {"clip": 6, "dinov2": 4, "sam": 5}
 

@@ -21,7 +21,8 @@ from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.grid import grid_features
 from encoder_roles.models.masking import calibrate, mask_features
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
-from encoder_roles.study import CONNECTORS, ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
 
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 SETTINGS = ConnectorSettings(kind="mlp", layers=2, grid=4)

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from lattice_simulation import make_plan, simulate
 
-from encoder_roles.analysis.own_scores import analyse_scores, analyse_table
-from encoder_roles.analysis.own_tables import read_own_scores
-from encoder_roles.analysis.spellings import match_benchmark, match_encoders
-from encoder_roles.study import BENCHMARKS, GROUPS, StatisticsSettings, StudyError
+from encoder_roles.analysis.external.aliases import match_benchmark, match_encoders
+from encoder_roles.analysis.external.scores import analyse_scores, analyse_table
+from encoder_roles.analysis.external.tables import read_own_scores
+from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
+from encoder_roles.study.sections import StatisticsSettings
 
 ROOT = Path(__file__).parents[1]
 CAMBRIAN = ROOT / "docs" / "examples" / "cambrian1_ensemble_table2.csv"
@@ -274,8 +275,8 @@ def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
     own["benchmark"] = own["benchmark"].replace({"seed": "SEED-Bench"})
     found = analyse_table(own, pool=POOL, statistics=statistics())
     from encoder_roles.analysis.commands import analyse
-    from encoder_roles.analysis.own_scores import NO_COSTS, NO_RANKS
-    from encoder_roles.study import RoleStage
+    from encoder_roles.analysis.external.scores import NO_COSTS, NO_RANKS
+    from encoder_roles.study.stages import RoleStage
 
     settings = RoleStage(study="simulated", pool=POOL, statistics=statistics(), tau=0.1)
     tables, claims, _ = analyse(scores, NO_RANKS, NO_COSTS, settings)

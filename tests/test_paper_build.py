@@ -15,7 +15,7 @@ from paper_study import ROOT, PaperStudy, make_paper_study
 from encoder_roles.paper.build import build_paper
 from encoder_roles.paper.catalogue import FIGURES, MEASURED_FIGURES, TABLES
 from encoder_roles.paper.manuscript import check_manuscript, latex_text, macro_definitions
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 SOURCE = ROOT / "paper"
 BLANK = b"""%PDF-1.4

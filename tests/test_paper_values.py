@@ -16,7 +16,7 @@ from encoder_roles.paper.readings import masked_scores, retrained_scores
 from encoder_roles.paper.tables import RULE, bold, write_table
 from encoder_roles.paper.verdicts import FAILS, HOLDS, OPEN, UNTESTED, claim_texts
 from encoder_roles.paper.wording import fixed, listed, print_names, signed
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 @pytest.fixture(scope="module")

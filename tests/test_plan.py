@@ -18,7 +18,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from encoder_roles.planning.costs import MASTER, Planner
 from encoder_roles.planning.plan import describe_plan, plan_rows, plan_study
 from encoder_roles.planning.sizes import LanguageModelSizes, measure, meta_encoder, size_encoder
-from encoder_roles.study import LanguageModelSpec, Study, StudyError, load_study
+from encoder_roles.study.config import Study, load_study
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import LanguageModelSpec
 
 ROOT = Path(__file__).parents[1]
 

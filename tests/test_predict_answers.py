@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_study import TUNE, write_tiny_study
 
+import encoder_roles.evaluation.decoding as predict_answers
 import encoder_roles.evaluation.predict as predict
-import encoder_roles.evaluation.predict_answers as predict_answers
 from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.predict import (
     Candidate,
     Exam,
@@ -24,13 +25,14 @@ from encoder_roles.evaluation.predict import (
     project,
     read_calibrations,
 )
-from encoder_roles.evaluation.predict_answers import Question, answer
 from encoder_roles.evaluation.requests import read_requests
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import read_jsonl, write_json
-from encoder_roles.study import ConnectorSettings, PredictStage, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
+from encoder_roles.study.stages import PredictStage
 
 PREDICT = {"batch_questions": 32, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}

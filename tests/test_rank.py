@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoder_roles.analysis import rank
-from encoder_roles.analysis.rank import PictureGrams, effective_rank, interval
-from encoder_roles.study import StudyError
+from encoder_roles.effective_rank import spectra as rank
+from encoder_roles.effective_rank.spectra import PictureGrams, effective_rank, interval
+from encoder_roles.study.names import StudyError
 
 
 def features(pictures: int = 60, tokens: int = 16, width: int = 12, seed: int = 0) -> np.ndarray:

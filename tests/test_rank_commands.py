@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 from tiny_language_model import write_tiny_language_model
 
-from encoder_roles.analysis.rank import effective_rank
-from encoder_roles.analysis.rank_table import COLUMNS, collect_ranks
 from encoder_roles.data.features import extract_features, read_features
-from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.spectra import effective_rank
+from encoder_roles.effective_rank.tables import COLUMNS, collect_ranks
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import resample_grid
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import write_json, write_jsonl
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
 
 GRID = 2
 POOL = ("clip", "dinov2")

@@ -8,7 +8,7 @@ import pytest
 
 from encoder_roles.cluster import orphans
 from encoder_roles.cluster.slurm import run_prefix
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from encoder_roles.cluster import preflight
 from encoder_roles.cluster.profile import open_profile
 from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, launcher, read_site
 from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
-from encoder_roles.study import JOBS, JobRequest, Study, StudyError, load_study
+from encoder_roles.study.config import Study, load_study
+from encoder_roles.study.names import JOBS, StudyError
+from encoder_roles.study.sections import JobRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = {"account": "vision", "partitions": {"cpu": {}, "gpu": {"gpus": 2}}, "free_gb": 0}

@@ -22,10 +22,10 @@ from benchmark_cases import make_rows, picture_bytes
 from tiny_hub import Repository, serve_hub
 from tiny_language_model import write_tiny_language_model
 
+from encoder_roles.benchmarks.rows import kept_rows, picture_cell, write_rows
+from encoder_roles.benchmarks.table import IMAGES, TASKS, Benchmark
 from encoder_roles.evaluation.harness import load_task
-from encoder_roles.evaluation.rows import kept_rows, picture_cell, write_rows
-from encoder_roles.evaluation.tasks import IMAGES, TASKS, Benchmark
-from encoder_roles.study import BENCHMARKS
+from encoder_roles.study.names import BENCHMARKS
 
 BASE_ROWS = 60
 WEIGHTS = "model*.safetensors"

@@ -11,18 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder_roles.study import (
-    BENCHMARKS,
-    GROUPS,
-    StudyError,
-    all_subsets,
-    encoder_table,
-    load_study,
-    name_subset,
-    parse_subset,
-    stage_table,
-    validate_study,
-)
+from encoder_roles.study.config import encoder_table, load_study, validate_study
+from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError, all_subsets, name_subset, parse_subset
+from encoder_roles.study.stages import stage_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())

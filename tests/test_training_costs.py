@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from encoder_roles.provenance import write_json
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.training.costs import COLUMNS, collect_costs
 
 SCORE = {

@@ -19,13 +19,14 @@ from PIL import Image
 from test_predict_answers import write_model
 from tiny_study import TinyStudy, write_tiny_study
 
-from encoder_roles.analysis.rank_table import read_rows
 from encoder_roles.data.features import extract_features, read_features
-from encoder_roles.data.ranks import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks
+from encoder_roles.effective_rank.tables import read_rows
 from encoder_roles.encoders.compute import choose_device, device_name, dtype_of
 from encoder_roles.evaluation.predict import Candidate, file_inputs, join, predict_masks, project
 from encoder_roles.provenance import read_jsonl, write_jsonl
-from encoder_roles.study import EngineSettings, Operator, PredictStage
+from encoder_roles.study.sections import EngineSettings, Operator
+from encoder_roles.study.stages import PredictStage
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -96,7 +97,7 @@ def model(study: TinyStudy) -> Path:
 def elsewhere(monkeypatch: pytest.MonkeyPatch, device: str | None) -> str:
     """Have every command compute on a device; its type, which is a GPU's where none is named."""
     chosen = choose_device(device)
-    for room in ("data.features", "data.ranks", "evaluation.predict"):
+    for room in ("data.features", "effective_rank.measure", "evaluation.predict"):
         monkeypatch.setattr(f"encoder_roles.{room}.choose_device", lambda: chosen)
     assert device is not None or chosen.type == "cuda"
     return chosen.type

@@ -9,9 +9,10 @@ from tiny_language_model import tiny_tokenizer
 
 from encoder_roles.data.packing import pack
 from encoder_roles.data.prompts import PromptRenderer
-from encoder_roles.study import StudyError, TuneSettings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import TuneSettings
 from encoder_roles.training.batches import Batches, TrainingData
-from encoder_roles.training.ranks import Place
+from encoder_roles.training.distributed import Place
 from encoder_roles.training.step import AnswerTask
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tiny_study import ALIGN, TUNE, TinyStudy, write_tiny_study
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.training.align import train_align
 from encoder_roles.training.loop import TERMINATED
 from encoder_roles.training.tune import train_tune

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_roles.data.prompts import Prompt
-from encoder_roles.study import StudyError, accumulation
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import accumulation
 from encoder_roles.training.batches import Batches, PicturePrompts, group_by_length
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.engine import Part, TorchEngine

@@ -15,10 +15,11 @@ from tiny_study import ALIGN, write_tiny_study
 
 from encoder_roles.encoders.weights import read_tensors
 from encoder_roles.provenance import read_jsonl, write_jsonl
-from encoder_roles.study import EngineSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EngineSettings
 from encoder_roles.training.align import train_align
 from encoder_roles.training.checkpoints import damage
-from encoder_roles.training.ranks import Place, find_place, join_ranks, rendezvous
+from encoder_roles.training.distributed import Place, find_place, join_ranks, rendezvous
 
 LAUNCH = ["-m", "torch.distributed.run", "--standalone"]
 

@@ -18,7 +18,8 @@ from tiny_study import ALIGN, TUNE, write_tiny_study
 from encoder_roles.encoders.weights import read_tensors
 from encoder_roles.evaluation.predict import predict_masks
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
 from encoder_roles.training.align import train_align
 from encoder_roles.training.engine import TorchEngine
 from encoder_roles.training.loop import TERMINATED

@@ -18,11 +18,13 @@ from lattice_simulation import CHANCE, true_score
 from PIL import Image
 from test_workflow_dag import copy_workflow, planned, snakemake
 
-from encoder_roles.analysis.variants import compare_variants
+from encoder_roles.analysis.claims.variant_claims import compare_variants
 from encoder_roles.paper.catalogue import VARIANT_TABLES
 from encoder_roles.provenance import write_json
-from encoder_roles.study import BLIND, Study, StudyError, load_study, stage_table, validate_study
-from encoder_roles.variants import MEAN, VariantRow, VariantStage, owner, variant_stage
+from encoder_roles.study.config import Study, load_study, validate_study
+from encoder_roles.study.names import BLIND, StudyError
+from encoder_roles.study.stages import stage_table
+from encoder_roles.study.variants import MEAN, VariantRow, VariantStage, owner, variant_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -10,7 +10,7 @@ import pytest
 
 from encoder_roles.cli import COMMANDS
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VARIANT_FIGURES, VARIANT_TABLES
-from encoder_roles.study import JOBS
+from encoder_roles.study.names import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from encoder_roles.provenance import write_json
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.gates import COLUMNS, check_gates
 
 

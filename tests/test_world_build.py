@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.data.llava import PictureIndex
-from encoder_roles.evaluation.answers import Judge
+from encoder_roles.evaluation.judge import Judge
 from encoder_roles.evaluation.requests import read_requests, write_requests
-from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.provenance import read_jsonl, sha256_of
-from encoder_roles.study import BENCHMARKS
+from encoder_roles.study.names import BENCHMARKS
 from encoder_roles.world.build import make_world
 from encoder_roles.world.drawing import draw
 from encoder_roles.world.questions import benchmark_questions

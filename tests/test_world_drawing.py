@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.drawing import (
     BASELINE,
     BRIGHTNESS,

@@ -17,10 +17,11 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import BENCHMARKS, StudyError
+from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
 from encoder_roles.world.gates import read_gates
-from encoder_roles.world.language import (
+from encoder_roles.world.pretraining.language_commands import gate_language_model, grade, save
+from encoder_roles.world.pretraining.language_model import (
     ANSWER,
     BOS,
     EOS,
@@ -38,7 +39,6 @@ from encoder_roles.world.language import (
     pack,
     pretrain,
 )
-from encoder_roles.world.language_commands import gate_language_model, grade, save
 from encoder_roles.world.questions import (
     CAPTION_PROMPT,
     benchmark_questions,
@@ -146,7 +146,7 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
 def test_pretraining_twice_gives_the_same_bytes_and_learns(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("encoder_roles.world.language.POOL_SCENES", 60)
+    monkeypatch.setattr("encoder_roles.world.pretraining.language_model.POOL_SCENES", 60)
     losses: list[float] = []
     for name in ("once", "again"):
         trained = pretrain(tokenizer, 4, 2, 3, lambda step, loss, model: losses.append(loss))
@@ -182,7 +182,7 @@ def test_gates_are_measured_for_every_format_and_number_of_things(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("encoder_roles.world.language_commands.GATE_QUESTIONS", 12)
+    monkeypatch.setattr("encoder_roles.world.pretraining.language_commands.GATE_QUESTIONS", 12)
     save(model, tokenizer, tmp_path / "lm")
     gate_language_model(language_model=tmp_path / "lm", output=tmp_path / "gates.csv")
     header, *rows = (tmp_path / "gates.csv").read_text().splitlines()
@@ -212,7 +212,7 @@ def test_the_pinned_language_model_is_whole_and_passed_the_gate_of_every_format(
 def test_the_pinned_language_model_answers_new_questions_of_every_format(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("encoder_roles.world.language_commands.GATE_QUESTIONS", 40)
+    monkeypatch.setattr("encoder_roles.world.pretraining.language_commands.GATE_QUESTIONS", 40)
     model = Qwen2ForCausalLM.from_pretrained(PINNED)
     tokenizer = load_tokenizer(PINNED)
     for benchmark in BENCHMARKS:

@@ -13,7 +13,8 @@ import torch
 
 from encoder_roles.encoders.loading import load_source
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import StudyError, load_study
+from encoder_roles.study.config import load_study
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.drawing import draw_many, segment
 from encoder_roles.world.gates import read_gates
 from encoder_roles.world.pretraining import probes

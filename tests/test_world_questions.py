@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import encoder_roles.encoders._torchvision  # noqa: F401  # lmms-eval imports torchvision
-from encoder_roles.study import BENCHMARKS, StudyError
+from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import PICTURE_WORDS, place_of
 from encoder_roles.world.questions import (
     CIRCLE,

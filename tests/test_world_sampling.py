@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.sampling import handwriting_rows, sample_scenes, split_of
 from encoder_roles.world.scenes import (
     DIGITS,

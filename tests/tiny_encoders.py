@@ -16,7 +16,7 @@ import transformers
 
 from encoder_roles.encoders.loading import SPEC_FILE, load_source
 from encoder_roles.provenance import write_json
-from encoder_roles.study import EncoderSpec
+from encoder_roles.study.sections import EncoderSpec
 
 
 def write_clip(folder: Path, seed: int = 0, whole: bool = False) -> EncoderSpec:

@@ -26,7 +26,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from encoder_roles.cluster.slurm import ask
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this was written against
 

@@ -17,17 +17,10 @@ from encoder_roles.paper.catalogue import (
     VARIANT_FIGURES,
     VARIANT_TABLES,
 )
-from encoder_roles.study import (
-    BENCHMARKS,
-    BLIND,
-    NO_MASK,
-    NONE_KEPT,
-    StudyError,
-    parse_subset,
-    stage_table,
-    validate_study,
-)
-from encoder_roles.variants import owner, variant_stage
+from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, parse_subset
+from encoder_roles.study.stages import stage_table
+from encoder_roles.study.config import validate_study
+from encoder_roles.study.variants import owner, variant_stage
 from encoder_roles.world.scenes import SPLITS
 
 # Slurm warns every process of a job before its time is up; the warning is for the training alone

@@ -12,7 +12,8 @@
 from encoder_roles.paper.job import open_values
 from encoder_roles.paper.values import Findings, collect
 from encoder_roles.provenance import write_json
-from encoder_roles.study import AlignStage, MaskStage, RankStage, TuneStage, WorldSettings
+from encoder_roles.study.sections import WorldSettings
+from encoder_roles.study.stages import AlignStage, MaskStage, RankStage, TuneStage
 
 TABLES = ("scores", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
 job = open_values(globals())

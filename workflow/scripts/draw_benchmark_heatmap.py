@@ -18,7 +18,7 @@ from encoder_roles.paper.names import benchmark_name, encoder_name
 from encoder_roles.paper.readings import benchmarks_of, retrained_scores
 from encoder_roles.paper.style import COLUMN, MUTED, save_figure, text_on, use_style
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study import BLIND, GROUPS
+from encoder_roles.study.names import BLIND, GROUPS
 
 job = open_figure("benchmark_heatmap", globals())
 pool = job.settings.pool

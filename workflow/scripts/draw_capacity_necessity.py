@@ -26,7 +26,7 @@ from encoder_roles.paper.style import (
     spare_panels,
     use_style,
 )
-from encoder_roles.study import BLIND, name_subset
+from encoder_roles.study.names import BLIND, name_subset
 
 job = open_figure("capacity_necessity", globals())
 pool = job.settings.pool

@@ -24,7 +24,7 @@ from encoder_roles.paper.style import (
     size_colours,
     use_style,
 )
-from encoder_roles.study import BLIND, name_subset
+from encoder_roles.study.names import BLIND, name_subset
 
 job = open_figure("masked_vs_retrained", globals())
 pool = job.settings.pool

@@ -19,7 +19,7 @@ from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.readings import retrained_scores
 from encoder_roles.paper.style import COLUMN, WARM, save_figure, text_on, use_style
 from encoder_roles.paper.wording import fixed, percent
-from encoder_roles.study import name_subset
+from encoder_roles.study.names import name_subset
 
 job = open_figure("pair_matrix", globals())
 pool = job.settings.pool

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name
 from encoder_roles.paper.style import COLUMN, INK, MUTED, encoder_colours, light_grid, save_figure, use_style
-from encoder_roles.study import name_subset
+from encoder_roles.study.names import name_subset
 
 job = open_figure("rank_ratios", globals())
 pool, tau = job.settings.pool, job.settings.tau

@@ -27,7 +27,7 @@ from encoder_roles.paper.style import (
     use_style,
 )
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study import name_subset
+from encoder_roles.study.names import name_subset
 
 NOTHING = 1e-5  # of the largest: a direction that normalisation took away, which a logarithm would drop to
 

@@ -29,7 +29,7 @@ from encoder_roles.paper.style import (
     size_colours,
     use_style,
 )
-from encoder_roles.study import BLIND, parse_subset
+from encoder_roles.study.names import BLIND, parse_subset
 
 job = open_figure("subset_bars", globals())
 pool = job.settings.pool

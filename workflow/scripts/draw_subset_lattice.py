@@ -30,7 +30,7 @@ from encoder_roles.paper.style import (
     use_style,
 )
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study import BLIND, all_subsets, parse_subset
+from encoder_roles.study.names import BLIND, all_subsets, parse_subset
 
 job = open_figure("subset_lattice", globals())
 pool = job.settings.pool

@@ -25,8 +25,8 @@ from encoder_roles.paper.style import (
     use_style,
 )
 from encoder_roles.paper.wording import signed
-from encoder_roles.study import BLIND
-from encoder_roles.variants import MEAN, VariantStage
+from encoder_roles.study.names import BLIND
+from encoder_roles.study.variants import MEAN, VariantStage
 
 job = open_figure("variants", globals())
 stage = job.stage("variant_settings", VariantStage)

@@ -13,7 +13,7 @@ from encoder_roles.paper.names import encoder_name, short_benchmark_name
 from encoder_roles.paper.readings import benchmarks_of, in_lattice_order, retrained_scores
 from encoder_roles.paper.tables import RULE, bold, write_table
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study import parse_subset
+from encoder_roles.study.names import parse_subset
 
 job = open_table("benchmark_scores", globals())
 pool = job.settings.pool

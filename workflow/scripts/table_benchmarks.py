@@ -13,7 +13,7 @@ from encoder_roles.paper.names import benchmark_name
 from encoder_roles.paper.readings import benchmarks_of
 from encoder_roles.paper.tables import RULE, write_table
 from encoder_roles.paper.wording import grouped, percent
-from encoder_roles.study import NO_MASK
+from encoder_roles.study.names import NO_MASK
 
 job = open_table("benchmarks", globals())
 scores, manifest = job.table("scores"), job.json("manifest")

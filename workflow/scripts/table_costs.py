@@ -13,7 +13,7 @@ from encoder_roles.paper.job import open_table
 from encoder_roles.paper.readings import retrained_scores
 from encoder_roles.paper.tables import write_table
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study import BLIND
+from encoder_roles.study.names import BLIND
 
 job = open_table("costs", globals())
 costs = job.table("costs")

@@ -13,7 +13,7 @@
 from encoder_roles.paper.job import open_table
 from encoder_roles.paper.tables import bold, write_table
 from encoder_roles.paper.wording import MISSING, fixed, interval_text, signed
-from encoder_roles.variants import MEAN, VariantStage
+from encoder_roles.study.variants import MEAN, VariantStage
 
 job = open_table("variants", globals())
 stage = job.stage("variant_settings", VariantStage)

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.chains import chain_table
-from encoder_roles.analysis.claims import Findings, judge_claims, seed_note
-from encoder_roles.analysis.costs import mean_costs, pareto_table
-from encoder_roles.analysis.games import game_table
+from encoder_roles.analysis.claims.study_claims import Findings, judge_claims, seed_note
 from encoder_roles.analysis.lattice import (
     RETRAINED,
     Lattice,
@@ -21,14 +18,17 @@ from encoder_roles.analysis.lattice import (
     singles,
     subset_name,
 )
-from encoder_roles.analysis.mask_gaps import gap_table
-from encoder_roles.analysis.pairs import collect_ranks, find_pairs, pair_table
-from encoder_roles.analysis.rank_regression import MODELS, regression_table
-from encoder_roles.analysis.rankings import difference_table, ranking_table
-from encoder_roles.analysis.roles import role_table
+from encoder_roles.analysis.measures.chains import chain_table
+from encoder_roles.analysis.measures.games import game_table
+from encoder_roles.analysis.measures.mask_gaps import gap_table
+from encoder_roles.analysis.measures.pairs import collect_ranks, find_pairs, pair_table
+from encoder_roles.analysis.measures.pareto import mean_costs, pareto_table
+from encoder_roles.analysis.measures.rank_regression import MODELS, regression_table
+from encoder_roles.analysis.measures.rankings import difference_table, ranking_table
+from encoder_roles.analysis.measures.roles import role_table
 from encoder_roles.analysis.tables import check_pool, read_costs, read_ranks, read_scores
 from encoder_roles.provenance import whole_file, write_json
-from encoder_roles.study import RoleStage, read_settings
+from encoder_roles.study.stages import RoleStage, read_settings
 
 
 def analyse(

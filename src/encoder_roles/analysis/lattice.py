@@ -16,16 +16,9 @@ import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.statistics import Array, Board, build_board, interval, join_seeds, level_table
-from encoder_roles.study import (
-    BLIND,
-    NO_MASK,
-    NONE_KEPT,
-    Operator,
-    RoleStage,
-    StudyError,
-    name_subset,
-    parse_subset,
-)
+from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError, name_subset, parse_subset
+from encoder_roles.study.sections import Operator
+from encoder_roles.study.stages import RoleStage
 
 RETRAINED = "retrained"  # the operator of measures that come from models trained on their subset
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from encoder_roles.analysis.tables import MODEL, check_scores, number, order_benchmarks
-from encoder_roles.study import StatisticsSettings
+from encoder_roles.study.sections import StatisticsSettings
 
 Array = npt.NDArray[np.float64]
 

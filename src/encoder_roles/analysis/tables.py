@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from encoder_roles.study import (
+from encoder_roles.study.names import (
     BENCHMARKS,
     BLIND,
     GROUPS,

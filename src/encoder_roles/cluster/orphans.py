@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from encoder_roles.cluster.slurm import QueuedJob, ask, final_states, queued_jobs, run_prefix
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 MARKERS = Path(
     ".snakemake/incomplete"

@@ -20,7 +20,9 @@ from encoder_roles.cluster.slurm import (
     run_prefix,
 )
 from encoder_roles.manifest.environment import check_environment
-from encoder_roles.study import TRAINED, JobRequest, Study, StudyError, load_study
+from encoder_roles.study.config import Study, load_study
+from encoder_roles.study.names import TRAINED, StudyError
+from encoder_roles.study.sections import JobRequest
 
 EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
 ARRAY_SIZE = 1001  # Slurm's own MaxArraySize

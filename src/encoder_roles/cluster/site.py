@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from encoder_roles.study import TRAINED, JobRequest, Settings, StudyError, describe_faults
+from encoder_roles.study.config import describe_faults
+from encoder_roles.study.names import TRAINED, StudyError
+from encoder_roles.study.sections import JobRequest, Settings
 
 SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
 MARK = (

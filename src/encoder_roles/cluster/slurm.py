@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 ANSWERS_WITHIN = 60  # seconds
 CHECKS_REMEMBERED = 3  # squeue must remember a finished job for so many status checks,

@@ -1,0 +1,1 @@
+"""Training data: samples, prompts, packing, pictures and stored features."""

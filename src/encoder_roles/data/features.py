@@ -20,7 +20,8 @@ from encoder_roles.encoders.framing import map_by_size
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import grid_features
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import FeatureStage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import FeatureStage, read_settings
 
 
 def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 IMAGE_MARKER = "<image>"  # where a conversation shows its picture; never reaches the tokenizer
 CAPTION_SUFFIX = "-caption"  # ids of captions end in it

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from encoder_roles.data.prompts import IGNORED, Prompt
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 T = TypeVar("T")
 ROUNDING = 4  # question lengths are rounded up to a multiple: fewer blocks against less padding

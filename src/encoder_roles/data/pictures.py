@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from encoder_roles.encoders.framing import Frame, Framed, frame_picture
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 def to_pixels(picture: Image.Image) -> Tensor:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from encoder_roles.data.llava import IMAGE_MARKER
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

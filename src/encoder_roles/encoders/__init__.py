@@ -1,0 +1,1 @@
+"""Vision encoders behind one interface: pixels in, a grid of features out."""

@@ -7,7 +7,8 @@ import sys
 
 import torch
 
-from encoder_roles.study import Precision, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

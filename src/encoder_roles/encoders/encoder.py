@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.encoders.framing import Frame
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 TOGETHER = 64  # pictures of one pass at most
 PIXELS_TOGETHER = 2**22  # and their pixels: four of 1,024 x 1,024, so that a pass of SAM fits a GPU

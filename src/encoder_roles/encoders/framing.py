@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 
 @dataclass(frozen=True)

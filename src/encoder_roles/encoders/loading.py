@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.weights import read_json
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 SPEC_FILE = "encoder.json"
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from encoder_roles.encoders.weights import check_names
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 def load_pretrained(

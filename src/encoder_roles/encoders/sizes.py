@@ -9,7 +9,8 @@ import torch
 
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import build_encoder, build_network
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 TOLERANCE = 0.01  # by which parameters may differ from the published number, which is rounded
 

@@ -13,7 +13,8 @@ import timm
 
 from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state, wrong_pixels
 from encoder_roles.encoders.weights import load_strictly, read_json, read_weights
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 OPEN_CLIP_TRUNK = "visual.trunk."
 

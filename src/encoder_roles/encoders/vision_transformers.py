@@ -18,7 +18,8 @@ from encoder_roles.encoders.encoder import Encoder, as_grid, hidden_state, wrong
 from encoder_roles.encoders.framing import Frame
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
 from encoder_roles.encoders.weights import read_json
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Requests to answers to scores; prompts and metrics are lmms-eval's."""

@@ -21,16 +21,17 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
+from encoder_roles.benchmarks.table import ANSWER_TOKENS
 from encoder_roles.data.pictures import to_pixels
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
+from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.predict import join, parse_mask, pixel_inputs, project, read_calibrations
-from encoder_roles.evaluation.predict_answers import Question, answer
-from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_vlm
-from encoder_roles.study import Operator, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import Operator
 
 NAME = "encoder_roles"
 REQUESTS_AT_A_TIME = 512  # their pictures are held in memory

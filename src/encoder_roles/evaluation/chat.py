@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from encoder_roles.benchmarks.table import ANSWER_TOKENS
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
+from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.predict import join, parse_mask, pixel_inputs, project
-from encoder_roles.evaluation.predict_answers import Question, answer
-from encoder_roles.evaluation.tasks import ANSWER_TOKENS
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.study import NO_MASK, Precision, StudyError
+from encoder_roles.study.names import NO_MASK, StudyError
+from encoder_roles.study.sections import Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from encoder_roles.provenance import whole_folder, write_text
-from encoder_roles.study import NO_MASK, StudyError
+from encoder_roles.study.names import NO_MASK, StudyError
 
 CARD, SCORES = "README.md", "## Scores\n"
 

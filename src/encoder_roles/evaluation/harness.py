@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import encoder_roles.encoders._torchvision  # noqa: F401  (lmms-eval imports torchvision)
-from encoder_roles.evaluation.rows import SCHEMAS, kept_rows
-from encoder_roles.evaluation.tasks import LMMS_EVAL, Benchmark
-from encoder_roles.study import StudyError
+from encoder_roles.benchmarks.rows import SCHEMAS, kept_rows
+from encoder_roles.benchmarks.table import LMMS_EVAL, Benchmark
+from encoder_roles.study.names import StudyError
 
 os.environ["API_TYPE"] = (
     "dummy"  # lmms-eval reads it when imported: no score may ever depend on a judge's service

@@ -20,22 +20,15 @@ from encoder_roles.data.pictures import PictureReader
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.encoders.framing import Framed, frame_picture
-from encoder_roles.evaluation.predict_answers import Question, answer
+from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.provenance import whole_folder, write_json, write_jsonl
-from encoder_roles.study import (
-    BLIND,
-    NO_MASK,
-    NONE_KEPT,
-    MaskStage,
-    Operator,
-    PredictStage,
-    StudyError,
-    read_settings,
-)
+from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
+from encoder_roles.study.sections import Operator
+from encoder_roles.study.stages import MaskStage, PredictStage, read_settings
 
 PICTURES_AT_A_TIME = 64  # read together: features do not depend on it, and more spill the cache
 HELD_BYTES = 2**33  # of projector inputs and visual tokens held at a time; a mask's copies come on top

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder_roles.evaluation.tasks import ANSWER_TOKENS, LMMS_EVAL, cluster_of, find_benchmark
+from encoder_roles.benchmarks.table import ANSWER_TOKENS, LMMS_EVAL, cluster_of, find_benchmark
 from encoder_roles.provenance import read_jsonl, sha256_of, whole_folder, write_json, write_jsonl
-from encoder_roles.study import RequestStage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import RequestStage, read_settings
 
 MANIFEST = "manifest.json"
 FIELDS = {"id": str, "cluster": str, "prompt": str, "images": list, "max_new_tokens": int}

@@ -21,18 +21,12 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from encoder_roles.analysis.statistics import score_intervals
+from encoder_roles.benchmarks.table import TASKS, find_benchmark
 from encoder_roles.evaluation.requests import Request, benchmark_file, read_manifest, read_requests
-from encoder_roles.evaluation.tasks import TASKS, find_benchmark
 from encoder_roles.provenance import sha256_of, whole_file, write_text
-from encoder_roles.study import (
-    BLIND,
-    NO_MASK,
-    NONE_KEPT,
-    Operator,
-    ScoreStage,
-    StudyError,
-    read_settings,
-)
+from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
+from encoder_roles.study.sections import Operator
+from encoder_roles.study.stages import ScoreStage, read_settings
 
 TABLE_COLUMNS = [
     *("study", "subset", "seed", "mask", "operator", "level", "benchmark", "group"),
@@ -127,7 +121,7 @@ def _score_benchmark(
     name: str, entry: dict[str, Any], requests: Path, data: Path, cells: list[Cell], overlay: bool
 ) -> pa.Table:
     """The rows of one benchmark in scores.parquet, without `study`."""
-    from encoder_roles.evaluation.answers import Judge
+    from encoder_roles.evaluation.judge import Judge
 
     asked = read_requests(requests, name)
     parquet = benchmark_file(data, name, entry["split"])

@@ -1,0 +1,1 @@
+"""Every file of a study with its hash and what made it; verify and compare."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from encoder_roles.manifest.verify import read_manifest
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 # The files that hold measured time or memory, and which of their keys or columns do; all else must be equal.
 TIME_AND_MEMORY = ("seconds", "peak_memory_mb")

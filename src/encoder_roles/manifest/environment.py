@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 PLATFORM_VARIABLE = "ENCODER_ROLES_PLATFORM"  # cpu (also where unset) or cuda: which lock of an environment
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", re.MULTILINE)

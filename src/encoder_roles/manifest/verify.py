@@ -11,7 +11,8 @@ from typing import Any
 from encoder_roles.manifest.code import code_key
 from encoder_roles.manifest.write import below, digests, kept_files, present_code
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import StudyError, load_study
+from encoder_roles.study.config import load_study
+from encoder_roles.study.names import StudyError
 
 SHOWN = 3  # outputs or keys named in one line
 

@@ -18,7 +18,9 @@ from encoder_roles.manifest.code import Code, code_key, code_of
 from encoder_roles.manifest.environment import read_pins
 from encoder_roles.manifest.job import machine, read_record
 from encoder_roles.provenance import key_of, sha256_of, versions, write_json
-from encoder_roles.study import Study, StudyError, read_settings
+from encoder_roles.study.config import Study
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import read_settings
 
 # What a run leaves in its folder that is no result, and why it is not hashed.
 INCIDENTAL: dict[str, str] = {

@@ -1,0 +1,1 @@
+"""The multi-encoder vision-language model: connectors, masking, language model."""

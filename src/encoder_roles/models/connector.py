@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
 
 Levels = Mapping[str, Sequence[int]]  # encoder -> channels of each of its levels, in pool order
 

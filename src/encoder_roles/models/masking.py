@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encoder_roles.study import Operator, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import Operator
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -29,7 +29,8 @@ from encoder_roles.encoders.weights import (
 from encoder_roles.models.connector import projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
-from encoder_roles.study import ConnectorSettings, EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings, EncoderSpec
 
 CPU = torch.device("cpu")
 UNSUPPORTED = ("device_map", "quantization_config", "adapter_kwargs", "tp_plan")  # of from_pretrained

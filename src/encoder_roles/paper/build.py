@@ -14,7 +14,7 @@ from pathlib import Path
 
 from encoder_roles.paper.manuscript import check_manuscript, macro_definitions
 from encoder_roles.provenance import whole_folder, write_text
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 MANUSCRIPT = ("main.tex", "refs.bib", "template.typ", "filter.lua")
 RULE = "MIDRULE"  # stands in a table for a rule between its rows, which pandoc would drop

@@ -19,7 +19,8 @@ from encoder_roles.paper.catalogue import (
     VARIANT_FIGURES,
     VARIANT_TABLES,
 )
-from encoder_roles.study import RoleStage, Stage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import RoleStage, Stage, read_settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 # Names and notation with a digit in them; a number that was measured or chosen is never among these.
 ALLOWED_TEXT = ("DINOv2", "Cambrian-1", "EVA-02", "Qwen2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from encoder_roles.study import BLIND, GROUPS, NONE_KEPT
+from encoder_roles.study.names import BLIND, GROUPS, NONE_KEPT
 
 _ENCODERS = {
     "clip": "CLIP",

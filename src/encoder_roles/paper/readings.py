@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from encoder_roles.study import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, all_subsets
+from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, all_subsets
 
 OVERALL = "overall"
 

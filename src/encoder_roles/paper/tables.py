@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoder_roles.paper.manuscript import latex_text
 from encoder_roles.provenance import write_text
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 RULE: tuple[str, ...] = ()  # as a row: a rule between the rows
 

@@ -26,19 +26,9 @@ from encoder_roles.paper.wording import (
     signed,
     with_interval,
 )
-from encoder_roles.study import (
-    BLIND,
-    NO_MASK,
-    AlignStage,
-    MaskStage,
-    RankStage,
-    RoleStage,
-    TuneStage,
-    WorldSettings,
-    all_subsets,
-    name_subset,
-    parse_subset,
-)
+from encoder_roles.study.names import BLIND, NO_MASK, all_subsets, name_subset, parse_subset
+from encoder_roles.study.sections import WorldSettings
+from encoder_roles.study.stages import AlignStage, MaskStage, RankStage, RoleStage, TuneStage
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.encoders.compute import DTYPES
-from encoder_roles.evaluation.tasks import TASKS
 from encoder_roles.planning.sizes import (
     NOTHING,
     LanguageModelSizes,
@@ -18,7 +18,8 @@ from encoder_roles.planning.sizes import (
     size_encoder,
     sum_sizes,
 )
-from encoder_roles.study import BLIND, Study, parse_subset
+from encoder_roles.study.config import Study
+from encoder_roles.study.names import BLIND, parse_subset
 
 FP32 = 4  # bytes of a number in which features are measured and stored
 MASTER = 12  # bytes a trained parameter takes in fp32: its weight and AdamW's two moments

@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from encoder_roles.planning.costs import Model, Planner, Row
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import BLIND, Study, read_settings
-from encoder_roles.variants import Made, owner
+from encoder_roles.study.config import Study
+from encoder_roles.study.names import BLIND
+from encoder_roles.study.stages import read_settings
+from encoder_roles.study.variants import Made, owner
 
 OF_A_VARIANT = {  # the rules by which a variant makes what a study makes by these
     "extract_features": "extract_variant_features",

@@ -26,7 +26,8 @@ from encoder_roles.encoders.sizes import build_on_meta
 from encoder_roles.models.connector import Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
-from encoder_roles.study import ConnectorSettings, EncoderSpec, LanguageModelSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings, EncoderSpec, LanguageModelSpec
 
 
 @dataclass(frozen=True)

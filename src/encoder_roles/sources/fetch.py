@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoder_roles.evaluation.rows import SCHEMAS, kept_rows, write_public_rows
-from encoder_roles.evaluation.tasks import Benchmark, find_benchmark
+from encoder_roles.benchmarks.rows import SCHEMAS, kept_rows, write_public_rows
+from encoder_roles.benchmarks.table import Benchmark, find_benchmark
 from encoder_roles.provenance import sha256_of, whole_folder, write_text
 from encoder_roles.sources.hub import fetch_files
 from encoder_roles.sources.lock import locked_source
-from encoder_roles.study import LockStage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import LockStage, read_settings
 
 CHECKSUMS = "SHA256SUMS"
 

@@ -16,8 +16,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoSibling
 
 from encoder_roles.provenance import PICKLED, sha256_of
-from encoder_roles.sources.lock import LockedFile, LockedSource
-from encoder_roles.study import HubSource, StudyError
+from encoder_roles.sources.locked import LockedFile, LockedSource
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import HubSource
 
 # What is read of a model repository beside its weights, which are safetensors.
 SMALL_FILES = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model")

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import Field, ValidationError
 from tqdm import tqdm
 
-from encoder_roles.evaluation.tasks import find_benchmark
+from encoder_roles.benchmarks.table import find_benchmark
 from encoder_roles.provenance import sha256_of, write_text
-from encoder_roles.study import HubSource, LockStage, Settings, StudyError, read_settings
+from encoder_roles.sources.locked import LockedSource
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import HubSource, Settings
+from encoder_roles.study.stages import LockStage, read_settings
 
 HEAD = "# Written by `snakemake lock_sources`: commit it. Every run fetches exactly these files or stops.\n"
-
-
-class LockedFile(Settings):
-    """A file of a commit: size in bytes and the hash that the hub states (git's own for small files)."""
-
-    size: int
-    algorithm: Literal["sha256", "git-sha1"]
-    digest: str
-
-
-class LockedSource(Settings):
-    """A source as it was asked for, the commit its revision meant when it was locked, and its files."""
-
-    asked: HubSource
-    commit: str
-    files: dict[str, LockedFile]
 
 
 class Lock(Settings):

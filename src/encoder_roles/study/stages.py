@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import (
     AdvisorSettings,
@@ -26,7 +27,6 @@ from encoder_roles.study.sections import (
     StatisticsSettings,
     TuneSettings,
 )
-from encoder_roles.study.whole import Study
 
 
 class TrainingStage(Settings):

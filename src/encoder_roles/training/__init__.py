@@ -1,0 +1,1 @@
+"""Training a model of any subset: one loop, two engines (torch, DeepSpeed)."""

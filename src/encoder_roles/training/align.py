@@ -16,10 +16,11 @@ from encoder_roles.models.connector import Connector, Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_language_model
-from encoder_roles.study import AlignStage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import AlignStage, read_settings
 from encoder_roles.training.batches import Batches
+from encoder_roles.training.distributed import join_ranks
 from encoder_roles.training.engine import Part
-from encoder_roles.training.ranks import join_ranks
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens, Visual
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from encoder_roles.data.llava import PictureIndex, PictureRecords
 from encoder_roles.data.packing import Sample
 from encoder_roles.data.prompts import IGNORED, Prompt, PromptRenderer
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 
 STAGES = {"align": 0, "tune": 1}  # numbers that keep the stages' random streams apart
 _ORDER, _CHOICE = 0, 1  # the two streams of a stage

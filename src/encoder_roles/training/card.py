@@ -13,7 +13,9 @@ from torch import nn
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import sha256_of
-from encoder_roles.study import BLIND, EncoderSpec, TuneStage
+from encoder_roles.study.names import BLIND
+from encoder_roles.study.sections import EncoderSpec
+from encoder_roles.study.stages import TuneStage
 
 
 def model_card(subset: str, seed: int, model: MultiEncoderVLM, stage: TuneStage, data: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from encoder_roles.provenance import key_of, sha256_of, versions, write_json
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.training.engine import Engine
 
 KEPT = 2  # the newest may turn out damaged, then the one before it is used

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import BLIND, NO_MASK, ScoreStage, StudyError, read_settings
+from encoder_roles.study.names import BLIND, NO_MASK, StudyError
+from encoder_roles.study.stages import ScoreStage, read_settings
 
 COLUMNS = (
     "study",

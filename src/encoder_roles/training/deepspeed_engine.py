@@ -27,9 +27,9 @@ from deepspeed.utils import (
     safe_set_local_optimizer_state,
 )
 
-from encoder_roles.study import EngineSettings
+from encoder_roles.study.sections import EngineSettings
+from encoder_roles.training.distributed import Place
 from encoder_roles.training.engine import BETAS, MOMENTS, Engine, Part
-from encoder_roles.training.ranks import Place
 
 # No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for
 # most of a minute, and wait for ever for the lock of a build that was killed.

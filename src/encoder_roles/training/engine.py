@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from encoder_roles.study import StudyError
-from encoder_roles.training.ranks import Place
+from encoder_roles.study.names import StudyError
+from encoder_roles.training.distributed import Place
 
 BETAS = (0.9, 0.95)  # as GPT-3 and nanoGPT: the second moment forgets within a short run
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its number of steps

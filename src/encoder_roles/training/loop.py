@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from encoder_roles.data.packing import move
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.training.checkpoints import Checkpoints
 from encoder_roles.training.engine import Engine
 from encoder_roles.training.progress import Progress

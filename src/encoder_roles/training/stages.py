@@ -18,21 +18,15 @@ from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import versions, whole_folder, write_json, write_jsonl
-from encoder_roles.study import (
-    BLIND,
-    AlignStage,
-    EngineSettings,
-    StudyError,
-    TrainingStage,
-    TuneStage,
-    accumulation,
-)
+from encoder_roles.study.names import BLIND, StudyError
+from encoder_roles.study.sections import EngineSettings, accumulation
+from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
+from encoder_roles.training.distributed import Place
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, train
-from encoder_roles.training.ranks import Place
 from encoder_roles.training.step import AnswerModel, AnswerTask
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from encoder_roles.data.packing import PackedBatch, Sample, pack
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.framing import frame_picture
 from encoder_roles.training.batches import Batches
-from encoder_roles.training.ranks import Place
+from encoder_roles.training.distributed import Place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,12 +12,14 @@ from encoder_roles.encoders.weights import load_strictly, read_tensors
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import write_text
-from encoder_roles.study import StudyError, TuneSettings, TuneStage, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import TuneSettings
+from encoder_roles.study.stages import TuneStage, read_settings
 from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
 from encoder_roles.training.card import model_card
+from encoder_roles.training.distributed import join_ranks
 from encoder_roles.training.engine import Part
-from encoder_roles.training.ranks import join_ranks
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens
 

@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, picture_columns, write_rows
 from encoder_roles.data.llava import CAPTION_SUFFIX, IMAGE_MARKER
-from encoder_roles.evaluation.rows import SCHEMAS, picture_cell, picture_columns, write_rows
 from encoder_roles.provenance import whole_folder, write_jsonl
-from encoder_roles.study import BENCHMARKS, WorldSettings, read_settings
+from encoder_roles.study.names import BENCHMARKS
+from encoder_roles.study.sections import WorldSettings
+from encoder_roles.study.stages import read_settings
 from encoder_roles.world.drawing import draw
 from encoder_roles.world.questions import (
     Question,

@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from encoder_roles.provenance import whole_file
-from encoder_roles.study import GateStage, StudyError, read_settings
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import GateStage, read_settings
 
 COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder_roles.study import BENCHMARKS, StudyError
+from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import CAPTION_PROMPT, caption
 from encoder_roles.world.sampling import Rng, pick, sample_scene
 from encoder_roles.world.scenes import SPLITS, Kind, Scene, Split

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.scenes import (
     BAR_HEIGHTS,
     COLOURS,

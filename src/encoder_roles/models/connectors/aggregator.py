@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from encoder_roles.models.connector import Connector, Levels, initialise_by_name, projector
 from encoder_roles.models.connectors.blocks import attend, inner_width
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study.sections import ConnectorSettings
 
 
 class SpatialVisionAggregator(Connector):

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoder_roles.study import ConnectorSettings, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import ConnectorSettings
 
 
 def inner_width(settings: ConnectorSettings, hidden: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.models.connector import Connector, Levels, initialise, projector
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study.sections import ConnectorSettings
 
 
 class ChannelConcat(Connector):

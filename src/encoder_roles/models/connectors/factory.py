@@ -11,7 +11,7 @@ from encoder_roles.models.connectors.levels import MultiLevel
 from encoder_roles.models.connectors.resampler import Resampler
 from encoder_roles.models.connectors.tokens import TokenConcat, TokenInterleave
 from encoder_roles.models.connectors.vit import SmallViT
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study.sections import ConnectorSettings
 
 KINDS: dict[str, Callable[[Levels, ConnectorSettings, int, int], Connector]] = {
     "linear": ChannelConcat,

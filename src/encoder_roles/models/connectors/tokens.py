@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.models.connector import Connector, Levels, initialise_by_name, projector
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study.sections import ConnectorSettings
 
 
 class TokenConcat(Connector):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from encoder_roles.models.connector import Connector, Levels, initialise_by_name, projector
 from encoder_roles.models.connectors.blocks import BlockLinear, SelfAttention, feed_forward, inner_width
-from encoder_roles.study import ConnectorSettings
+from encoder_roles.study.sections import ConnectorSettings
 
 
 class SmallViT(Connector):

@@ -14,7 +14,7 @@ import torch
 
 from encoder_roles.encoders.loading import load_source
 from encoder_roles.provenance import sha256_of, whole_folder, write_text
-from encoder_roles.study import StudyError
+from encoder_roles.study.names import StudyError
 from encoder_roles.world.pretraining.cards import model_card
 from encoder_roles.world.pretraining.loop import Objective, train
 from encoder_roles.world.pretraining.pictures import draw_album

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
-from encoder_roles.study import EncoderSpec, StudyError
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.sections import EncoderSpec
 from encoder_roles.world.pretraining.loop import Objective, Recipe
 from encoder_roles.world.pretraining.pictures import MEAN, STD
 

@@ -1,0 +1,190 @@
+"""Scores of subsets nobody has trained yet, predicted from those that were: a Gaussian process on subsets.
+
+The score of S is a sum of independent Gaussian parts: a level; an effect of the number of encoders; an effect
+of each encoder and of each pair, both of which may shrink as S grows (saturation); a part that subsets share
+the more, the fewer encoders they differ in (Hamming kernel: all higher orders); a part of S alone (what a
+seed does); optional linear effects of covariates. How large each part is, is not fitted but averaged over: a
+fixed set of quasi-random settings drawn from a prior, weighted by their marginal likelihood, so that few
+scores give wide intervals instead of a lucky fit. Everything is in closed form (Rasmussen and Williams 2006,
+chapters 2 and 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from encoder_roles.analysis.statistics import Array
+from encoder_roles.study.names import BLIND, StudyError, all_subsets, name_subset, parse_subset
+
+MOST_ENCODERS = 8  # 255 subsets: every setting's covariance of the whole lattice is held at once
+SETTINGS = 512  # quasi-random settings of the parts' sizes
+LEVEL = (50.0, 50.0)  # prior mean and deviation of the level, in points: nothing is known of it
+SCALE = (np.log(6.0), 1.0)  # log of the points by which subsets differ: 1 to 40 are plausible
+# part -> (log of its typical size relative to the scale, spread of that logarithm)
+PARTS = {
+    "encoders": (0.0, 0.5),
+    "size": (0.0, 0.7),
+    "pairs": (np.log(0.35), 0.6),
+    "hamming": (np.log(0.25), 0.7),
+    "alone": (np.log(0.15), 0.7),
+    "covariates": (np.log(0.5), 0.8),
+}
+SHRINKAGE = (0.0, 0.25, 0.5, 0.75, 1.0)  # effects divided by size ** this: 0 additive, 1 the encoders' mean
+JITTER = 1e-9  # points squared, so that scores without an error can be given
+NEGLIGIBLE = 1e-5  # settings of a smaller likelihood, relative to the best, are left out
+SHARED = 0.6  # what is left of the Hamming part's correlation per encoder of difference
+SIZE_LENGTH = 3.0  # encoders over which the effect of size is smooth
+
+Scores = Mapping[str, tuple[float, float]]  # subset -> (score 0-100, standard error)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Belief about the scores of all non-empty subsets, smallest first and in pool order.
+
+    `mean` (subsets,) and `covariance` (subsets, subsets) are those of the score a model has, or will have, on
+    endless questions; `measured` says which subsets were given and `noise` is the variance of measuring one.
+    """
+
+    pool: tuple[str, ...]
+    subsets: tuple[str, ...]
+    measured: npt.NDArray[np.bool_]
+    mean: Array
+    covariance: Array
+    noise: float
+
+    def interval(self, level: float) -> tuple[Array, Array]:
+        """(low, high) of each subset's score as it will be measured; as it is, where it was measured."""
+        spread = np.diag(self.covariance) + np.where(self.measured, 0.0, self.noise)
+        arm = ndtri((1 + level) / 2) * np.sqrt(np.maximum(spread, 0))
+        return self.mean - arm, self.mean + arm
+
+
+def predict_lattice(
+    scores: Scores, pool: Sequence[str], covariates: Mapping[str, Sequence[float]] | None = None
+) -> Prediction:
+    """Predict the scores of all subsets of the pool from those of some; `blind` is not used.
+
+    `covariates` gives every subset the same number of known quantities (log parameters, ranks, masked
+    scores). Raises StudyError, one line, on an unknown encoder, a score outside 0-100, a negative standard
+    error, a subset given twice in different orders, a subset without covariates, or a pool that is too large.
+    """
+    names, subsets = tuple(pool), all_subsets(tuple(pool))
+    if not 2 <= len(names) <= MOST_ENCODERS:
+        raise StudyError(f"pool {list(names)}: the advisor needs 2 to {MOST_ENCODERS} encoders")
+    given = check_part(scores, names)
+    place = np.array([i for i, s in enumerate(subsets) if s in given], dtype=int)
+    values = np.array([given[subsets[i]][0] for i in place])
+    noise = np.array([given[subsets[i]][1] for i in place]) ** 2
+    prior = _prior(len(names))
+    if covariates is not None:
+        prior = prior + _covariate_part(_known(covariates, subsets))
+    mean, covariance = _condition(prior, place, values - LEVEL[0], noise)
+    measured = np.isin(np.arange(len(subsets)), place)
+    typical = float(np.median(noise)) if len(noise) else 0.0
+    return Prediction(names, subsets, measured, mean + LEVEL[0], covariance, typical)
+
+
+def check_part(scores: Scores, pool: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """The scores by subset in pool order, without `blind`. Raises StudyError on what no score can be."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, (score, error) in scores.items():
+        subset = name_subset(parse_subset(name, pool), pool)
+        if subset in found:
+            raise StudyError(f"scores: subset {subset!r} stands twice; give one score for it")
+        if not (np.isfinite(score) and 0 <= score <= 100):
+            raise StudyError(f"scores: subset {name!r}: score {score} is not a number in 0-100")
+        if not (np.isfinite(error) and error >= 0):
+            raise StudyError(f"scores: subset {name!r}: standard error {error} is not a number >= 0")
+        found[subset] = (float(score), float(error))
+    found.pop(BLIND, None)
+    return found
+
+
+def _known(covariates: Mapping[str, Sequence[float]], subsets: tuple[str, ...]) -> Array:
+    """Standardised covariates (subsets, columns); a column that is the same everywhere adds nothing."""
+    missing = [s for s in subsets if s not in covariates]
+    if missing:
+        raise StudyError(f"covariates: no row of {missing[0]!r}; every subset needs them, trained or not")
+    table = np.array([covariates[s] for s in subsets], dtype=float)
+    if not np.isfinite(table).all():
+        raise StudyError("covariates: a value is missing or no number")
+    spread = table.std(0)
+    known: Array = (table - table.mean(0))[:, spread > 0] / spread[spread > 0]
+    return known
+
+
+@lru_cache(maxsize=4)
+def _settings() -> tuple[Array, npt.NDArray[np.int64]]:
+    """(settings, parts) deviations in points and (settings,) places in SHRINKAGE, drawn from the prior."""
+    uniform = qmc.Sobol(len(PARTS) + 2, scramble=True, rng=0).random(SETTINGS)
+    scale = np.exp(SCALE[0] + SCALE[1] * ndtri(uniform[:, 0]))
+    centre, spread = np.array(list(PARTS.values())).T
+    deviations = scale[:, None] * np.exp(centre + spread * ndtri(uniform[:, 2:]))
+    return deviations, (uniform[:, 1] * len(SHRINKAGE)).astype(int)
+
+
+@lru_cache(maxsize=4)
+def _prior(n: int) -> Array:
+    """Prior covariances (settings, subsets, subsets) of the scores of all subsets of n encoders."""
+    pool = tuple(f"e{i}" for i in range(n))
+    inside = np.array([[e in s.split("+") for e in pool] for s in all_subsets(pool)], dtype=float)
+    size = inside.sum(1)
+    first, second = np.triu_indices(n, 1)
+    both = inside[:, first] * inside[:, second]
+    distance = np.abs(inside[:, None] - inside[None]).sum(-1)
+    gap = (size[:, None] - size[None]) / SIZE_LENGTH
+    parts = {"size": np.exp(-0.5 * gap**2), "hamming": SHARED**distance, "alone": np.eye(len(size))}
+    deviations, shrinkage = _settings()
+    prior = np.full((SETTINGS, len(size), len(size)), LEVEL[1] ** 2)
+    for name, kernel in parts.items():
+        prior += _variance(deviations, name) * _normed(kernel)
+    for place, power in enumerate(SHRINKAGE):
+        chosen = shrinkage == place
+        single = inside / size[:, None] ** power
+        pair = both / size[:, None] ** (2 * power)
+        for name, features in (("encoders", single), ("pairs", pair)):
+            prior[chosen] += _variance(deviations[chosen], name) * _normed(features @ features.T)
+    return prior
+
+
+def _covariate_part(known: Array) -> Array:
+    return _variance(_settings()[0], "covariates") * (known @ known.T)
+
+
+def _variance(deviations: Array, part: str) -> Array:
+    variance: Array = deviations[:, list(PARTS).index(part), None, None] ** 2
+    return variance
+
+
+def _normed(kernel: Array) -> Array:
+    """A kernel whose functions vary over the lattice by one point squared, on average, around their mean."""
+    normed: Array = kernel / (np.diag(kernel).mean() - kernel.mean())
+    return normed
+
+
+def _condition(
+    prior: Array, place: npt.NDArray[np.int64], values: Array, noise: Array
+) -> tuple[Array, Array]:
+    """Mean and covariance given scores at `place`, averaged over the settings by marginal likelihood."""
+    seen = prior[:, place[:, None], place] + np.diag(noise + JITTER)
+    root = np.linalg.cholesky(seen)
+    across = np.linalg.solve(root, prior[:, place])  # (settings, seen, subsets)
+    white = np.linalg.solve(root, values[:, None])[..., 0]
+    log_likelihood = -0.5 * (white**2).sum(1) - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    kept = weight > NEGLIGIBLE
+    weight = weight[kept] / weight[kept].sum()
+    across, means = across[kept], np.einsum("hts,ht->hs", across[kept], white[kept])
+    mean = weight @ means
+    explained = (across * np.sqrt(weight)[:, None, None]).reshape(-1, prior.shape[-1])
+    apart = (means - mean) * np.sqrt(weight)[:, None]
+    covariance = np.einsum("h,hst->st", weight, prior[kept])
+    return mean, covariance - explained.T @ explained + apart.T @ apart

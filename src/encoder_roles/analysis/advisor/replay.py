@@ -1,0 +1,206 @@
+"""The advisor replayed on a lattice whose scores are all known, beside other orders of training: advisor.csv.
+
+A strategy is an order in which subsets are trained; it sees a score only once its subset is trained. Regret
+after t trainings is what the best answer among the trained subsets lacks to the best answer there is; for a
+match, what the best trained proper subset lacks to the full pool's score less the margin (whether or not the
+strategy has trained the full pool and knows it). Where no subset matches, the least that is lacking is the
+yardstick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.analysis.advisor.advisor import Question, check_questions, training_worth
+from encoder_roles.analysis.advisor.predictor import Scores, check_part, predict_lattice
+from encoder_roles.analysis.statistics import Array, generator, interval
+from encoder_roles.study.names import StudyError, all_subsets
+
+COLUMNS = ("question", "strategy", "trainings", "replays", "regret", "low", "high", "share_found")
+COVERAGE_COLUMNS = ("trained", "parts", "coverage", "error", "width")
+BOTH = "both"
+FOUND = 1e-9  # points of regret that are none
+
+
+class Lattice:
+    """A complete lattice: `values` (subsets,) and `errors`, smallest subsets first, in pool order."""
+
+    def __init__(self, scores: Scores, pool: Sequence[str]) -> None:
+        given = check_part(scores, tuple(pool))
+        self.pool, self.subsets = tuple(pool), all_subsets(tuple(pool))
+        if missing := [s for s in self.subsets if s not in given]:
+            raise StudyError(f"scores: no score of {missing[0]!r}; a replay needs every subset of the pool")
+        self.values = np.array([given[s][0] for s in self.subsets])
+        self.errors = np.array([given[s][1] for s in self.subsets])
+        self.sets = [frozenset(s.split("+")) for s in self.subsets]
+        self.sizes = np.array([len(s) for s in self.sets])
+
+    def part(self, places: Sequence[int]) -> dict[str, tuple[float, float]]:
+        """The scores that are known once these are trained."""
+        return {self.subsets[i]: (float(self.values[i]), float(self.errors[i])) for i in places}
+
+
+Strategy = Callable[[Lattice, Sequence[Question], np.random.Generator], list[int]]
+
+
+def random_order(lattice: Lattice, _: Sequence[Question], random: np.random.Generator) -> list[int]:
+    """All subsets in random order."""
+    return [int(i) for i in random.permutation(len(lattice.subsets))]
+
+
+def singles_first(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+    """By size, smallest first; in random order within a size."""
+    mixed = random_order(lattice, questions, random)
+    return sorted(mixed, key=lambda i: int(lattice.sizes[i]))
+
+
+def answers_first(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+    """In random order, but first the full pool if a match is asked for, then the largest subsets that can
+    answer the question of the best (all pairs, say): what knowing the question is worth without a model.
+    """
+    mixed = random_order(lattice, questions, random)
+    wanted = {q.at_most for q in questions if q.margin is None}
+    first = {len(mixed) - 1} if any(q.margin is not None for q in questions) else set()
+    return sorted(mixed, key=lambda i: (i not in first, int(lattice.sizes[i]) not in wanted))
+
+
+def forward_selection(
+    lattice: Lattice, questions: Sequence[Question], random: np.random.Generator
+) -> list[int]:
+    """Round-robin as in Eagle: every single, then the best so far with each of the others, and so on."""
+    mixed, chosen, order = random_order(lattice, questions, random), frozenset[str](), list[int]()
+    for size in range(1, len(lattice.pool) + 1):
+        round_ = [i for i in mixed if lattice.sizes[i] == size and chosen < lattice.sets[i]]
+        order += round_
+        chosen = lattice.sets[max(round_, key=lambda i: float(lattice.values[i]))]
+    return order
+
+
+def top_two(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+    """Every single, then the pair of the two highest Capacities; nothing more."""
+    singles = [i for i in random_order(lattice, questions, random) if lattice.sizes[i] == 1]
+    first, second = sorted(singles, key=lambda i: -float(lattice.values[i]))[:2]
+    return [*singles, lattice.sets.index(lattice.sets[first] | lattice.sets[second])]
+
+
+class Advisor:
+    """First a random subset of the largest size asked for, which are all alike as long as nothing is known;
+    then always the training that is worth most.
+
+    What the model makes of a set of trained subsets is kept, because replays on one lattice meet the same
+    sets. It ends when nothing is worth training, or when every question is answered, which changes no regret.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, frozenset[int]], Array] = {}
+
+    def __call__(
+        self, lattice: Lattice, questions: Sequence[Question], random: np.random.Generator
+    ) -> list[int]:
+        asked = [q.at_most for q in questions if q.margin is None] or [q.at_most for q in questions]
+        mixed = random_order(lattice, questions, random)
+        order = [next(i for i in mixed if lattice.sizes[i] == asked[0])]
+        while len(order) < len(mixed) and not answered(lattice, questions, order):
+            worth = self._worth(lattice, questions, order)
+            if worth.max() <= 0:
+                break
+            order.append(int(np.argmax(worth)))
+        return order
+
+    def _worth(self, lattice: Lattice, questions: Sequence[Question], order: list[int]) -> Array:
+        key = (id(lattice), frozenset(order))
+        if key not in self._known:
+            prediction = predict_lattice(lattice.part(sorted(order)), lattice.pool)
+            self._known[key] = training_worth(prediction, questions)
+        return self._known[key]
+
+
+def strategies() -> dict[str, Strategy]:
+    """The strategies that are compared, by name; a new advisor each time."""
+    return {
+        "advisor": Advisor(),
+        "forward_selection": forward_selection,
+        "answers_first": answers_first,
+        "singles_first": singles_first,
+        "random": random_order,
+        "top_two": top_two,
+    }
+
+
+def regrets(lattice: Lattice, question: Question, order: Sequence[int]) -> Array:
+    """Regret (subsets,) after 1, 2, ... trainings; infinite before an answer is trained, and the last one
+    goes on after the strategy has ended.
+    """
+    able = question.allowed(lattice.subsets)
+    best = float(lattice.values[able].max())
+    if question.margin is not None:
+        best = min(best, float(lattice.values[-1]) - question.margin)
+    seen = np.array([lattice.values[i] if able[i] else -np.inf for i in order])
+    lacking = np.maximum(best - np.maximum.accumulate(seen), 0.0)
+    return np.concatenate([lacking, np.full(len(lattice.subsets) - len(order), lacking[-1])])
+
+
+def answered(lattice: Lattice, questions: Sequence[Question], order: Sequence[int]) -> bool:
+    """Whether the answers to all questions are among the trained subsets."""
+    return bool(order) and all(regrets(lattice, q, order)[-1] <= FOUND for q in questions)
+
+
+def replay(
+    lattice: Lattice,
+    questions: Sequence[Question],
+    replays: int,
+    seed: int,
+    chosen: Mapping[str, Strategy] | None = None,
+) -> dict[str, Array]:
+    """Regrets (replays, questions, subsets) of each strategy; a replay's random order is the same for all."""
+    check_questions(questions, len(lattice.pool))
+    found = {}
+    for name, strategy in (chosen or strategies()).items():
+        orders = [strategy(lattice, questions, generator(seed, f"replay {r}")) for r in range(replays)]
+        found[name] = np.array([[regrets(lattice, q, order) for q in questions] for order in orders])
+    return found
+
+
+def replay_table(found: Mapping[str, Array], questions: Sequence[Question], level: float) -> pd.DataFrame:
+    """advisor.csv: a row per question, strategy and number of trainings; with several questions also for
+    `both`, whose regret is the larger. `low` and `high` hold the share `level` of the replays.
+    """
+    rows = []
+    named = [(str(q), [i]) for i, q in enumerate(questions)]
+    if len(questions) > 1:
+        named.append((BOTH, list(range(len(questions)))))
+    for question, places in named:
+        for strategy, all_regrets in found.items():
+            regret = all_regrets[:, places].max(1)
+            known = np.isfinite(regret).all(0)  # before that, some replay has no answer at all
+            low, high = interval(np.where(known, regret, 0.0), level)
+            mean, share = np.where(known, regret, 0.0).mean(0), (regret <= FOUND).mean(0)
+            for t in range(regret.shape[1]):
+                shown = (mean[t], low[t], high[t]) if known[t] else (np.nan,) * 3
+                rows.append((question, strategy, t + 1, len(regret), *shown, share[t]))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def coverage_table(lattice: Lattice, parts: int, seed: int, level: float) -> pd.DataFrame:
+    """advisor_coverage.csv: how often the intervals of the subsets left out of random parts hold their
+    scores.
+
+    A row per number of trained subsets: `coverage` (share), `error` (root mean square, points), `width` (mean
+    of the intervals, points).
+    """
+    many, rows = len(lattice.subsets), []
+    for trained in sorted({round(many * share) for share in (0.2, 0.33, 0.5, 0.66)}):
+        held, squares, widths = [], [], []
+        for place in range(parts):
+            chosen = generator(seed, f"part {trained} {place}").permutation(many)[:trained]
+            prediction = predict_lattice(lattice.part(sorted(chosen)), lattice.pool)
+            low, high = prediction.interval(level)
+            left = ~prediction.measured
+            held.append(((low <= lattice.values) & (lattice.values <= high))[left].mean())
+            squares.append(((prediction.mean - lattice.values)[left] ** 2).mean())
+            widths.append((high - low)[left].mean())
+        rows.append((trained, parts, np.mean(held), np.sqrt(np.mean(squares)), np.mean(widths)))
+    return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))

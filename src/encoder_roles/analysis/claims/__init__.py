@@ -1,0 +1,1 @@
+"""What the measures say of each claim under test: a verdict, and the estimate and interval behind it."""

@@ -1,0 +1,1 @@
+"""Anybody's table of scores, read into the form of a study's own."""

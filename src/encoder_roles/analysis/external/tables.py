@@ -1,0 +1,431 @@
+"""Anybody's table of scores, read and checked: wide (a column per benchmark) or tidy (a row per score).
+
+A table may hold questions, or only benchmarks' scores; the lattice may be incomplete, masks and seeds may be
+missing. Nothing is guessed: a name that is not known, a score outside its scale or a row that stands twice
+is an error of one line; what was converted (MME / 20) is said in `notes`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from encoder_roles.analysis.external.aliases import (
+    match_benchmark,
+    match_encoders,
+    nearest_benchmarks,
+    squeeze,
+)
+from encoder_roles.analysis.external.averages import average_models, average_notes
+from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
+from encoder_roles.study.names import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
+from encoder_roles.study.sections import Operator
+
+MOST_ENCODERS = 8  # 256 subsets; beyond, resamples of the whole lattice do not fit a laptop
+OPERATORS: tuple[str, ...] = get_args(Operator)
+# what benchmarks are also published as: their greatest score, beside 0-100
+LARGER_SCALES = {"mme": 2000.0, "ocrbench": 1000.0}
+SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
+_EMPTY = ["", " ", "NaN", "nan", "NA", "N/A", "n/a", "null"]
+
+# role of a column -> its spellings, without case and punctuation
+_ROLES: dict[str, str] = {
+    "subset": "subset encoders encoder model models visionencoders visionencoder combination",
+    "mask": "mask kept keptencoders",
+    "operator": "operator maskoperator",
+    "training_seed": "seed trainingseed",  # not `seed` as long as that may be a benchmark's column
+    "study": "study",
+    "benchmark": "benchmark dataset task bench",
+    "group": "group category",
+    "score": "score value accuracy acc result",
+    "n": "n questions nquestions numquestions numberofquestions",
+    "question": "question questionid id qid",
+    "cluster": "cluster clusterid",
+    "weight": "weight",
+    "unparsable": "unparsable",
+    "level": "level",
+    "ignored": "metric low high unparsableshare",
+}
+_TIDY_ONLY = ("benchmark", "score", "question", "cluster", "weight", "unparsable", "level", "group")
+_ROLE_OF = {spelling: role for role, spellings in _ROLES.items() for spelling in spellings.split()}
+_OVERALL = {"average", "avg", "overall", "mean", "all"}
+_GROUP_OF = {squeeze(group): group for group in GROUPS} | {
+    squeeze(group) + word: group for group in GROUPS for word in ("average", "avg", "mean")
+}
+
+
+@dataclass(frozen=True)
+class OwnScores:
+    """A checked table of scores.
+
+    `table` has a row per model and benchmark: subset, seed, mask, operator, benchmark, group, score (0-100),
+    n (questions; NaN where not stated), row (of the file, from 1). `questions` are rows as in scores.parquet
+    if the file has a row per question, else None. `averages` has a row per model of the file, also of those
+    left out: row, model, overall, one column per group, and what the file states itself.
+    """
+
+    study: str
+    pool: tuple[str, ...]
+    table: pd.DataFrame
+    questions: pd.DataFrame | None
+    averages: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def read_own_scores(
+    scores: Path | str | pd.DataFrame,
+    pool: Sequence[str] = (),
+    leave_out: Sequence[int] = (),
+    study: str = "own",
+) -> OwnScores:
+    """Read a table of scores.
+
+    Args:
+        scores: CSV (comma, semicolon or tab; lines before the head may begin with #), parquet, or a frame.
+        pool: encoders in the order in which subsets are written; by default as they first appear.
+        leave_out: rows of the table, counted from 1 below the head, that the analysis is not to see.
+        study: its name, where the table has no column `study`.
+
+    Raises:
+        StudyError: one line that names the column or row and what to do.
+    """
+    where = "scores" if isinstance(scores, pd.DataFrame) else str(scores)
+    frame = scores.reset_index(drop=True) if isinstance(scores, pd.DataFrame) else _load(Path(scores))
+    if frame.empty:
+        raise StudyError(f"{where}: no rows")
+    frame, roles = _find_roles(frame, where)
+    frame.insert(0, "row", np.arange(1, len(frame) + 1))
+    if "subset" not in roles:
+        raise StudyError(
+            f"{where}: no column that names the encoders; call it `encoders`, `subset` or `model`"
+        )
+    if unknown := sorted(set(leave_out) - set(frame["row"])):
+        raise StudyError(f"{where}: leave_out: there is no row {unknown[0]}; it has {len(frame)}")
+    tidy = {"benchmark", "score"} <= roles
+    frame, stated = _split_averages(frame, where) if tidy else _melt(frame, where)
+    frame = frame.rename(columns={"training_seed": "seed"})
+    table, notes = _check_numbers(frame, where)
+    table = _name_models(table, pool, where)
+    averages = average_models(table, stated)
+    table = table[~table["row"].isin(leave_out)]
+    if table.empty:
+        raise StudyError(f"{where}: leave_out leaves no row")
+    found = tuple(pool) or _appearing(table)
+    table = _order_subsets(table, found, where)
+    name = _one_study(table, study, where)
+    questions = _as_questions(table, name, where) if "question" in roles else None
+    if questions is None:
+        _check_models(table, where)
+    else:
+        table = _score_benchmarks(questions)
+    notes = [*notes, *average_notes(averages), *_left_out(averages, leave_out)]
+    return OwnScores(name, found, table.reset_index(drop=True), questions, averages, tuple(notes))
+
+
+def _load(path: Path) -> pd.DataFrame:
+    """The cells of a file. Raises StudyError if it is no table."""
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        start = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+        separator = max(",;\t", key=lines[start].count) if lines else ","
+        # "none" is the name of a mask here, so only these cells are missing values
+        return pd.read_csv(
+            path,
+            sep=separator,
+            skiprows=start,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            na_values=_EMPTY,
+            quoting=csv.QUOTE_MINIMAL,
+            skipinitialspace=True,
+        )
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not a readable table (CSV or parquet): {error}") from None
+
+
+def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]]:
+    """Columns by their roles and benchmarks; the roles found. A column with no meaning is an error."""
+    names: dict[str, str] = {}
+    spelled = {_ROLE_OF.get(squeeze(column)) for column in frame.columns}
+    tidy = {"benchmark", "score"} <= spelled
+    for column in frame.columns:
+        key = squeeze(column)
+        role = None if column == SEED_BENCH else _ROLE_OF.get(key)
+        if role in _TIDY_ONLY and not tidy:
+            raise StudyError(
+                f"{where}: column {column!r} belongs to a table with a row per score, which has both "
+                "`benchmark` and `score`; add what is missing, or remove the column"
+            )
+        if role is None and tidy:
+            raise StudyError(
+                f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call "
+                f"it one of {', '.join(sorted(_ROLES.keys() - {'ignored'}))}"
+            )
+        average = "overall" if key in _OVERALL else _GROUP_OF.get(key)
+        name = role or match_benchmark(column) or (f"average {average}" if average else None)
+        if name is None:
+            raise StudyError(
+                f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or "
+                "remove it from the table"
+            )
+        if name in names and name != "ignored":
+            raise StudyError(f"{where}: columns {names[name]!r} and {column!r} are both {name}; remove one")
+        names[name] = str(column)
+    kept = {column: name for name, column in names.items() if name != "ignored"}
+    return frame[list(kept)].rename(columns=kept), set(names)
+
+
+def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A wide table as rows (row, model columns, benchmark, score, n), and the averages that it states."""
+    benchmarks = [b for b in BENCHMARKS if b in frame.columns]
+    if not benchmarks:
+        raise StudyError(
+            f"{where}: no column is a benchmark, and none are called `benchmark` and `score` (found: "
+            f"{', '.join(map(str, frame.columns[1:]))})"
+        )
+    keys = [c for c in frame.columns if c not in benchmarks and not c.startswith("average ")]
+    counts = frame["subset"].map(squeeze).isin(_ROLES["n"].split())
+    if counts.sum() > 1:
+        raise StudyError(f"{where}: two rows are called n; one says how many questions each benchmark has")
+    models = frame[~counts]
+    long = models.melt(keys, benchmarks, var_name="benchmark", value_name="score")
+    if counts.any():
+        if "n" in frame.columns:
+            raise StudyError(f"{where}: both a row n and a column n; remove one")
+        long["n"] = long["benchmark"].map(frame.loc[counts, benchmarks].iloc[0])
+    stated = models[["row", *(c for c in frame.columns if c.startswith("average "))]]
+    return long.sort_values(["row"], kind="stable").reset_index(drop=True), stated
+
+
+def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A tidy table's scores of benchmarks; rows of averages, which scores.csv has, are computed anew."""
+    level = frame["level"] if "level" in frame.columns else pd.Series("benchmark", frame.index)
+    rows = frame[level == "benchmark"].drop(columns="level", errors="ignore").copy()
+    named = {name: match_benchmark(name) for name in rows["benchmark"].unique()}
+    groups = rows.dropna(subset="group") if "group" in rows.columns else rows.iloc[:0]
+    for name, match in named.items():
+        if match is None and name not in set(groups["benchmark"]):
+            raise StudyError(
+                f"{where}: benchmark {name!r} is none of the sixteen ({nearest_benchmarks(name)}); rename "
+                "it, or give its group in a column `group`"
+            )
+    rows["benchmark"] = [named[name] or str(name) for name in rows["benchmark"]]
+    return rows, pd.DataFrame({"row": []})
+
+
+def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Scores on 0-100, n positive; what had to be converted, in words."""
+    found = frame.copy()
+    found["score"] = _numbers(frame, "score", where)
+    if "n" in found.columns:
+        found["n"] = _numbers(frame, "n", where)
+        _refuse(found, ~(found["n"] >= 1), "n is not a number of questions", where)
+    else:
+        found["n"] = np.nan
+    stated = found["group"] if "group" in found.columns else found["n"]
+    found["group"] = [_group_of(b, g) for b, g in zip(found["benchmark"], stated, strict=True)]
+    notes = []
+    for benchmark, of in found.groupby("benchmark", sort=False)["score"]:
+        name, most = str(benchmark), LARGER_SCALES.get(str(benchmark), 100.0)
+        at = found["benchmark"] == benchmark
+        _refuse(found, at & ((found["score"] < 0) | (found["score"] > most)), _outside(name, most), where)
+        if of.max() <= 1 and of.max() > 0:
+            raise StudyError(
+                f"{where}: benchmark {name}: no score is above 1, so they look like fractions; multiply by "
+                "100"
+            )
+        if of.max() > 100:
+            _refuse(
+                found,
+                at & (found["score"] <= 100) & (found["score"] > 0),
+                f"{name} is given on 0-100 here and on 0-{most:g} in other rows; use one scale",
+                where,
+            )
+            found.loc[at, "score"] *= 100 / most
+            notes.append(f"{name}: given on 0-{most:g}, divided by {most / 100:g}.")
+    return found, notes
+
+
+def _outside(benchmark: str, most: float) -> str:
+    scale = "0-100" if most == 100 else f"0-100 and 0-{most:g}"
+    return f"score of {benchmark} is outside {scale}"
+
+
+def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series[float]:
+    """A column as numbers; an empty cell and a word are each an error that names it."""
+    values = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    empty = frame[column].isna()
+    _refuse(frame, empty, f"{column} is empty or NaN; give it, or remove the model or the benchmark", where)
+    words = values.isna() | np.isinf(values)
+    if words.any():
+        cell = frame[column][words].iloc[0]
+        _refuse(frame, words, f"{column} {cell!r} is not a number", where)
+    return values
+
+
+def _group_of(benchmark: str, stated: Any) -> str:
+    """The group of a benchmark: of the sixteen the study's own, of others the stated one."""
+    for group, names in GROUPS.items():
+        if benchmark in names:
+            return group
+    return str(stated)
+
+
+def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.DataFrame:
+    """Labels as tuples of encoders (`trained`, `kept`), seeds as integers, operators checked."""
+    found = table.rename(columns={"subset": "model"})
+    _refuse(found, found["model"].isna(), "the model's encoders are not named", where)
+    operator = found["operator"] if "operator" in found.columns else pd.Series(NO_MASK, found.index)
+    found["operator"] = operator.fillna(NO_MASK).map(lambda o: str(o).strip().lower() or NO_MASK)
+    known = found["operator"].isin((NO_MASK, *OPERATORS))
+    _refuse(found, ~known, f"operator is none of {', '.join((NO_MASK, *OPERATORS))}", where)
+    seed = _numbers(found.assign(seed=found["seed"]), "seed", where) if "seed" in found.columns else 0
+    found["seed"] = seed
+    why = "the training seed is not a whole number (SEED-Bench is called SEED or SEED-Image)"
+    _refuse(found, found["seed"] % 1 != 0, why, where)
+    found["seed"] = found["seed"].astype(int)
+    labels = {label: _encoders(found, "model", label, pool, where) for label in found["model"].unique()}
+    found["trained"] = found["model"].map(labels)
+    if "mask" in found.columns:
+        masks = {m: _encoders(found, "mask", m, pool, where) for m in found["mask"].dropna().unique()}
+        pairs = zip(found["mask"], found["trained"], strict=True)
+        kept = [masks[mask] if isinstance(mask, str) else trained for mask, trained in pairs]
+        found["kept"] = pd.Series(kept, found.index)
+    else:
+        found["kept"] = found["trained"]
+    return found
+
+
+def _encoders(
+    table: pd.DataFrame, column: str, label: Any, pool: Sequence[str], where: str
+) -> tuple[str, ...]:
+    try:
+        return match_encoders(label, pool)
+    except StudyError as error:
+        row = table.loc[table[column] == label, "row"].iloc[0]
+        raise StudyError(f"{where}: row {row}: {error}") from None
+
+
+def _appearing(table: pd.DataFrame) -> tuple[str, ...]:
+    """All encoders, by first appearance."""
+    return tuple(dict.fromkeys(e for label in [*table["trained"], *table["kept"]] for e in label))
+
+
+def _order_subsets(table: pd.DataFrame, pool: tuple[str, ...], where: str) -> pd.DataFrame:
+    """Names of subsets and masks in pool order. A masked row without a mask column is of the full pool."""
+    if not 2 <= len(pool) <= MOST_ENCODERS:
+        raise StudyError(
+            f"{where}: {len(pool)} encoder{'s' * (len(pool) != 1)} ({', '.join(pool)}); roles need 2 to "
+            f"{MOST_ENCODERS}: name those in question with `pool`, and leave the other rows out"
+        )
+    found, masked = table.copy(), table["operator"] != NO_MASK
+    of_full = masked & (table["trained"] == table["kept"]) if "mask" not in table.columns else masked & False
+    trained = [pool if full else t for full, t in zip(of_full, table["trained"], strict=True)]
+    found["subset"] = [name_subset(t, pool) for t in trained]
+    found["mask"] = [name_subset(k, pool) for k in table["kept"]]
+    found["mask"] = found["mask"].replace(BLIND, NONE_KEPT)
+    inside = np.array([set(k) <= set(t) for k, t in zip(table["kept"], trained, strict=True)], dtype=bool)
+    _refuse(found, ~inside, "the mask keeps an encoder that the model does not have", where)
+    whole = np.array([set(k) == set(t) for k, t in zip(table["kept"], trained, strict=True)], dtype=bool)
+    _refuse(found, ~masked & ~whole, f"a mask without an operator ({', '.join(OPERATORS)})", where)
+    # an operator on a model that keeps everything is the model as trained
+    _refuse(found, masked & whole, "an operator, but every encoder is kept", where)
+    return found
+
+
+def _one_study(table: pd.DataFrame, study: str, where: str) -> str:
+    if "study" not in table.columns:
+        return study
+    if (names := sorted(map(str, table["study"].unique()))) and len(names) > 1:
+        raise StudyError(f"{where}: rows of several studies {names}; give one study's rows")
+    return names[0]
+
+
+def _check_models(table: pd.DataFrame, where: str) -> None:
+    """Every model once, on every benchmark, and with the same seeds; the blind model's seeds are free."""
+    again = table.duplicated([*MODEL, "benchmark"])
+    if again.any():
+        row = table[again].iloc[0]
+        same = (table[[*MODEL, "benchmark"]] == row[[*MODEL, "benchmark"]]).all(axis=1)
+        first, second = table.loc[same, "row"].iloc[:2]
+        raise StudyError(
+            f"{where}: rows {first} and {second} are both {_model(row)}: duplicate; correct a label, give "
+            f"seeds, or leave one out (leave_out: {second})"
+        )
+    benchmarks = table["benchmark"].unique()
+    for _, of in table.groupby(MODEL, sort=False):
+        if missing := [b for b in benchmarks if b not in set(of["benchmark"])]:
+            raise StudyError(
+                f"{where}: {_model(of.iloc[0])} has no score on {missing[0]}; add it, or leave out the "
+                "benchmark or the model"
+            )
+    groups = table.groupby("benchmark")["group"].nunique()
+    if (groups > 1).any():
+        raise StudyError(f"{where}: benchmark {groups[groups > 1].index[0]} stands in two groups")
+    check_seeds(table, where)
+
+
+def check_seeds(table: pd.DataFrame, where: str) -> None:
+    """Refuse a table in which a model lacks a seed that another has."""
+    seeds = table[table["subset"] != BLIND].groupby(["subset", "mask", "operator"], sort=False)["seed"]
+    have = {key: tuple(sorted(set(of))) for key, of in seeds}
+    wanted = max(have.values(), key=len, default=())
+    for (subset, mask, operator), of in have.items():
+        if of != wanted:
+            raise StudyError(
+                f"{where}: subset {subset}, mask {mask}, operator {operator} has seeds {list(of)}, others "
+                f"{list(wanted)}; add the missing seeds or remove the extra ones"
+            )
+
+
+def _as_questions(table: pd.DataFrame, study: str, where: str) -> pd.DataFrame:
+    """Rows as in scores.parquet: every question a cluster of its own and of weight 1 where not stated."""
+    found = table.assign(study=study, question=table["question"].astype(str))
+    defaults: dict[str, Any] = {"cluster": found["question"], "weight": 1.0, "unparsable": False}
+    for column, value in defaults.items():
+        if column not in found.columns:
+            found[column] = value
+    found["cluster"] = found["cluster"].astype(str)
+    found["weight"] = _numbers(found, "weight", where)
+    found = found[list(SCORE_COLUMNS)].reset_index(drop=True)
+    check_scores(found, where)
+    check_seeds(found, where)
+    return found
+
+
+def _score_benchmarks(questions: pd.DataFrame) -> pd.DataFrame:
+    """A row per model and benchmark of a table of questions."""
+    weighted = questions.assign(product=questions["score"] * questions["weight"])
+    sums = weighted.groupby([*MODEL, "benchmark", "group"], sort=False)
+    table = sums.agg(product=("product", "sum"), weight=("weight", "sum"), n=("score", "size")).reset_index()
+    return table.assign(score=table["product"] / table["weight"], row=np.nan)
+
+
+def _left_out(averages: pd.DataFrame, leave_out: Sequence[int]) -> list[str]:
+    labels = dict(zip(averages["row"], averages["model"], strict=True))
+    return [
+        f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as asked." for row in leave_out
+    ]
+
+
+def _refuse(table: pd.DataFrame, wrong: npt.ArrayLike, why: str, where: str) -> None:
+    """Raise StudyError for the first row that is wrong."""
+    places = np.flatnonzero(np.asarray(wrong, dtype=bool))
+    if places.size:
+        row = table.iloc[int(places[0])]
+        named = [str(row[c]) for c in ("model", "subset", "benchmark") if c in table.columns]
+        raise StudyError(f"{where}: row {row['row']} ({', '.join(named[:1] + named[-1:])}): {why}")
+
+
+def _model(row: pd.Series[Any]) -> str:
+    masked = "" if row["operator"] == NO_MASK else f", mask {row['mask']}, operator {row['operator']}"
+    return f"{row['subset']}, seed {row['seed']}{masked}"

@@ -1,0 +1,1 @@
+"""The sixteen benchmarks: one table of what they are, and how their rows become questions."""

@@ -1,0 +1,1 @@
+"""Effective ranks before and after training: features to spectra to ranks.csv."""

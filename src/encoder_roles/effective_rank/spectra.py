@@ -1,0 +1,163 @@
+"""Effective rank of features, from streamed Gram matrices, with a bootstrap over pictures.
+
+The matrix X has a row per grid token of N probe pictures and a column per channel. Its effective rank
+(Roy & Vetterli 2007) is exp(-sum p_k ln p_k), p_k = sigma_k / sum sigma, of the centred X. The rows are never
+held: the singular values are the square roots of the eigenvalues of X'X, which is a sum over pictures, in
+fp64.
+
+Tokens of one picture are correlated, so the bootstrap draws pictures. A resample's Gram matrix is a weighted
+sum of the pictures' own, so all resamples are one matrix product. A resample holds fewer distinct pictures
+than the sample, and effective rank grows with N, so resamples lie a little low: intervals use their spread
+around their own mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_roles.study.names import StudyError
+
+Array = NDArray[np.float64]
+
+GRAM_BYTES = 2**30  # most memory that the Gram matrices of one encoder's pictures take
+CHUNK_BYTES = 2**27  # most memory of the resampled Gram matrices that are solved at a time
+FEWEST_GROUPS = 32  # a bootstrap over fewer groups of pictures would say little
+
+
+@dataclass(frozen=True)
+class RankMeasures:
+    """What one spectrum says. All of the centred X but `erank_uncentred`; none depends on scale or rotation.
+
+    Attributes:
+        erank, erank_uncentred: exp of the entropy of sigma / sum(sigma).
+        erank_energy: exp of the entropy of sigma^2 / sum(sigma^2).
+        participation_ratio: (sum sigma^2)^2 / sum sigma^4.
+        stable_rank: sum sigma^2 / sigma_1^2.
+    """
+
+    erank: float
+    erank_uncentred: float
+    erank_energy: float
+    participation_ratio: float
+    stable_rank: float
+
+
+class PictureGrams:
+    """Sums over the tokens of each picture (or group of pictures): count, sum (D,), Gram matrix (D, D), in
+    fp64.
+
+    Args:
+        width: channels D.
+        pictures: how many pictures will come; decides how many share a sum, so that memory stays below
+            GRAM_BYTES.
+    """
+
+    def __init__(self, width: int, pictures: int) -> None:
+        self.width, self.pictures = width, 0
+        self._rows, self._columns = np.triu_indices(width)
+        most = max(FEWEST_GROUPS, GRAM_BYTES // (8 * len(self._rows)))
+        self.pictures_per_group = -(-pictures // most)
+        groups = -(-pictures // self.pictures_per_group)
+        self.counts = np.zeros(groups)
+        self.sums = np.zeros((groups, width))
+        self.grams = np.zeros((groups, len(self._rows)))  # upper triangles
+
+    def add(self, features: NDArray[np.floating]) -> None:
+        """Add a batch of pictures, features (B, ..., D), in order. Raises StudyError if one is not finite."""
+        batch = features.reshape(len(features), -1, self.width).astype(np.float64)
+        if not np.isfinite(batch).all():
+            where = self.pictures + int(np.flatnonzero(~np.isfinite(batch).all(axis=(1, 2)))[0])
+            raise StudyError(
+                f"effective rank: picture {where} has features that are not finite; training diverged"
+            )
+        grams = np.matmul(batch.transpose(0, 2, 1), batch)
+        group = np.arange(self.pictures, self.pictures + len(batch)) // self.pictures_per_group
+        np.add.at(self.counts, group, batch.shape[1])
+        np.add.at(self.sums, group, batch.sum(axis=1))
+        np.add.at(self.grams, group, grams[:, self._rows, self._columns])
+        self.pictures += len(batch)
+
+    @property
+    def tokens(self) -> int:
+        """Rows of X so far."""
+        return int(self.counts.sum())
+
+    def measures(self) -> RankMeasures:
+        """All measures of the pictures added so far."""
+        return measure_spectra(*self.spectra())
+
+    def spectra(self) -> tuple[Array, Array]:
+        """Singular values, largest first, of the centred and of the uncentred X."""
+        ones = np.ones((1, len(self.counts)))
+        return self._singular_values(ones)[0], self._singular_values(ones, centred=False)[0]
+
+    def curve(self, steps: int = 6) -> list[tuple[int, float]]:
+        """Effective rank of the first n pictures: [(n, erank)], n halved `steps` - 1 times from all."""
+        whole, sizes = len(self.counts), []
+        for step in reversed(range(steps)):
+            if (groups := whole >> step) >= 1:
+                sizes.append(groups)
+        weights = np.array([np.arange(whole) < size for size in sizes], dtype=np.float64)
+        pictures = [min(size * self.pictures_per_group, self.pictures) for size in sizes]
+        return list(zip(pictures, effective_rank(self._singular_values(weights)).tolist(), strict=True))
+
+    def bootstrap(self, resamples: int, seed: int) -> Array:
+        """Effective rank of each bootstrap resample of the pictures (resamples,).
+
+        The draws depend on the seed and the number of pictures alone: equal seeds pair two encoders, or one
+        encoder before and after training, on the same pictures.
+        """
+        groups = len(self.counts)
+        drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+        return effective_rank(self._singular_values(drawn.astype(np.float64)))
+
+    def _singular_values(self, weights: Array, centred: bool = True) -> Array:
+        """Singular values (R, D) of X with pictures weighted by each row of `weights` (R, groups)."""
+        chunk = max(1, CHUNK_BYTES // (8 * self.width**2))
+        parts = [self._solve(weights[i : i + chunk], centred) for i in range(0, len(weights), chunk)]
+        return np.concatenate(parts)
+
+    def _solve(self, weights: Array, centred: bool) -> Array:
+        gram = np.zeros((len(weights), self.width, self.width))
+        gram[:, self._columns, self._rows] = gram[:, self._rows, self._columns] = weights @ self.grams
+        # what rounding can leave of a direction that is not there, before the mean is taken off
+        noise = self.width * np.finfo(np.float64).eps * np.trace(gram, axis1=1, axis2=2)
+        if centred:
+            total = weights @ self.sums
+            gram -= total[:, :, None] * total[:, None, :] / (weights @ self.counts)[:, None, None]
+        energy = np.linalg.eigvalsh(gram)[:, ::-1]
+        return np.sqrt(np.where(energy > noise[:, None], energy, 0))
+
+
+def effective_rank(sigma: Array) -> Array:
+    """exp of the entropy of sigma / sum(sigma) over the last axis (Roy & Vetterli 2007); 0 of zeros."""
+    total = sigma.sum(axis=-1, keepdims=True)
+    share = np.divide(sigma, total, out=np.zeros_like(sigma), where=total > 0)
+    logarithm = np.log(share, out=np.zeros_like(share), where=share > 0)
+    rank: Array = np.where(total[..., 0] > 0, np.exp(-(share * logarithm).sum(axis=-1)), 0.0)
+    return rank
+
+
+def measure_spectra(centred: Array, uncentred: Array) -> RankMeasures:
+    """All measures from the two spectra (D,). Raises StudyError if X has no variance at all."""
+    energy = centred**2
+    if not energy.any():
+        raise StudyError(
+            "effective rank: the features are the same at every token; the encoder has collapsed"
+        )
+    return RankMeasures(
+        erank=float(effective_rank(centred)),
+        erank_uncentred=float(effective_rank(uncentred)),
+        erank_energy=float(effective_rank(energy)),
+        participation_ratio=float(energy.sum() ** 2 / (energy**2).sum()),
+        stable_rank=float(energy.sum() / energy.max()),
+    )
+
+
+def interval(point: float, draws: Array, level: float) -> tuple[float, float]:
+    """A percentile interval of positive draws, scaled so that their mean falls on `point`."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) / draws.mean()
+    return point * float(low), point * float(high)

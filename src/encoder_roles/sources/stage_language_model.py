@@ -1,0 +1,44 @@
+"""Staging the language model: checked and copied to where every later stage reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.models.tokenizer import load_tokenizer
+from encoder_roles.models.vlm import load_language_model
+from encoder_roles.provenance import whole_folder, write_text
+from encoder_roles.sources.stage_encoder import copy_source
+from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import LanguageModelStage, read_settings
+
+TEMPLATE_FILE = "chat_template.jinja"  # before the one in tokenizer_config.json, for transformers too
+
+
+def stage_language_model(*, settings: Path, source: Path, output: Path) -> None:
+    """Copy the language model's source folder, weights and tokenizer, to `output`, with the study's template.
+
+    Args:
+        settings: settings/language_model.json.
+        source: the folder of the pretrained language model: pinned, fetched, or made by the DAG.
+        output: language_model.
+
+    Raises:
+        StudyError: the source is missing, damaged, not as its SHA256SUMS say, or has no safetensors, no
+            tokenizer, or no chat template that prompts can be written with.
+    """
+    template = read_settings(settings, LanguageModelStage).chat_template
+    with whole_folder(output) as folder:
+        copy_source(source, folder)
+        load_language_model(folder)
+        if template is not None:
+            write_text(folder / TEMPLATE_FILE, template)
+        tokenizer = load_tokenizer(folder)
+        if not tokenizer.chat_template:
+            raise StudyError(
+                f"{source}: its tokenizer has no chat template; give one as language_model.chat_template"
+            )
+        try:
+            PromptRenderer(tokenizer).render("question")
+        except StudyError as error:
+            raise StudyError(f"{source}: {str(error).removeprefix(f'{folder}: ')}") from None
