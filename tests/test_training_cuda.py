@@ -29,7 +29,7 @@ from encoder_roles.study.sections import EngineSettings, Operator
 from encoder_roles.study.stages import PredictStage
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "performance"))
 
 from training_step import build_step  # noqa: E402
 
@@ -242,7 +242,7 @@ def test_bf16_answers_of_a_real_size_take_half_the_memory_and_less_time() -> Non
 
 def run_benchmark(name: str, *options: str) -> dict[str, Any]:
     """What a benchmark prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *options]
+    command = [sys.executable, str(ROOT / "performance" / name), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     printed: dict[str, Any] = json.loads(done.stdout)
     return printed
