@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from subset_families import FAMILIES, POOL, draw_lattice
 
-from encoder_roles.analysis.advisor.advisor import Question
-from encoder_roles.analysis.advisor.replay import FOUND, Lattice, coverage_table, replay
-from encoder_roles.provenance import whole_file
+from encoder_roles.analysis.advisor.advisor import Goal
+from encoder_roles.analysis.advisor.replay import FOUND, KnownLattice, coverage_table, replay
+from encoder_roles.provenance import atomic_file
 
-QUESTIONS = (Question(2), Question(len(POOL) - 1, 0.5))
+QUESTIONS = (Goal(2), Goal(len(POOL) - 1, 0.5))
 SHOWN = (6, 8, 10, 12, 15, 20)  # trainings
 FIRST = 1000  # lattice; those before are for choosing settings
 
@@ -39,7 +39,7 @@ def campaign(family: str, lattices: int) -> pd.DataFrame:
     covered: list[pd.Series] = []
     possible = []
     for seed in range(FIRST, FIRST + lattices):
-        lattice = Lattice(draw_lattice(family, seed), POOL)
+        lattice = KnownLattice(draw_lattice(family, seed), POOL)
         possible.append(lattice.values[:-1].max() >= lattice.values[-1] - (QUESTIONS[1].margin or 0.0))
         for strategy, found in replay(lattice, QUESTIONS, 1, seed).items():
             regrets.setdefault(strategy, []).append(found[0])
@@ -76,7 +76,7 @@ def main() -> None:
     print(held.to_string(float_format="{:.3f}".format))
     print(f"{time.process_time() - start:.0f} s of processor time")
     if arguments.output:
-        with whole_file(arguments.output) as temporary:
+        with atomic_file(arguments.output) as temporary:
             table.to_csv(temporary, index=False, float_format="%.4g", lineterminator="\n")
 
 

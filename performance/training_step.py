@@ -23,7 +23,7 @@ from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM
 from encoder_roles.study.sections import EngineSettings
 from encoder_roles.training.batches import Batches, PicturePrompts
-from encoder_roles.training.distributed import Place, join_ranks
+from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import compute_gradient
 from encoder_roles.training.stages import count_flops, prepare
@@ -118,10 +118,10 @@ def build_step(size: str, batch: int, settings: EngineSettings) -> tuple[Engine,
     else:
         from encoder_roles.training.deepspeed_engine import DeepSpeedEngine
 
-        engine = DeepSpeedEngine(step, trained, 0.0, 1.0, settings, 1, join_ranks(settings))
+        engine = DeepSpeedEngine(step, trained, 0.0, 1.0, settings, 1, join_processes(settings))
     pictures = RandomPictures(shape["language_model"]["vocab_size"])
     batches = Batches(pictures, samples=batch, batch_pictures=batch, questions=1, seed=0, stage="tune")
-    return engine, AnswerTask("benchmark", batches, shape["grid"] ** 2, 1, Place(), step.visual)
+    return engine, AnswerTask("benchmark", batches, shape["grid"] ** 2, 1, ProcessRank(), step.visual)
 
 
 def synchronise() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from subset_families import INSIDE, POOL, SUBSETS, draw_lattice
 
-from encoder_roles.analysis.advisor.advisor import Question, advise, training_worth
+from encoder_roles.analysis.advisor.advisor import Goal, advise, training_worth
 from encoder_roles.analysis.advisor.commands import (
     advise_next,
     extend_costs,
@@ -22,7 +22,7 @@ from encoder_roles.analysis.advisor.commands import (
 from encoder_roles.analysis.advisor.predictor import predict_lattice
 from encoder_roles.analysis.advisor.replay import (
     Advisor,
-    Lattice,
+    KnownLattice,
     coverage_table,
     forward_selection,
     regrets,
@@ -36,11 +36,11 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import AdvisorSettings
 from encoder_roles.study.stages import AdvisorStage
 
-PAIR, MATCH = Question(2), Question(4, 0.5)
+PAIR, MATCH = Goal(2), Goal(4, 0.5)
 ADDITIVE = 50 + INSIDE @ np.array([9.0, 6.0, 4.0, 2.0, -3.0])
 # a lattice of three to be checked by hand; the best pair is b+c, and only it is within half a point of a+b+c
 KNOWN = {"a": 40, "b": 30, "c": 20, "a+b": 44, "a+c": 50, "b+c": 59.5, "a+b+c": 60}
-SMALL = Lattice({subset: (float(v), 0.0) for subset, v in KNOWN.items()}, ("a", "b", "c"))
+SMALL = KnownLattice({subset: (float(v), 0.0) for subset, v in KNOWN.items()}, ("a", "b", "c"))
 
 
 def part(values: np.ndarray, places: object, error: float = 0.0) -> dict[str, tuple[float, float]]:
@@ -79,7 +79,7 @@ def test_without_any_score_all_subsets_of_a_size_are_alike_and_wide() -> None:
 def test_intervals_of_left_out_subsets_hold_90_to_98_percent_of_their_scores() -> None:
     families = ("skills", "saturation", "redundancy", "synergy", "crowding", "noise")
     tables = [
-        coverage_table(Lattice(draw_lattice(family, seed), POOL), 2, seed, 0.95)
+        coverage_table(KnownLattice(draw_lattice(family, seed), POOL), 2, seed, 0.95)
         for family in families
         for seed in range(2000, 2006)
     ]
@@ -88,7 +88,7 @@ def test_intervals_of_left_out_subsets_hold_90_to_98_percent_of_their_scores() -
 
 
 def test_an_interval_of_a_lower_level_holds_fewer() -> None:
-    lattices = [Lattice(draw_lattice("skills", seed), POOL) for seed in range(2000, 2012)]
+    lattices = [KnownLattice(draw_lattice("skills", seed), POOL) for seed in range(2000, 2012)]
     half = [coverage_table(lattice, 2, 0, 0.5)["coverage"].mean() for lattice in lattices]
     assert 0.4 < np.mean(half) < 0.7
 
@@ -119,7 +119,7 @@ def test_nothing_trained_and_nothing_above_the_budget_is_proposed() -> None:
         lattice = draw_lattice("synergy", seed)
         seen = [SUBSETS[i] for i in random_of(seed).permutation(31)[: 4 + 3 * seed]]
         for at_most in (1, 2, 3):
-            found = advise({s: lattice[s] for s in seen}, POOL, [Question(at_most)], count=40).next["subset"]
+            found = advise({s: lattice[s] for s in seen}, POOL, [Goal(at_most)], count=40).next["subset"]
             assert not set(found) & set(seen)
             assert all(subset.count("+") < at_most for subset in found)
             assert len(set(found)) == len(found)
@@ -193,13 +193,13 @@ def test_scores_that_nothing_can_be_made_of_are_refused_in_one_line(
     ("questions", "said"),
     [
         ([], "none asked"),
-        ([Question(0)], "must be 1 to 5"),
-        ([Question(5, 0.5)], "must be 1 to 4"),
-        ([Question(4, -1.0)], "the margin must be"),
-        ([Question(2), Question(3)], "one question of a kind"),
+        ([Goal(0)], "must be 1 to 5"),
+        ([Goal(5, 0.5)], "must be 1 to 4"),
+        ([Goal(4, -1.0)], "the margin must be"),
+        ([Goal(2), Goal(3)], "one question of a kind"),
     ],
 )
-def test_questions_without_a_possible_answer_are_refused(questions: list[Question], said: str) -> None:
+def test_questions_without_a_possible_answer_are_refused(questions: list[Goal], said: str) -> None:
     with pytest.raises(StudyError, match=said):
         advise({}, POOL, questions)
 
@@ -225,16 +225,16 @@ def test_forward_selection_singles_first_and_top_two_train_in_the_order_their_na
 def test_regrets_of_a_known_lattice_are_those_counted_by_hand() -> None:
     place = {s: i for i, s in enumerate(SMALL.subsets)}
     order = [place[s] for s in ("a+b+c", "c", "a", "a+b", "b+c")]
-    pair = regrets(SMALL, Question(2), order)
+    pair = regrets(SMALL, Goal(2), order)
     assert pair.tolist() == [np.inf, 39.5, 19.5, 15.5, 0.0, 0.0, 0.0]
-    match = regrets(SMALL, Question(2, 0.5), order)  # b+c is 0.5 short of the full pool: exactly enough
+    match = regrets(SMALL, Goal(2, 0.5), order)  # b+c is 0.5 short of the full pool: exactly enough
     assert match.tolist() == [np.inf, 39.5, 19.5, 15.5, 0.0, 0.0, 0.0]
-    wide = regrets(SMALL, Question(2, 12.0), order)
+    wide = regrets(SMALL, Goal(2, 12.0), order)
     assert wide.tolist() == [np.inf, 28.0, 8.0, 4.0, 0.0, 0.0, 0.0]
 
 
 def test_the_table_of_a_known_lattice_has_the_regrets_and_shares_counted_by_hand() -> None:
-    questions = [Question(2), Question(2, 0.5)]
+    questions = [Goal(2), Goal(2, 0.5)]
     chosen = {k: strategies()[k] for k in ("forward_selection", "top_two")}
     table = replay_table(replay(SMALL, questions, 6, 0, chosen), questions, 0.95)
     assert list(table["question"].unique())[2] == "both" and len(table) == 3 * 2 * 7
@@ -246,13 +246,13 @@ def test_the_table_of_a_known_lattice_has_the_regrets_and_shares_counted_by_hand
 
 
 def test_a_lattice_in_which_nothing_matches_is_found_when_the_nearest_is_trained() -> None:
-    steep = Lattice({s: (10.0 * len(s.split("+")), 0.0) for s in SMALL.subsets}, SMALL.pool)
+    steep = KnownLattice({s: (10.0 * len(s.split("+")), 0.0) for s in SMALL.subsets}, SMALL.pool)
     order = [6, 0, 3]
-    assert regrets(steep, Question(2, 0.5), order).tolist()[:3] == [np.inf, 10.0, 0.0]
+    assert regrets(steep, Goal(2, 0.5), order).tolist()[:3] == [np.inf, 10.0, 0.0]
 
 
 def test_every_strategy_is_the_same_again_by_seed_and_trains_no_subset_twice() -> None:
-    lattice = Lattice(draw_lattice("redundancy", 5), POOL)
+    lattice = KnownLattice(draw_lattice("redundancy", 5), POOL)
     for name, strategy in strategies().items():
         once, again = (strategy(lattice, [PAIR, MATCH], random_of(7)) for _ in range(2))
         assert once == again and len(set(once)) == len(once), name
@@ -262,10 +262,10 @@ def test_every_strategy_is_the_same_again_by_seed_and_trains_no_subset_twice() -
 
 
 def test_the_advisor_sees_no_score_before_its_subset_is_trained() -> None:
-    honest = Lattice(draw_lattice("skills", 1), POOL)
+    honest = KnownLattice(draw_lattice("skills", 1), POOL)
     order = Advisor()(honest, [PAIR], random_of(0))
     assert len(order) > 5
-    other = Lattice(draw_lattice("skills", 1), POOL)
+    other = KnownLattice(draw_lattice("skills", 1), POOL)
     unseen = [i for i in range(31) if i not in order[:5]]
     other.values[unseen] = random_of(1).uniform(1, 20, len(unseen))
     assert Advisor()(other, [PAIR], random_of(0))[:5] == order[:5]
@@ -275,7 +275,7 @@ def test_the_advisor_needs_fewer_trainings_than_every_other_order_to_answer_both
     shares: dict[str, list[float]] = {}
     for seed in range(2000, 2012):
         for family in ("redundancy", "synergy"):
-            found = replay(Lattice(draw_lattice(family, seed), POOL), [PAIR, MATCH], 1, seed)
+            found = replay(KnownLattice(draw_lattice(family, seed), POOL), [PAIR, MATCH], 1, seed)
             for name, regret in found.items():
                 shares.setdefault(name, []).append(float((regret[0] <= 1e-9).all(0)[9]))
     mean = {name: np.mean(share) for name, share in shares.items()}
@@ -285,7 +285,7 @@ def test_the_advisor_needs_fewer_trainings_than_every_other_order_to_answer_both
 
 def test_an_incomplete_lattice_cannot_be_replayed() -> None:
     with pytest.raises(StudyError, match=r"no score of 'a\+b'; a replay needs every subset"):
-        Lattice({"a": (1.0, 0.0), "b": (2.0, 0.0)}, ("a", "b"))
+        KnownLattice({"a": (1.0, 0.0), "b": (2.0, 0.0)}, ("a", "b"))
 
 
 # --- tables and commands ---

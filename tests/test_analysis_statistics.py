@@ -10,8 +10,8 @@ from scipy import stats
 
 from encoder_roles.analysis.measures.rankings import kendall, permutation_p, spearman
 from encoder_roles.analysis.statistics import (
-    Board,
-    build_board,
+    ScoreArrays,
+    build_score_arrays,
     holm,
     interval,
     join_seeds,
@@ -83,8 +83,8 @@ def test_the_bootstrap_spread_is_that_of_independent_clusters(scores: pd.DataFra
     sums = rows.assign(ws=rows["score"] * rows["weight"]).groupby("cluster")[["ws", "weight"]].sum()
     mean = sums["ws"].sum() / sums["weight"].sum()
     expected = np.sqrt(((sums["ws"] - mean * sums["weight"]) ** 2).sum()) / sums["weight"].sum()
-    board = build_board(rows, statistics(resamples=4000))
-    assert board.draws.std() == pytest.approx(expected, rel=0.05)
+    arrays = build_score_arrays(rows, statistics(resamples=4000))
+    assert arrays.draws.std() == pytest.approx(expected, rel=0.05)
 
 
 def test_pairing_makes_a_difference_of_models_less_variable_than_independent_draws(
@@ -93,9 +93,11 @@ def test_pairing_makes_a_difference_of_models_less_variable_than_independent_dra
     settings = statistics(resamples=2000)
     names = ["clip+dinov2", "clip+dinov2+sam"]
     rows = scores[scores["subset"].isin(names) & (scores["operator"] == "unmasked")]
-    paired = build_board(rows, settings).draws.mean(-1)
+    paired = build_score_arrays(rows, settings).draws.mean(-1)
     apart = [
-        build_board(rows[rows["subset"] == name], statistics(resamples=2000, seed=k)).draws.mean(-1)[:, 0]
+        build_score_arrays(rows[rows["subset"] == name], statistics(resamples=2000, seed=k)).draws.mean(-1)[
+            :, 0
+        ]
         for k, name in enumerate(names)
     ]
     # their answers share the questions' difficulties
@@ -151,13 +153,13 @@ def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> 
         plan = make_plan(random, POOL, FEW, seed_noise=0.6)
         found = simulate(plan, random, seeds=(0, 1, 2), questions=80, operators=())
         truth = true_lattice(found, POOL)
-        board = build_board(found.scores, statistics(resamples=300))
-        joined = join_seeds(board, statistics(resamples=300))
+        arrays = build_score_arrays(found.scores, statistics(resamples=300))
+        joined = join_seeds(arrays, statistics(resamples=300))
         order = [list(joined.models["subset"]).index(n) for n in ["blind", "clip", "clip+dinov2+sam"]]
         low, high = interval(joined.draws.mean(-1)[:, order], 0.95)
         covered.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
-        seeds = [np.flatnonzero(board.models["subset"] == joined.models["subset"][o]) for o in order]
-        low, high = interval(np.stack([board.draws[:, s].mean((1, 2)) for s in seeds], axis=-1), 0.95)
+        seeds = [np.flatnonzero(arrays.models["subset"] == joined.models["subset"][o]) for o in order]
+        low, high = interval(np.stack([arrays.draws[:, s].mean((1, 2)) for s in seeds], axis=-1), 0.95)
         narrow.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
     assert 0.90 < np.mean(covered) < 0.99
     assert np.mean(narrow) < np.mean(covered) - 0.1  # without the seed level they would miss it
@@ -170,7 +172,7 @@ def test_noise_that_is_estimated_from_few_seeds_has_the_tails_of_students_t() ->
     models = models.assign(mask=models["subset"], operator="unmasked")
     benchmarks = pd.DataFrame({"benchmark": ["mme"], "group": ["General"], "n": [100]})
     draws = np.broadcast_to(point, (40_000, 6, 1))
-    joined = join_seeds(Board(models, benchmarks, (), point * 0, point, draws), statistics())
+    joined = join_seeds(ScoreArrays(models, benchmarks, (), point * 0, point, draws), statistics())
     error = np.sqrt(point.reshape(2, 3).var(axis=1, ddof=1).mean() / 3)
     for level in (0.9, 0.975, 0.995):
         found = np.quantile(joined.draws[:, 0, 0] - joined.point[0, 0], level)
@@ -180,17 +182,17 @@ def test_noise_that_is_estimated_from_few_seeds_has_the_tails_of_students_t() ->
 def test_seed_noise_is_not_counted_twice_when_seeds_differ_by_chance_alone() -> None:
     random = np.random.default_rng(9)
     found = simulate(make_plan(random, POOL, GROUPS, seed_noise=0.0), random, seeds=(0, 1, 2), operators=())
-    board = build_board(found.scores, statistics())
-    joined = join_seeds(board, statistics())
+    arrays = build_score_arrays(found.scores, statistics())
+    joined = join_seeds(arrays, statistics())
     place = list(joined.models["subset"]).index("clip")
-    alone = board.draws[:, np.flatnonzero(board.models["subset"] == "clip")].mean((1, 2))
+    alone = arrays.draws[:, np.flatnonzero(arrays.models["subset"] == "clip")].mean((1, 2))
     assert joined.draws[:, place].mean(-1).std() < 1.25 * alone.std()
 
 
 def test_a_stated_seed_deviation_widens_the_interval_of_a_single_seed(scores: pd.DataFrame) -> None:
-    plain = join_seeds(build_board(scores, statistics()), statistics())
+    plain = join_seeds(build_score_arrays(scores, statistics()), statistics())
     stated = statistics(seed_deviation=3.0)
-    wider = join_seeds(build_board(scores, stated), stated)
+    wider = join_seeds(build_score_arrays(scores, stated), stated)
     expected = np.sqrt(plain.draws.mean(-1).var(0) + 9)
     np.testing.assert_allclose(wider.draws.mean(-1).std(0), expected, rtol=0.12)
 
@@ -244,5 +246,5 @@ def test_the_bootstrap_of_a_whole_laptop_study_takes_seconds() -> None:
     random = np.random.default_rng(0)
     found = simulate(make_plan(random), random, questions=500, operators=("zero",))
     start = time.process_time()
-    build_board(found.scores, statistics(resamples=2000))
+    build_score_arrays(found.scores, statistics(resamples=2000))
     assert time.process_time() - start < 5

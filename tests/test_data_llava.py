@@ -28,7 +28,7 @@ def write(path: Path, *rows) -> Path:
 
 def test_questions_of_a_picture_come_together_without_the_image_marker(tmp_path):
     path = write(tmp_path / "t.jsonl", row(), row(id="0-caption"), row(id="1-1", image="pictures/1.png"))
-    first, second = PictureIndex(path, together=True)
+    first, second = PictureIndex(path, group_by_picture=True)
     assert [r.turns for r in first.records] == [(("what colour ?", "red"),)] * 2
     assert [r.is_caption for r in first.records] == [False, True]
     assert second.image == "pictures/1.png"
@@ -95,13 +95,15 @@ def test_an_index_reads_any_record_by_its_bytes_and_knows_its_line(tmp_path):
     rows = [row(), row(id="0-caption"), line, line, row(id="1", image="p/1.png")]
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
-    index = PictureIndex(path, together=True)
+    index = PictureIndex(path, group_by_picture=True)
     assert [len(index), list(index.pictured), list(index.lines)] == [4, [1, 0, 0, 1], [1, 3, 4, 5]]
     assert [index[place].image for place in (3, 0, 2)] == ["p/1.png", "pictures/0.png", None]
     assert index[2].records[0].turns[0][0] == "w\u00e4rum\u2028?"
     assert index[2].records[0].line == 4
     assert sum(index.sizes) == path.stat().st_size
-    alone = PictureIndex(write(tmp_path / "a.jsonl", row(), row(image="p/1.png"), row()), together=False)
+    alone = PictureIndex(
+        write(tmp_path / "a.jsonl", row(), row(image="p/1.png"), row()), group_by_picture=False
+    )
     assert [picture.image for picture in alone] == ["pictures/0.png", "p/1.png", "pictures/0.png"]
     assert list(distinct_pictures(alone.path)) == ["pictures/0.png", "p/1.png"]
 

@@ -29,7 +29,7 @@ from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 
 EVERY = (*tiny_encoders.WRITERS, *tiny_encoders.MORE_WRITERS)
 SIZES = {"depth": 1, "heads": 2, "queries": 3, "query_grid": 2, "groups": 2}
@@ -59,7 +59,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_without_a_gpu_networks_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device() == choose_device("cpu") == Place(local=1).device == torch.device("cpu")
+    assert choose_device() == choose_device("cpu") == ProcessRank(local_rank=1).device == torch.device("cpu")
     for asked in ("cuda", "cuda:0", "mps", "GPU"):
         with pytest.raises(StudyError, match=f"device '{asked}': not one of this machine's, cpu$"):
             choose_device(asked)
@@ -68,7 +68,7 @@ def test_without_a_gpu_networks_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("two_gpus")
 def test_with_gpus_every_process_has_its_own_and_a_person_may_choose() -> None:
     assert choose_device() == torch.device("cuda", 0)
-    assert choose_device(local=1) == Place(local=1).device == torch.device("cuda", 1)
+    assert choose_device(local=1) == ProcessRank(local_rank=1).device == torch.device("cuda", 1)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     assert choose_device("cpu", local=1) == torch.device("cpu")
     with pytest.raises(StudyError, match=r"'cuda:2': not one of this machine's, cpu, cuda, cuda:0, cuda:1"):
@@ -80,7 +80,7 @@ def test_a_process_that_was_given_one_gpu_alone_takes_it_whatever_its_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Place(rank=9, ranks=16, local=1).device == torch.device("cuda", 0)
+    assert ProcessRank(rank=9, world_size=16, local_rank=1).device == torch.device("cuda", 0)
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -150,8 +150,8 @@ def test_large_pictures_pass_an_encoder_a_few_at_a_time(
     encoder = load_encoder(study.encoders["clip"])
     paths = [study.data.parent / f"pictures/{number}.png" for number in range(24)]
     (whole,) = stream_features({"clip": encoder}, paths, 2)
-    assert encoder.together == 64  # a laptop's pictures all at once
-    monkeypatch.setattr(encoder_roles.encoders.encoder, "PIXELS_TOGETHER", 5 * encoder.spec.pixels**2 + 1)
+    assert encoder.pictures_per_pass == 64  # a laptop's pictures all at once
+    monkeypatch.setattr(encoder_roles.encoders.encoder, "PIXELS_PER_PASS", 5 * encoder.spec.pixels**2 + 1)
     seen: list[int] = []
     encoder.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     (parts,) = stream_features({"clip": encoder}, paths, 2)
@@ -165,7 +165,7 @@ def test_a_pass_holds_as_many_pixels_however_large_the_pictures(
 ) -> None:
     encoder = load_encoder(study.encoders["clip"])
     encoder.spec = encoder.spec.model_copy(update={"pixels": pixels})
-    assert encoder.together == together
+    assert encoder.pictures_per_pass == together
     assert together * pixels**2 <= 2**22 or together == 1
 
 

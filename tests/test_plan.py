@@ -97,7 +97,7 @@ def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     def memory(**engine: Any) -> int:
         study = laptop(monkeypatch)
         training = study.training.model_dump(mode="json")
-        training["engine"] |= {"kind": "deepspeed", "precision": "bf16", "ranks": 8, **engine}
+        training["engine"] |= {"kind": "deepspeed", "precision": "bf16", "processes": 8, **engine}
         training["align"]["batch_pictures"] = 16
         return Planner(laptop(monkeypatch, training=training))._memory(1000, 800, 0, 1)
 

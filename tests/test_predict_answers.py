@@ -15,8 +15,8 @@ import encoder_roles.evaluation.predict as predict
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.predict import (
-    Candidate,
-    Exam,
+    RequestSet,
+    TrainedModel,
     file_inputs,
     join,
     parse_mask,
@@ -66,7 +66,7 @@ def model(study):
 
 @pytest.fixture(scope="module")
 def candidate(study, model):
-    return Candidate(model, study.requests, PredictStage.model_validate(PREDICT))
+    return TrainedModel(model, study.requests, PredictStage.model_validate(PREDICT))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, 
 
 def sit(study, model, **settings):
     """The texts that a model answers to all requests, and the candidate."""
-    candidate = Candidate(model, study.requests, PredictStage.model_validate(PREDICT | settings))
+    candidate = TrainedModel(model, study.requests, PredictStage.model_validate(PREDICT | settings))
     return candidate.answer([lambda inputs: inputs])[0].texts, candidate
 
 
@@ -187,7 +187,7 @@ def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, 
 )
 def test_portions_are_all_pictures_and_questions_once_and_divide_no_question(asked, count, most):
     questions = [Question(None, tuple(row for row in rows if row < count), 1) for rows in asked]
-    portions = list(Exam({}, questions, (None,) * count).portions(most))
+    portions = list(RequestSet({}, questions, (None,) * count).portions(most))
     assert [row for rows, _ in portions for row in rows] == list(range(count))
     assert sorted(place for _, places in portions for place in places) == list(range(len(questions)))
     for rows, places in portions:

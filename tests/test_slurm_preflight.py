@@ -310,7 +310,7 @@ def test_a_job_goes_to_the_first_partition_that_takes_it_and_grows_with_its_atte
 def test_the_ranks_of_a_training_are_started_by_srun_and_divided_evenly_among_its_nodes() -> None:
     site = Site.model_validate({"partitions": {"gpu": {"gpus": 16, "gpu_type": "h100"}}})
     request = JobRequest(memory_mb=2000, minutes=60, gpus=16, cpus=128, nodes=2)
-    asked = job_resources("train_tune", request, site, ranks=16)
+    asked = job_resources("train_tune", request, site, processes=16)
     assert (asked["mpi"], asked["tasks"], asked["nodes"], asked["cpus_per_task"]) == ("srun", 16, 2, 8)
     assert asked["slurm_extra"].split()[1:] == ["--ntasks-per-node=8", "--gpus-per-node=h100:8"]
     words = launcher(request, 16, site).split()

@@ -117,15 +117,15 @@ FAULTS = {
         2,
         "jobs.predict_masks.nodes: only train_align and train_tune run on several nodes",
     ),
-    "more nodes than ranks": (
+    "more nodes than processes": (
         "jobs.train_tune.nodes",
         2,
-        "jobs.train_tune.nodes: the 1 of training.engine.ranks cannot be divided evenly with nodes: 2",
+        "jobs.train_tune.nodes: the 1 of training.engine.processes cannot be divided evenly with nodes: 2",
     ),
     "GPUs that no rank uses": (
         "jobs.train_tune.gpus",
         4,
-        "jobs.train_tune.gpus: 4, but training.engine.ranks is 1: a GPU for each",
+        "jobs.train_tune.gpus: 4, but training.engine.processes is 1: a GPU for each",
     ),
     "too many channels": ("encoders.clip.mean", [0, 0, 0, 0], "encoders.clip.mean: has 4 entries, at most 3"),
 }
@@ -204,7 +204,7 @@ NETWORKS += ("measure_pretrained_ranks", "measure_ranks")
 @pytest.mark.parametrize("name", ["cambrian", "eagle", "connectors", "levels", "frozen"])
 def test_a_study_of_real_size_runs_every_network_on_gpus_and_answers_as_it_is_trained(name: str) -> None:
     study = load_study(ROOT / "config.yaml", ROOT / f"studies/{name}.yaml")
-    ranks = study.training.engine.ranks
+    ranks = study.training.engine.processes
     asked = {rule: study.jobs[rule].gpus for rule in NETWORKS}
     assert asked == {rule: ranks if rule.startswith("train") else 1 for rule in NETWORKS}
     assert study.evaluation.precision == study.training.engine.precision == "bf16"
@@ -277,7 +277,7 @@ def test_sixteen_benchmarks_stand_in_four_groups_of_four() -> None:
         ("evaluation.precision", "bf16", {"predict", "masks"}),
         ("training.engine.precision", "bf16", {"align", "tune"}),
         ("world.seed", 9, {"world"}),
-        ("rank.tau", 0.2, {"roles"}),
+        ("effective_rank.tau", 0.2, {"roles"}),
     ],
 )
 def test_an_edit_changes_the_settings_of_the_stages_that_read_it(
@@ -292,5 +292,7 @@ def test_a_record_of_ones_own_is_a_sample_and_the_worlds_of_a_picture_are_one() 
     world = load_study(ROOT / "config.yaml")
     study = world.model_dump(mode="json")
     study["training"]["data"] = own
-    together = [stage_table(s)["tune"].model_dump()["together"] for s in (world, validate_study(study))]
-    assert together == [True, False]
+    together = [
+        stage_table(s)["tune"].model_dump()["group_by_picture"] for s in (world, validate_study(study))
+    ]
+    assert grouped == [True, False]

@@ -67,7 +67,7 @@ def test_costs_are_joined_by_model_and_sum_to_core_hours(tmp_path):
 
 def test_gpu_hours_count_every_rank_that_had_a_gpu_and_no_other(tmp_path):
     training = [
-        record(tmp_path, "align", "clip", ranks=8, device="H100"),
+        record(tmp_path, "align", "clip", processes=8, device="H100"),
         record(tmp_path, "tune", "clip"),
         record(tmp_path, "tune", "blind", device="cpu"),
     ]

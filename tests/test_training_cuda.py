@@ -23,7 +23,7 @@ from encoder_roles.data.features import extract_features, read_features
 from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks
 from encoder_roles.effective_rank.tables import read_rows
 from encoder_roles.encoders.compute import choose_device, device_name, dtype_of
-from encoder_roles.evaluation.predict import Candidate, file_inputs, join, predict_masks, project
+from encoder_roles.evaluation.predict import TrainedModel, file_inputs, join, predict_masks, project
 from encoder_roles.provenance import read_jsonl, write_jsonl
 from encoder_roles.study.sections import EngineSettings, Operator
 from encoder_roles.study.stages import PredictStage
@@ -165,7 +165,7 @@ def test_answers_are_those_of_the_cpu(
     for asked in ("cpu", device):
         kind = elsewhere(monkeypatch, asked)
         stage = PredictStage.model_validate(PREDICT | {"precision": precision})
-        candidate = Candidate(model, study.requests, stage)
+        candidate = TrainedModel(model, study.requests, stage)
         vlm, pictures = candidate.model, candidate.exam.pictures
         assert (vlm.device.type, vlm.dtype) == (kind, dtype_of(precision))
         runs = [candidate.answer([lambda inputs: inputs])[0].texts for _ in range(2)]
@@ -213,7 +213,7 @@ def test_lmms_evals_adapter_answers_on_the_device_what_a_prediction_job_does(
     from encoder_roles.evaluation.adapter import EncoderRoles
 
     kind = elsewhere(monkeypatch, device)
-    candidate = Candidate(model, study.requests, PredictStage.model_validate(PREDICT))
+    candidate = TrainedModel(model, study.requests, PredictStage.model_validate(PREDICT))
     expected = candidate.answer([lambda inputs: inputs])[0].texts
     asked = candidate.exam.requests["mme"]
 

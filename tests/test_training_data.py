@@ -12,7 +12,7 @@ from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import TuneSettings
 from encoder_roles.training.batches import Batches, TrainingData
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.step import AnswerTask
 
 
@@ -31,7 +31,7 @@ def write(tmp_path, *questions):
 
 
 def data(path, longest=100, cut=False):
-    return TrainingData(path, PromptRenderer(tiny_tokenizer()), longest, 4, cut, together=False)
+    return TrainingData(path, PromptRenderer(tiny_tokenizer()), longest, 4, cut, group_by_picture=False)
 
 
 def test_a_record_that_is_too_long_is_an_error_or_cut(tmp_path):
@@ -87,7 +87,7 @@ def test_a_ranks_pictures_of_the_next_step_are_begun_while_one_is_computed(tmp_p
     found = Batches(data(path), samples=16, batch_pictures=4, questions=1, seed=0, stage="tune")
 
     def task(visual):
-        return AnswerTask("tune", found, 4, 2, Place(rank=rank, ranks=2), visual)
+        return AnswerTask("tune", found, 4, 2, ProcessRank(rank=rank, world_size=2), visual)
 
     def pictures(batches):
         return [picture for batch in batches for picture in batch.pictures]

@@ -222,7 +222,7 @@ def test_length_grouping_keeps_every_picture_and_puts_like_lengths_together():
 def test_a_batch_that_no_division_fits_is_named():
     assert accumulation(16, 2, 4) == 2
     assert accumulation(16, None, 4) == 1
-    with pytest.raises(StudyError, match="batch_pictures: 16 is no multiple of 12, what 4 ranks"):
+    with pytest.raises(StudyError, match="batch_pictures: 16 is not a multiple of 12, which 4 processes"):
         accumulation(16, 3, 4)
 
 

@@ -100,8 +100,8 @@ FAULTS = {
         "variants.more.training.align.questions_per_picture: 9 is more than",
     ),
     "other ranks than the study's jobs have": (
-        {"mlp": {}, "two": {"training": {"engine": {"kind": "deepspeed", "ranks": 2}}}},
-        "variants.two.training.engine.ranks: 2, but the study's jobs are of 1 ranks",
+        {"mlp": {}, "two": {"training": {"engine": {"kind": "deepspeed", "processes": 2}}}},
+        "variants.two.training.engine.processes: 2, but the study's jobs have 1",
     ),
     "no baseline": ({"wide": LINEAR}, "variants: exactly one must change nothing"),
     "two baselines": ({"mlp": {}, "same": {"connector": {"kind": "mlp"}}}, "variants: exactly one must"),

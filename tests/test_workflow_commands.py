@@ -59,7 +59,7 @@ def test_every_rule_with_a_shell_calls_one_command_and_keeps_what_it_says() -> N
 
 
 def test_every_rule_that_runs_something_asks_for_what_the_config_says() -> None:
-    asked = re.findall(r'^ +resources:\n +\*\*asks\("(\w+)"\),$', RULES, re.MULTILINE)
+    asked = re.findall(r'^ +resources:\n +\*\*resources_of\("(\w+)"\),$', RULES, re.MULTILINE)
     assert set(asked) == set(JOBS)
     local = {"lock_sources", "plan"}
     assert len(asked) == len(re.findall(r"^ +conda:", RULES, re.MULTILINE)) - len(local)

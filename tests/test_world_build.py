@@ -88,7 +88,7 @@ def test_pictures_show_their_scenes_and_requests_show_the_pictures(world: Path) 
 
 
 def test_training_records_are_llava_records_with_one_caption_a_picture(world: Path) -> None:
-    pictures = list(PictureIndex(world / "data/train/train.jsonl", together=True))
+    pictures = list(PictureIndex(world / "data/train/train.jsonl", group_by_picture=True))
     assert len(pictures) == SETTINGS["train_pictures"]
     for picture in pictures:
         assert picture.image and (world / "data/train" / picture.image).is_file()

@@ -20,7 +20,7 @@ from encoder_roles.world.questions import (
     LETTERS,
     MME_SKILLS,
     SKILLS_OF,
-    Question,
+    BenchmarkQuestion,
     benchmark_questions,
     training_questions,
 )
@@ -28,7 +28,7 @@ from encoder_roles.world.sampling import sample_scenes, split_of
 from encoder_roles.world.scenes import COLOURS, SHAPES, Scene, Thing
 from encoder_roles.world.skills import CORNERS, SKILLS, TOPICS
 
-Asked = dict[str, tuple[dict[str, Scene], list[Question]]]
+Asked = dict[str, tuple[dict[str, Scene], list[BenchmarkQuestion]]]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 try:
     STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
     SITE = active_site()  # None but under `--profile slurm`
-    RANKS = STUDY.training.engine.ranks  # processes of one training
+    RANKS = STUDY.training.engine.processes  # processes of one training
     ASKED = {job: job_resources(job, request, SITE, RANKS) for job, request in STUDY.jobs.items()}
 except StudyError as error:
     sys.exit(f"error: {error}")
@@ -60,7 +60,7 @@ TABULATED = TABLES | (VARIANT_TABLES if STUDY.variants else {})
 SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
 
 
-def asks(job):
+def resources_of(job):
     """The resources of a rule: what its row of `jobs` in the config asks for, and on a site where it is to run."""
     return ASKED[job]
 

@@ -24,7 +24,7 @@ rule make_world:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("make_world"),
+        **resources_of("make_world"),
     params:
         folder=subpath(output.train, ancestor=2),
     shell:
@@ -50,7 +50,7 @@ rule stage_records:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("stage_records"),
+        **resources_of("stage_records"),
     params:
         lock=LOCK,
         folder=subpath(output[0], parent=True),
@@ -72,7 +72,7 @@ rule fetch_benchmark:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("fetch_benchmark"),
+        **resources_of("fetch_benchmark"),
     params:
         lock=LOCK,
     shell:
@@ -95,7 +95,7 @@ rule write_requests:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("write_requests"),
+        **resources_of("write_requests"),
     params:
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
         folder=subpath(output.manifest, parent=True),
@@ -118,7 +118,7 @@ rule extract_features:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("extract_features"),
+        **resources_of("extract_features"),
     shell:
         "encoder-roles extract-features --settings {input.settings} --encoder {input.encoder} --data {input.data}"
         " --output {output} 2> {log}"

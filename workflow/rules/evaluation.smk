@@ -20,7 +20,7 @@ rule predict_subset:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("predict_subset"),
+        **resources_of("predict_subset"),
     params:
         requests=subpath(input.manifest, parent=True),
     shell:
@@ -45,7 +45,7 @@ rule predict_masks:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("predict_masks"),
+        **resources_of("predict_masks"),
     params:
         masks=STUDY.masks_of_full,
         requests=subpath(input.manifest, parent=True),
@@ -73,7 +73,7 @@ rule score_predictions:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("score_predictions"),
+        **resources_of("score_predictions"),
     params:
         requests=subpath(input.manifest, parent=True),
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],

@@ -25,7 +25,7 @@ for figure in DRAWN:
         conda:
             "../../envs/paper.yaml"
         resources:
-            **asks("paper"),
+            **resources_of("paper"),
         params:
             figure=figure,
         script:
@@ -51,7 +51,7 @@ for table in TABULATED:
         conda:
             "../../envs/paper.yaml"
         resources:
-            **asks("paper"),
+            **resources_of("paper"),
         params:
             table=table,
         script:
@@ -71,7 +71,7 @@ rule collect_values:
     conda:
         "../../envs/paper.yaml"
     resources:
-        **asks("paper"),
+        **resources_of("paper"),
     script:
         "../scripts/collect_values.py"
 
@@ -96,7 +96,7 @@ rule build_paper:
     conda:
         "../../envs/paper.yaml"
     resources:
-        **asks("paper"),
+        **resources_of("paper"),
     params:
         source=lambda wildcards, input: Path(input.source[0]).parent,
         figures=lambda wildcards, input: Path(input.figures[0]).parent,

@@ -3,7 +3,7 @@
 
 rule measure_pretrained_ranks:
     input:
-        settings=f"{RESULTS}/settings/rank.json",
+        settings=f"{RESULTS}/settings/effective_rank.json",
         encoders=encoders_of(STUDY.full),
         data=records_of("probe"),
         pictures=pictures_of("probe"),
@@ -19,7 +19,7 @@ rule measure_pretrained_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("measure_pretrained_ranks"),
+        **resources_of("measure_pretrained_ranks"),
     shell:
         "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
         " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws}"
@@ -28,7 +28,7 @@ rule measure_pretrained_ranks:
 
 rule measure_ranks:
     input:
-        settings=f"{RESULTS}/settings/rank.json",
+        settings=f"{RESULTS}/settings/effective_rank.json",
         model=f"{MODEL}/tune",
         data=records_of("probe"),
         pictures=pictures_of("probe"),
@@ -45,7 +45,7 @@ rule measure_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("measure_ranks"),
+        **resources_of("measure_ranks"),
     shell:
         "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --model {input.model} --data {input.data} --pretrained {input.pretrained} --draws {input.draws}"
@@ -69,7 +69,7 @@ rule collect_ranks:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("collect_ranks"),
+        **resources_of("collect_ranks"),
     shell:
         "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output.ranks}"
         " --pretrained-spectra {input.pretrained_spectra} --trained-spectra {input.spectra} --spectra {output.spectra}"
@@ -92,7 +92,7 @@ rule collect_costs:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("collect_costs"),
+        **resources_of("collect_costs"),
     params:
         training=lambda wildcards, input: [
             f"{folder}/training.json" for folder in [*input.align, *input.tune]
@@ -129,7 +129,7 @@ rule assign_roles:
     conda:
         "../../envs/paper.yaml"
     resources:
-        **asks("assign_roles"),
+        **resources_of("assign_roles"),
     params:
         folder=subpath(output.roles, parent=True),
     shell:
@@ -151,7 +151,7 @@ rule replay_advisor:
     conda:
         "../../envs/paper.yaml"
     resources:
-        **asks("replay_advisor"),
+        **resources_of("replay_advisor"),
     shell:
         "encoder-roles replay-advisor --settings {input.settings} --scores {input.scores} --output {output.regret}"
         " --coverage {output.coverage} 2> {log}"
@@ -162,7 +162,7 @@ if STUDY.scores:
 
     rule analyse_scores:
         input:
-            settings=f"{RESULTS}/settings/own_scores.json",
+            settings=f"{RESULTS}/settings/external_scores.json",
             scores=STUDY.scores.file,
             ranks=STUDY.scores.ranks or [],
             costs=STUDY.scores.costs or [],
@@ -176,7 +176,7 @@ if STUDY.scores:
         conda:
             "../../envs/paper.yaml"
         resources:
-            **asks("assign_roles"),
+            **resources_of("assign_roles"),
         params:
             folder=subpath(output.averages, parent=True),
             # both as options, where they are given

@@ -25,7 +25,7 @@ rule pretrain_encoder:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("pretrain_encoder"),
+        **resources_of("pretrain_encoder"),
     shell:
         "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --output {output} 2> {log}"
 
@@ -40,7 +40,7 @@ rule pretrain_language_model:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("pretrain_language_model"),
+        **resources_of("pretrain_language_model"),
     shell:
         "encoder-roles pretrain-language-model --output {output} > {log} 2>&1"
 
@@ -78,7 +78,7 @@ rule fetch_source:
     conda:
         "../../envs/evaluation.yaml"
     resources:
-        **asks("fetch_source"),
+        **resources_of("fetch_source"),
     params:
         lock=LOCK,
     shell:
@@ -104,7 +104,7 @@ rule check_gates:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("check_gates"),
+        **resources_of("check_gates"),
     params:
         gates=[f"{source_folder(source)}/gates.csv" for source in GATED],
     shell:
@@ -124,7 +124,7 @@ rule stage_encoder:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("stage_encoder"),
+        **resources_of("stage_encoder"),
     params:
         source=lambda wildcards: source_folder(f"encoders/{wildcards.encoder}"),
     shell:
@@ -144,7 +144,7 @@ rule stage_language_model:
     conda:
         "../../envs/model.yaml"
     resources:
-        **asks("stage_language_model"),
+        **resources_of("stage_language_model"),
     params:
         source=lambda wildcards: source_folder("language_model"),
     shell:

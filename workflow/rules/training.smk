@@ -20,7 +20,7 @@ rule train_align:
         "../../envs/model.yaml"
     threads: RANKS
     resources:
-        **asks("train_align"),
+        **resources_of("train_align"),
     params:
         launch=launcher(STUDY.jobs["train_align"], RANKS, SITE),
         features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
@@ -54,7 +54,7 @@ rule train_tune:
         "../../envs/model.yaml"
     threads: RANKS
     resources:
-        **asks("train_tune"),
+        **resources_of("train_tune"),
     params:
         launch=launcher(STUDY.jobs["train_tune"], RANKS, SITE),
         align=lambda wildcards, input: f"--align {input.align}" if input.align else "",

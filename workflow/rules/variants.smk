@@ -135,7 +135,7 @@ rule compare_variants:
     conda:
         "../../envs/paper.yaml"
     resources:
-        **asks("assign_roles"),
+        **resources_of("assign_roles"),
     shell:
         "encoder-roles compare-variants --settings {input.settings} --scores {input.scores} --costs {input.costs}"
         " --output {output.table} --claims {output.claims} 2> {log}"

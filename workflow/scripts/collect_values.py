@@ -10,14 +10,14 @@
 
 # %%
 from encoder_roles.paper.job import open_values
-from encoder_roles.paper.values import Findings, collect
+from encoder_roles.paper.values import PaperInputs, collect
 from encoder_roles.provenance import write_json
 from encoder_roles.study.sections import WorldSettings
-from encoder_roles.study.stages import AlignStage, MaskStage, RankStage, TuneStage
+from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, TuneStage
 
 TABLES = ("scores", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
 job = open_values(globals())
-findings = Findings(
+inputs = PaperInputs(
     **{name: job.table(name) for name in TABLES},
     claims=job.json("claims"),
     settings=job.settings,
@@ -25,7 +25,7 @@ findings = Findings(
     align=job.stage("align_settings", AlignStage),
     tune=job.stage("tune_settings", TuneStage),
     masks=job.stage("mask_settings", MaskStage),
-    rank=job.stage("rank_settings", RankStage),
+    rank=job.stage("effective_rank_settings", EffectiveRankStage),
 )
-values = collect(findings)
+values = collect(inputs)
 write_json(job.outputs["json"], values)

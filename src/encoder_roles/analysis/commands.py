@@ -21,13 +21,13 @@ from encoder_roles.analysis.lattice import (
 from encoder_roles.analysis.measures.chains import chain_table
 from encoder_roles.analysis.measures.games import game_table
 from encoder_roles.analysis.measures.mask_gaps import gap_table
-from encoder_roles.analysis.measures.pairs import collect_ranks, find_pairs, pair_table
+from encoder_roles.analysis.measures.pairs import find_pairs, mean_ranks, pair_table
 from encoder_roles.analysis.measures.pareto import mean_costs, pareto_table
 from encoder_roles.analysis.measures.rank_regression import MODELS, regression_table
 from encoder_roles.analysis.measures.rankings import difference_table, ranking_table
 from encoder_roles.analysis.measures.roles import role_table
 from encoder_roles.analysis.tables import check_pool, read_costs, read_ranks, read_scores
-from encoder_roles.provenance import whole_file, write_json
+from encoder_roles.provenance import atomic_file, write_json
 from encoder_roles.study.stages import RoleStage, read_settings
 
 
@@ -42,7 +42,7 @@ def analyse_lattices(
     lattices: Lattices, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
     """As `analyse`, of lattices."""
-    found = collect_ranks(ranks, settings.pool)
+    found = mean_ranks(ranks, settings.pool)
     prices = mean_costs(costs)
     pairs = find_pairs(lattices, found, settings)
     tables = {
@@ -143,7 +143,7 @@ def write_tables(
 ) -> None:
     """Write the analysis into a folder: a CSV per table, claims.json and notes.json."""
     for name, table in tables.items():
-        with whole_file(output / f"{name}.csv") as temporary:
+        with atomic_file(output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
     write_json(output / "claims.json", claims)
     write_json(output / "notes.json", notes)

@@ -15,7 +15,14 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.statistics import Array, Board, build_board, interval, join_seeds, level_table
+from encoder_roles.analysis.statistics import (
+    Array,
+    ScoreArrays,
+    build_score_arrays,
+    interval,
+    join_seeds,
+    level_table,
+)
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError, name_subset, parse_subset
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import RoleStage
@@ -69,31 +76,33 @@ class Lattices:
 
 def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
     """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
-    return arrange_lattices(build_board(scores, settings.statistics), settings)
+    return arrange_lattices(build_score_arrays(scores, settings.statistics), settings)
 
 
-def arrange_lattices(board: Board, settings: RoleStage, intervals: str | None = None) -> Lattices:
-    """The lattices of a board with a row per seed. Raises StudyError as `build_lattices`."""
+def arrange_lattices(arrays: ScoreArrays, settings: RoleStage, intervals: str | None = None) -> Lattices:
+    """The lattices of scores with a row per seed. Raises StudyError as `build_lattices`."""
     pool = settings.pool
     if len(pool) < 2:
         raise StudyError(f"settings: pool {list(pool)}: encoder roles need a pool of at least two encoders")
-    board = join_seeds(board, settings.statistics)
-    levels, weights = level_table(board.benchmarks, settings.statistics.overall)
-    point, draws = board.point @ weights.T, board.draws @ weights.T
-    operators = [o for o in get_args(Operator) if o in set(board.models["operator"])]
-    build = [_build_lattice(o, pool, board, point, draws) for o in (NO_MASK, *operators)]
-    seeds = int(board.models["seeds"].max())
+    arrays = join_seeds(arrays, settings.statistics)
+    levels, weights = level_table(arrays.benchmarks, settings.statistics.overall)
+    point, draws = arrays.point @ weights.T, arrays.draws @ weights.T
+    operators = [o for o in get_args(Operator) if o in set(arrays.models["operator"])]
+    build = [_build_lattice(o, pool, arrays, point, draws) for o in (NO_MASK, *operators)]
+    seeds = int(arrays.models["seeds"].max())
     level = settings.statistics.level
     return Lattices(pool, levels, level, seeds, build[0], tuple(build[1:]), intervals)
 
 
-def _build_lattice(operator: str, pool: tuple[str, ...], board: Board, point: Array, draws: Array) -> Lattice:
+def _build_lattice(
+    operator: str, pool: tuple[str, ...], arrays: ScoreArrays, point: Array, draws: Array
+) -> Lattice:
     """Sort models into their places; the full pool is the same unmasked model in every lattice."""
     full, size = name_subset(pool, pool), 2 ** len(pool)
     values = np.full((point.shape[1], size), np.nan)
     resamples = np.full((len(draws), point.shape[1], size), np.nan)
     for row, (subset, mask, found) in enumerate(
-        board.models[["subset", "mask", "operator"]].itertuples(index=False, name=None)
+        arrays.models[["subset", "mask", "operator"]].itertuples(index=False, name=None)
     ):
         of_lattice = found == operator if operator == NO_MASK else found == operator and subset == full
         if not of_lattice and not (subset == full and found == NO_MASK):

@@ -34,7 +34,7 @@ class ClusterSums:
 
 
 @dataclass(frozen=True)
-class Board:
+class ScoreArrays:
     """Every evaluated model on every benchmark, with resamples.
 
     `models` has a row per model (subset, seed, mask, operator), `benchmarks` one per benchmark (benchmark,
@@ -50,7 +50,7 @@ class Board:
     draws: Array
 
 
-def build_board(scores: pd.DataFrame, settings: StatisticsSettings) -> Board:
+def build_score_arrays(scores: pd.DataFrame, settings: StatisticsSettings) -> ScoreArrays:
     """Scores and resamples of a checked scores table (a row per question and model)."""
     model, models = number(scores, MODEL)
     order = models.sort_values(MODEL).index.to_numpy()
@@ -82,7 +82,7 @@ def build_board(scores: pd.DataFrame, settings: StatisticsSettings) -> Board:
         ],
         axis=-1,
     )
-    return Board(models, benchmarks, tuple(clusters), np.stack(unparsable, axis=-1), point, draws)
+    return ScoreArrays(models, benchmarks, tuple(clusters), np.stack(unparsable, axis=-1), point, draws)
 
 
 def _sum_cells(cell: npt.NDArray[np.int64], values: Array, shape: tuple[int, int]) -> Array:
@@ -173,22 +173,22 @@ def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.Da
     or missing rows, NaN, and scores outside 0-100.
     """
     check_scores(scores)
-    board = build_board(scores, settings)
-    levels, weights = level_table(board.benchmarks, settings.overall)
-    low, high = interval(board.draws @ weights.T, settings.level)
-    many, few = len(board.models), len(levels)
-    table = board.models.loc[board.models.index.repeat(few)].reset_index(drop=True)
+    arrays = build_score_arrays(scores, settings)
+    levels, weights = level_table(arrays.benchmarks, settings.overall)
+    low, high = interval(arrays.draws @ weights.T, settings.level)
+    many, few = len(arrays.models), len(levels)
+    table = arrays.models.loc[arrays.models.index.repeat(few)].reset_index(drop=True)
     table.insert(0, "study", scores["study"].iloc[0])
     for column in ("level", "benchmark", "group"):
         table[column] = np.tile(levels[column].to_numpy(), many)
-    table["score"] = (board.point @ weights.T).ravel()
+    table["score"] = (arrays.point @ weights.T).ravel()
     table["low"], table["high"] = low.ravel(), high.ravel()
     table["n"] = np.tile(levels["n"].to_numpy(), many)
-    table["unparsable_share"] = (board.unparsable @ weights.T).ravel()
+    table["unparsable_share"] = (arrays.unparsable @ weights.T).ravel()
     return table
 
 
-def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
+def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays:
     """The mean over seeds of every model, its resamples widened by the noise of training seeds.
 
     Seeds are too few to be resampled one by one (three seeds have ten distinct resamples), so their noise
@@ -199,14 +199,14 @@ def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
     not for the recipe. Masks of one checkpoint are given independent noise, which can only widen the
     differences between masks whose scores rise and fall together.
     """
-    unit, units = number(board.models, ["subset", "mask", "operator"])
+    unit, units = number(arrays.models, ["subset", "mask", "operator"])
     members = [np.flatnonzero(unit == u) for u in range(len(units))]
     units["seeds"] = [m.size for m in members]
-    point = np.stack([board.point[m].mean(0) for m in members])
-    draws = np.stack([board.draws[:, m].mean(1) for m in members], axis=1)
+    point = np.stack([arrays.point[m].mean(0) for m in members])
+    draws = np.stack([arrays.draws[:, m].mean(1) for m in members], axis=1)
     for operator in units["operator"].unique():
         places = np.flatnonzero(units["operator"] == operator)
-        found = seed_covariance(board, [members[p] for p in places], settings.seed_deviation)
+        found = seed_covariance(arrays, [members[p] for p in places], settings.seed_deviation)
         if found is None or not len(draws):
             continue
         covariance, freedom = found
@@ -217,12 +217,12 @@ def join_seeds(board: Board, settings: StatisticsSettings) -> Board:
         if np.isfinite(freedom):
             noise *= np.sqrt(freedom / random.chisquare(freedom, len(draws)))[:, None, None]
         draws[:, places] += noise @ root.T / np.sqrt(units["seeds"].to_numpy()[places, None])
-    unparsable = np.stack([board.unparsable[m].mean(0) for m in members])
-    return Board(units, board.benchmarks, (), unparsable, point, draws)
+    unparsable = np.stack([arrays.unparsable[m].mean(0) for m in members])
+    return ScoreArrays(units, arrays.benchmarks, (), unparsable, point, draws)
 
 
 def seed_covariance(
-    board: Board, members: list[npt.NDArray[np.int64]], stated: float | None
+    arrays: ScoreArrays, members: list[npt.NDArray[np.int64]], stated: float | None
 ) -> tuple[Array, float] | None:
     """Covariance (benchmarks, benchmarks) of one trained seed's scores around its model's mean, in points
     squared, and its degrees of freedom (infinite where it is stated).
@@ -232,17 +232,17 @@ def seed_covariance(
     estimate: that standard deviation in every benchmark, fully correlated, so that it is also the one of
     every average. None with one seed and nothing stated.
     """
-    size = len(board.benchmarks)
+    size = len(arrays.benchmarks)
     if stated is not None:
         return np.full((size, size), stated**2), np.inf
     freedom, between, chance = 0, np.zeros((size, size)), np.zeros(size)
     for rows in members:
         if rows.size < 2:
             continue
-        residual = board.point[rows] - board.point[rows].mean(0)
+        residual = arrays.point[rows] - arrays.point[rows].mean(0)
         between += residual.T @ residual
         freedom += rows.size - 1
-        for b, cluster in enumerate(board.clusters):
+        for b, cluster in enumerate(arrays.clusters):
             sums, weights = cluster.sums[:, rows], cluster.weights[:, rows]
             deviation = sums - sums.mean(1, keepdims=True) - residual[:, b] * weights
             chance[b] += (deviation**2).sum() / weights[:, 0].sum() ** 2

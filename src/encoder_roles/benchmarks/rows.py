@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from encoder_roles.benchmarks.table import Benchmark
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import StudyError
 
 # a column's type: a name of this table, [name] for a list, or a dictionary of columns for a struct
@@ -153,7 +153,7 @@ def _metadata(features: dict[str, Any]) -> dict[str, str]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=256)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from encoder_roles.cluster.site import SITE_FILE, Partition, Site, cpus_of_a_rank, divide_evenly, read_site
+from encoder_roles.cluster.site import SITE_FILE, Partition, Site, cpus_per_process, divide_evenly, read_site
 from encoder_roles.cluster.slurm import (
     ask,
     configuration,
@@ -132,8 +132,8 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
     asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
     for name, request in study.jobs.items():
         partition = site.partition(name, request)
-        ranks = study.training.engine.ranks if name in TRAINED else 1
-        asked.setdefault(tuple(sbatch_options(request, partition, site, ranks)), (name, partition))
+        processes = study.training.engine.processes if name in TRAINED else 1
+        asked.setdefault(tuple(sbatch_options(request, partition, site, processes)), (name, partition))
     for options, (name, partition) in asked.items():
         if partition and partition not in known:
             continue  # said by check_partitions
@@ -143,13 +143,17 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
             yield f"jobs.{name}: no node can run {' '.join(options)}: {error}"
 
 
-def sbatch_options(request: JobRequest, partition: str | None, site: Site, ranks: int) -> list[str]:
+def sbatch_options(request: JobRequest, partition: str | None, site: Site, processes: int) -> list[str]:
     """The options that a first attempt is submitted with."""
     limits = site.partitions[partition] if partition else Partition()
     options = [f"--mem={request.memory_mb}", f"--time={request.minutes}"]
-    options.append(f"--cpus-per-task={cpus_of_a_rank(request, ranks)}")
-    if ranks > 1:
-        options += [f"--nodes={request.nodes}", f"--ntasks={ranks}", *divide_evenly(request, ranks, limits)]
+    options.append(f"--cpus-per-task={cpus_per_process(request, processes)}")
+    if processes > 1:
+        options += [
+            f"--nodes={request.nodes}",
+            f"--ntasks={processes}",
+            *divide_evenly(request, processes, limits),
+        ]
     if partition:
         options.append(f"--partition={partition}")
     if request.gpus:

@@ -90,21 +90,21 @@ def scaled(amount: int, most: int | None) -> Callable[..., int]:
     return resource
 
 
-def launcher(request: JobRequest, ranks: int, site: Site | None) -> str:
-    """What stands before a training's command: on a site srun, which starts all ranks, on every node.
+def launcher(request: JobRequest, processes: int, site: Site | None) -> str:
+    """What stands before a training's command: on a site srun, which starts all processes, on every node.
 
     Elsewhere, and of one rank, nothing: a command that needs more processes becomes torchrun of itself.
     """
-    if site is None or ranks == 1:
+    if site is None or processes == 1:
         return ""
-    nodes, cpus = request.nodes, cpus_of_a_rank(request, ranks)
+    nodes, cpus = request.nodes, cpus_per_process(request, processes)
     return (
-        f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks={ranks} --ntasks-per-node={ranks // nodes}"
-        f" --cpus-per-task={cpus} "
+        f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks={processes}"
+        f" --ntasks-per-node={processes // nodes} --cpus-per-task={cpus} "
     )
 
 
-def job_resources(name: str, request: JobRequest, site: Site | None, ranks: int = 1) -> dict[str, Any]:
+def job_resources(name: str, request: JobRequest, site: Site | None, processes: int = 1) -> dict[str, Any]:
     """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
     site the partition and account, how many processes share the job, and when it is warned of its end."""
     partition = site.partition(name, request) if site else None
@@ -123,21 +123,21 @@ def job_resources(name: str, request: JobRequest, site: Site | None, ranks: int 
         found["slurm_account"] = site.account
     if site and name in TRAINED:
         found["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
-        if ranks > 1:  # `mpi`: the plugin leaves it to the command to start its processes
-            found |= {"mpi": "srun", "tasks": ranks, "nodes": request.nodes, "tasks_per_gpu": 0}
-            found["cpus_per_task"] = cpus_of_a_rank(request, ranks)
-            found["slurm_extra"] += " " + " ".join(divide_evenly(request, ranks, limits))
+        if processes > 1:  # `mpi`: the plugin leaves it to the command to start its processes
+            found |= {"mpi": "srun", "tasks": processes, "nodes": request.nodes, "tasks_per_gpu": 0}
+            found["cpus_per_task"] = cpus_per_process(request, processes)
+            found["slurm_extra"] += " " + " ".join(divide_evenly(request, processes, limits))
     return found
 
 
-def cpus_of_a_rank(request: JobRequest, ranks: int) -> int:
+def cpus_per_process(request: JobRequest, processes: int) -> int:
     """Of a job's cores, each process's; one where the job asks for one in all."""
-    return max(1, request.cpus // ranks)
+    return max(1, request.cpus // processes)
 
 
-def divide_evenly(request: JobRequest, ranks: int, limits: Partition) -> list[str]:
-    """The options of sbatch that give every node of a job as many of its ranks, and a GPU to each."""
-    options = [f"--ntasks-per-node={ranks // request.nodes}"]
+def divide_evenly(request: JobRequest, processes: int, limits: Partition) -> list[str]:
+    """The options of sbatch that give every node of a job as many of its processes, and a GPU to each."""
+    options = [f"--ntasks-per-node={processes // request.nodes}"]
     if request.gpus:
         type = f"{limits.gpu_type}:" if limits.gpu_type else ""
         options.append(f"--gpus-per-node={type}{request.gpus // request.nodes}")

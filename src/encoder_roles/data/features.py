@@ -15,11 +15,11 @@ from torch import Tensor
 from encoder_roles.data.llava import distinct_pictures
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.compute import choose_device
-from encoder_roles.encoders.encoder import TOGETHER, Encoder
+from encoder_roles.encoders.encoder import PICTURES_PER_PASS, Encoder
 from encoder_roles.encoders.framing import map_by_size
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.grid import grid_features
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import FeatureStage, read_settings
 
@@ -52,7 +52,7 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
         block = batch[network.name]
         features[start : start + len(block)] = block
         start += len(block)
-    with whole_file(output) as temporary:
+    with atomic_file(output) as temporary:
         save_file({"features": features}, temporary, metadata={"pictures": json.dumps(pictures)})
 
 
@@ -64,7 +64,7 @@ def stream_features(
     They are on the CPU: the encoders' device holds those of one pass.
     """
     reader = PictureReader(encoder.frame for encoder in encoders.values())
-    for pictures in reader.portions(paths, TOGETHER):
+    for pictures in reader.portions(paths, PICTURES_PER_PASS):
         yield {
             name: map_by_size(
                 partial(_in_passes, encoder, grid), [framed[encoder.frame] for framed in pictures]
@@ -76,7 +76,7 @@ def stream_features(
 def _in_passes(encoder: Encoder, grid: int, framed: Tensor) -> Tensor:
     """Features (B, grid, grid, D), on the CPU, of framed pictures of one size."""
     with torch.inference_mode():
-        passes = framed.split(encoder.together)
+        passes = framed.split(encoder.pictures_per_pass)
         return torch.cat([grid_features(encoder, encoder.normalise(some), grid).cpu() for some in passes])
 
 

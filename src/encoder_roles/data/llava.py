@@ -120,22 +120,22 @@ def distinct_pictures(path: Path) -> Iterator[str]:
 class PictureIndex:
     """Where the records of each picture stand in a file: what is held of it in memory, 33 bytes a picture.
 
-    With ``together`` consecutive records of a picture are one entry, and it is an error if a picture comes
-    again later; otherwise every record is an entry of its own, as in the recipes of the public data sets.
+    With ``group_by_picture``, consecutive records of a picture are one entry, and a picture that comes again
+    later is an error. Otherwise every record is an entry, as in the recipes of the public data sets.
     Raises StudyError, with the line, for the first record that is wrong.
     """
 
-    def __init__(self, path: Path, together: bool) -> None:
+    def __init__(self, path: Path, group_by_picture: bool) -> None:
         self.path = path
         self.starts, self.sizes, self.lines = array("q"), array("q"), array("q")
         self.pictured = bytearray()
         seen: set[str] = set()
         before, place = None, 0
         for record, size in _lines(path):
-            if together and record.image is not None and record.image == before:
+            if group_by_picture and record.image is not None and record.image == before:
                 self.sizes[-1] += size
             else:
-                if together and record.image is not None:
+                if group_by_picture and record.image is not None:
                     if record.image in seen:
                         problem = f"records of {record.image} are not consecutive"
                         raise _fault(path, record.line, "image", problem)

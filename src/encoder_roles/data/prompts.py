@@ -57,7 +57,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ChatFrame:
     """A chat template's text around a conversation: the pieces before each picture and before the first
     question, and its turns."""
 
@@ -81,10 +81,10 @@ class PromptRenderer:
         self.tokenizer = tokenizer
         self.eos: str = tokenizer.eos_token
         self.unknown = tokenizer.unk_token_id
-        self._frames: dict[tuple[int, int], Frame] = {}
+        self._frames: dict[tuple[int, int], ChatFrame] = {}
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def _frame(self, images: int, turns: int) -> Frame:
+    def _frame(self, images: int, turns: int) -> ChatFrame:
         """What the template writes around the turns of a conversation about `images` pictures."""
         conversation: list[dict[str, str]] = []
         for turn in range(turns):
@@ -114,7 +114,7 @@ class PromptRenderer:
                 f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer "
                 f"right after the generation prompt and end the answer with {self.eos!r}"
             )
-        return Frame(pieces, found)
+        return ChatFrame(pieces, found)
 
     def _begun(self, text: str) -> str:
         """The template's text with the beginning token, once, if the tokenizer itself would begin with it."""

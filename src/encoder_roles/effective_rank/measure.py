@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from encoder_roles.data.features import stream_features
-from encoder_roles.effective_rank.spectra import Array, PictureGrams, RankMeasures, interval
+from encoder_roles.effective_rank.spectra import Array, PictureGrams, RankMeasures, scaled_interval
 from encoder_roles.effective_rank.tables import (
     COLUMNS,
     PER_WIDTH,
@@ -33,7 +33,7 @@ from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.vlm import load_trained_encoders
 from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.names import StudyError
-from encoder_roles.study.stages import RankStage, read_settings
+from encoder_roles.study.stages import EffectiveRankStage, read_settings
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Measured:
     measures: RankMeasures
     draws: Array  # bootstrap resamples of the effective rank
 
-    def row(self, stage: RankStage, subset: str, seed: int) -> Row:
+    def row(self, stage: EffectiveRankStage, subset: str, seed: int) -> Row:
         """Its columns of ranks.csv, without ratios."""
-        low, high = interval(self.measures.erank, self.draws, stage.level)
+        low, high = scaled_interval(self.measures.erank, self.draws, stage.level)
         return {
             "study": stage.study,
             "subset": subset,
@@ -63,7 +63,7 @@ class Measured:
             **{f"{name}_per_width": getattr(self.measures, name) / self.width for name in PER_WIDTH},
         }
 
-    def spectrum(self, stage: RankStage, subset: str, seed: int) -> list[Row]:
+    def spectrum(self, stage: EffectiveRankStage, subset: str, seed: int) -> list[Row]:
         """Its rows of spectra.csv: the singular values of the centred features, largest first."""
         start: Row = {"study": stage.study, "subset": subset, "seed": seed, "encoder": self.encoder}
         values = self.grams.spectra()[0].tolist()
@@ -83,7 +83,7 @@ def measure_pretrained_ranks(
     """Ranks of the pool's encoders before any training.
 
     Args:
-        settings: settings/rank.json.
+        settings: settings/effective_rank.json.
         encoders: staged folders, in pool order.
         data: data/probe/probe.jsonl.
         output: rows of ranks.csv with subset `pretrained`.
@@ -132,7 +132,7 @@ def measure_ranks(
     """Ranks of a trained model's encoders, and their ratios to the pretrained ones on the same pictures.
 
     Args:
-        settings: settings/rank.json.
+        settings: settings/effective_rank.json.
         subset, seed: which model it is, for the rows.
         model: models/<subset>/seed<seed>/tune.
         data: data/probe/probe.jsonl.
@@ -158,7 +158,7 @@ def measure_ranks(
         name, row = found.encoder, found.row(stage, subset, seed)
         _check_pair(row, before.get(name), before_draws.get(name), stage, pretrained)
         ratio = found.measures.erank / float(before[name]["erank"])
-        low, high = interval(ratio, found.draws / before_draws[name], stage.level)
+        low, high = scaled_interval(ratio, found.draws / before_draws[name], stage.level)
         rows.append(row | {"ratio": ratio, "ratio_low": low, "ratio_high": high, "ratio_solo": ""})
         spectrum_rows += found.spectrum(stage, subset, seed)
     write_rows(spectra, SPECTRUM_COLUMNS, spectrum_rows)
@@ -166,7 +166,7 @@ def measure_ranks(
 
 
 def measure(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Path], stage: RankStage
+    encoders: Mapping[str, Encoder], pictures: Sequence[Path], stage: EffectiveRankStage
 ) -> Iterator[Measured]:
     """Effective rank of each encoder's features on the grid, with its bootstrap."""
     grams = {name: PictureGrams(encoder.width, len(pictures)) for name, encoder in encoders.items()}
@@ -204,14 +204,14 @@ def probe_pictures(data: Path, count: int) -> list[Path]:
     return paths[:count]
 
 
-def _stage(settings: Path) -> RankStage:
-    stage = read_settings(settings, RankStage)
+def _stage(settings: Path) -> EffectiveRankStage:
+    stage = read_settings(settings, EffectiveRankStage)
     torch.set_num_threads(stage.threads)
     return stage
 
 
 def _check_pair(
-    row: Row, before: Row | None, draws: Array | None, stage: RankStage, pretrained: Path
+    row: Row, before: Row | None, draws: Array | None, stage: EffectiveRankStage, pretrained: Path
 ) -> None:
     encoder = row["encoder"]
     if before is None or draws is None:

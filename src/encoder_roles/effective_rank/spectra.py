@@ -157,7 +157,7 @@ def measure_spectra(centred: Array, uncentred: Array) -> RankMeasures:
     )
 
 
-def interval(point: float, draws: Array, level: float) -> tuple[float, float]:
+def scaled_interval(point: float, draws: Array, level: float) -> tuple[float, float]:
     """A percentile interval of positive draws, scaled so that their mean falls on `point`."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) / draws.mean()
     return point * float(low), point * float(high)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder_roles.effective_rank.spectra import Array
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import StudyError
 
 PRETRAINED = "pretrained"  # stands for the subset of an encoder before any training
@@ -108,7 +108,7 @@ def read_draws(path: Path) -> dict[str, Array]:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> None:
     """Write a CSV table, whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

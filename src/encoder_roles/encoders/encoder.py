@@ -20,8 +20,8 @@ from encoder_roles.encoders.framing import Frame
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec
 
-TOGETHER = 64  # pictures of one pass at most
-PIXELS_TOGETHER = 2**22  # and their pixels: four of 1,024 x 1,024, so that a pass of SAM fits a GPU
+PICTURES_PER_PASS = 64  # pictures of one pass at most
+PIXELS_PER_PASS = 2**22  # and their pixels: four of 1,024 x 1,024, so that a pass of SAM fits a GPU
 
 
 class Encoder(nn.Module, ABC):
@@ -56,9 +56,9 @@ class Encoder(nn.Module, ABC):
         return sum(self.widths)
 
     @property
-    def together(self) -> int:
+    def pictures_per_pass(self) -> int:
         """Pictures of one pass where no gradient is kept: the same on every device."""
-        return min(TOGETHER, max(1, PIXELS_TOGETHER // self.spec.pixels**2))
+        return min(PICTURES_PER_PASS, max(1, PIXELS_PER_PASS // self.spec.pixels**2))
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """uint8 pictures (B, 3, H, W) -> normalised pixels (B, 3, p, p), on the encoder's device."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from encoder_roles.provenance import whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, write_text
 from encoder_roles.study.names import NO_MASK, StudyError
 
 CARD, SCORES = "README.md", "## Scores\n"
@@ -35,7 +35,7 @@ def export_model(*, model: Path, scores: Path, output: Path) -> None:
     before, found, _ = card.partition(SCORES)
     if not found:
         raise StudyError(f"{model / CARD}: no section of scores; this card is not train-tune's")
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
         write_text(folder / CARD, f"{before}{SCORES}\n{table}\n")
 

@@ -25,7 +25,7 @@ from encoder_roles.evaluation.requests import Request, read_manifest, read_reque
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.provenance import whole_folder, write_json, write_jsonl
+from encoder_roles.provenance import atomic_folder, write_json, write_jsonl
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import MaskStage, PredictStage, read_settings
@@ -38,7 +38,7 @@ View = Callable[[Inputs], Inputs]  # what a mask makes of them
 
 
 @dataclass(frozen=True)
-class Exam:
+class RequestSet:
     """All requests of a study with their token ids, and the distinct pictures they show."""
 
     requests: dict[str, list[Request]]
@@ -68,7 +68,7 @@ class Exam:
             yield range(start, stop), places
 
 
-def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
+def read_exam(folder: Path, renderer: PromptRenderer) -> RequestSet:
     """The requests of every benchmark in the manifest, in its order. Raises StudyError on a broken one."""
     requests = {benchmark: read_requests(folder, benchmark) for benchmark in read_manifest(folder)}
     everything = [request for rows in requests.values() for request in rows]
@@ -84,7 +84,7 @@ def read_exam(folder: Path, renderer: PromptRenderer) -> Exam:
         )
         for request in everything
     ]
-    return Exam(requests, questions, tuple(folder / image for image in rows))
+    return RequestSet(requests, questions, tuple(folder / image for image in rows))
 
 
 def read_inputs(model: MultiEncoderVLM, portions: Iterable[Sequence[Framed]]) -> Iterator[Inputs]:
@@ -110,14 +110,14 @@ def join(parts: Iterable[Inputs]) -> Inputs:
 def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Iterator[Inputs]:
     """`read_inputs` of picture files, of which the next are read while some are computed."""
     reader = PictureReader(model.frames)
-    return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.together)))
+    return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.pictures_per_pass)))
 
 
 def pixel_inputs(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> Iterator[Inputs]:
     """`read_inputs` of uint8 pictures (3, H, W) of any sizes."""
-    together = min(PICTURES_AT_A_TIME, model.together)
-    starts = range(0, len(pictures), together)
-    portions = (pictures[start : start + together] for start in starts)
+    portion = min(PICTURES_AT_A_TIME, model.pictures_per_pass)
+    starts = range(0, len(pictures), portion)
+    portions = (pictures[start : start + portion] for start in starts)
     return read_inputs(model, ([frame_picture(p, model.frames) for p in some] for some in portions))
 
 
@@ -140,7 +140,7 @@ class Answers:
     seconds: float = 0.0
 
 
-class Candidate:
+class TrainedModel:
     """A trained model that sits the exam, as the settings say."""
 
     def __init__(self, folder: Path, requests: Path, stage: PredictStage) -> None:
@@ -192,7 +192,7 @@ class Candidate:
     def write(self, answers: Answers, mask: str, operator: str, output: Path) -> None:
         """Write all benchmarks and the record of what they cost, or nothing."""
         texts = iter(answers.texts)
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             for benchmark, requests in self.exam.requests.items():
                 rows = [{"id": r.id, "cluster": r.cluster, "text": next(texts)} for r in requests]
                 write_jsonl(folder / f"{benchmark}.jsonl", rows)
@@ -221,7 +221,7 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
         subset: the subset it must have been trained on.
         output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
     """
-    candidate = Candidate(model, requests, read_settings(settings, PredictStage))
+    candidate = TrainedModel(model, requests, read_settings(settings, PredictStage))
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
     started = time.perf_counter()
@@ -273,7 +273,7 @@ def predict_masks(
         output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
     """
     stage = read_settings(settings, MaskStage)
-    candidate = Candidate(model, requests, stage)
+    candidate = TrainedModel(model, requests, stage)
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
     calibrations = None
     if operator not in ("zero", "drop"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder_roles.benchmarks.table import ANSWER_TOKENS, LMMS_EVAL, cluster_of, find_benchmark
-from encoder_roles.provenance import read_jsonl, sha256_of, whole_folder, write_json, write_jsonl
+from encoder_roles.provenance import atomic_folder, read_jsonl, sha256_of, write_json, write_jsonl
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import RequestStage, read_settings
 
@@ -44,7 +44,7 @@ def write_requests(*, settings: Path, data: Path, output: Path, split: str = "te
     names = read_settings(settings, RequestStage).benchmarks
     for name in names:
         find_benchmark(name)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         pictures = PictureFolder(folder / "images")
         manifest = {}
         for name in names:

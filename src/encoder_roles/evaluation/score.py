@@ -23,7 +23,7 @@ from tqdm import tqdm
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.benchmarks.table import TASKS, find_benchmark
 from encoder_roles.evaluation.requests import Request, benchmark_file, read_manifest, read_requests
-from encoder_roles.provenance import sha256_of, whole_file, write_text
+from encoder_roles.provenance import atomic_file, sha256_of, write_text
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import ScoreStage, read_settings
@@ -71,7 +71,7 @@ def score_predictions(
     table = table.add_column(0, "study", pa.array([stage.study] * len(table)))
     summary = score_intervals(table.to_pandas(), stage.statistics)
     summary["metric"] = [TASKS[b].metric if b in TASKS else "mean" for b in summary["benchmark"]]
-    with whole_file(output_scores) as temporary:
+    with atomic_file(output_scores) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     write_text(
         output_table, summary[TABLE_COLUMNS].to_csv(index=False, float_format="%.6f", lineterminator="\n")

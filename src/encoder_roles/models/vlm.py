@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from transformers.initialization import no_init_weights
 
 from encoder_roles.encoders.compute import dtype_of
-from encoder_roles.encoders.encoder import TOGETHER, Encoder
+from encoder_roles.encoders.encoder import PICTURES_PER_PASS, Encoder
 from encoder_roles.encoders.framing import Frame, Framed, frame_picture, map_by_size
 from encoder_roles.encoders.loading import build_encoder, load_encoder
 from encoder_roles.encoders.pretrained import load_pretrained, plain_config
@@ -197,9 +197,9 @@ class MultiEncoderVLM(PreTrainedModel):
         return 0 if self.connector is None else self.connector.tokens
 
     @property
-    def together(self) -> int:
+    def pictures_per_pass(self) -> int:
         """Pictures of one pass through the encoders where no gradient is kept."""
-        return min((encoder.together for _, encoder in self._encoders()), default=TOGETHER)
+        return min((encoder.pictures_per_pass for _, encoder in self._encoders()), default=PICTURES_PER_PASS)
 
     @property
     def frames(self) -> frozenset[Frame]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from encoder_roles.paper.manuscript import check_manuscript, macro_definitions
-from encoder_roles.provenance import whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, write_text
 from encoder_roles.study.names import StudyError
 
 MANUSCRIPT = ("main.tex", "refs.bib", "template.typ", "filter.lua")
@@ -27,7 +27,7 @@ def build_paper(*, source: Path, tables: Path, figures: Path, values: Path, outp
     states a number by hand, uses an undefined macro, or needs a figure or table that no rule made.
     """
     macros = _read_values(values)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         for name in MANUSCRIPT:
             if not (source / name).is_file():
                 raise StudyError(f"{source / name}: missing; --source names the folder of the manuscript")

@@ -31,7 +31,7 @@ FILES: dict[str, str] = {
     "align_settings": "settings/align.json",
     "tune_settings": "settings/tune.json",
     "mask_settings": "settings/masks.json",
-    "rank_settings": "settings/rank.json",
+    "effective_rank_settings": "settings/effective_rank.json",
     "variants": "variants.csv",
     "variant_claims": "variant_claims.json",
     "variant_settings": "settings/variants.json",
@@ -110,5 +110,5 @@ VALUES: tuple[str, ...] = (
     "align_settings",
     "tune_settings",
     "mask_settings",
-    "rank_settings",
+    "effective_rank_settings",
 )

@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 
 COLUMN = 3.3  # inches: one column of the page
 TEXT = 6.9  # inches: the whole text width
@@ -128,7 +128,7 @@ def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
     """Write the figure as PDF, SVG and PNG, each whole; the same data give the same bytes."""
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     for kind, path in outputs.items():
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata[kind])
 
 

@@ -28,11 +28,11 @@ from encoder_roles.paper.wording import (
 )
 from encoder_roles.study.names import BLIND, NO_MASK, all_subsets, name_subset, parse_subset
 from encoder_roles.study.sections import WorldSettings
-from encoder_roles.study.stages import AlignStage, MaskStage, RankStage, RoleStage, TuneStage
+from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, RoleStage, TuneStage
 
 
 @dataclass(frozen=True)
-class Findings:
+class PaperInputs:
     """The tables and settings that the text is made from, as the analysis wrote them."""
 
     scores: pd.DataFrame
@@ -49,7 +49,7 @@ class Findings:
     align: AlignStage
     tune: TuneStage
     masks: MaskStage
-    rank: RankStage
+    rank: EffectiveRankStage
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -64,59 +64,59 @@ class Findings:
         return int(self.scores.loc[self.scores["operator"] == NO_MASK, "seed"].nunique())
 
 
-def collect(findings: Findings) -> dict[str, str]:
+def collect(inputs: PaperInputs) -> dict[str, str]:
     """All macros: name -> plain text."""
     return (
-        _design(findings)
-        | _results(findings)
-        | claim_texts(findings.claims, findings.pool)
-        | seed_texts(findings.claims, findings.seeds)
+        _design(inputs)
+        | _results(inputs)
+        | claim_texts(inputs.claims, inputs.pool)
+        | seed_texts(inputs.claims, inputs.seeds)
         | {
-            "MaskingSentence": _masking_sentence(findings),
-            "LatticeSentence": _lattice_sentence(findings),
-            "InteractionSentence": _interaction_sentence(findings),
-            "ChainSentence": _chain_sentence(findings),
-            "CostSentence": _cost_sentence(findings),
-            "GateSentence": _gate_sentence(findings),
+            "MaskingSentence": _masking_sentence(inputs),
+            "LatticeSentence": _lattice_sentence(inputs),
+            "InteractionSentence": _interaction_sentence(inputs),
+            "ChainSentence": _chain_sentence(inputs),
+            "CostSentence": _cost_sentence(inputs),
+            "GateSentence": _gate_sentence(inputs),
         }
     )
 
 
-def _design(findings: Findings) -> dict[str, str]:
+def _design(inputs: PaperInputs) -> dict[str, str]:
     """What was decided before any result: sizes, recipe, statistics."""
-    settings, tune, world = findings.settings, findings.tune.tune, findings.world
-    trained = set(findings.scores.loc[findings.scores["operator"] == NO_MASK, "subset"]) - {BLIND}
-    possible = len(all_subsets(findings.pool))
+    settings, tune, world = inputs.settings, inputs.tune.tune, inputs.world
+    trained = set(inputs.scores.loc[inputs.scores["operator"] == NO_MASK, "subset"]) - {BLIND}
+    possible = len(all_subsets(inputs.pool))
     all_of = "every one of the" if len(trained) == possible else f"{len(trained)} of the"
-    benchmarks = benchmarks_of(findings.scores)
-    questions = findings.scores.loc[findings.scores["level"] == "overall", "n"].max()
-    groups = group_order(findings.scores["group"].dropna())
+    benchmarks = benchmarks_of(inputs.scores)
+    questions = inputs.scores.loc[inputs.scores["level"] == "overall", "n"].max()
+    groups = group_order(inputs.scores["group"].dropna())
     means = {"benchmarks": "the plain mean of the benchmarks", "groups": "the mean of the group means"}
     return {
         "StudyName": settings.study.replace("_", " "),
-        "EncoderCount": count_word(len(findings.pool)),
-        "EncoderList": listed([encoder_name(encoder) for encoder in findings.pool]),
+        "EncoderCount": count_word(len(inputs.pool)),
+        "EncoderList": listed([encoder_name(encoder) for encoder in inputs.pool]),
         "SubsetPhrase": f"{all_of} {possible} subsets",
         "BenchmarkCount": count_word(len(benchmarks)),
         "GroupCount": count_word(len(groups)),
         "GroupList": listed(groups),
         "QuestionCount": grouped(questions),
-        "OperatorList": listed([_operator(operator) for operator in mask_operators(findings.scores)]),
-        "CalibrationPictures": grouped(findings.masks.calibration_pictures),
-        "GridSide": f"{findings.align.connector.grid}",
+        "OperatorList": listed([_operator(operator) for operator in mask_operators(inputs.scores)]),
+        "CalibrationPictures": grouped(inputs.masks.calibration_pictures),
+        "GridSide": f"{inputs.align.connector.grid}",
         "TrainPictures": grouped(world.train_pictures),
-        "AlignSteps": grouped(findings.align.align.steps),
-        "AlignBatch": grouped(findings.align.align.batch_pictures),
+        "AlignSteps": grouped(inputs.align.align.steps),
+        "AlignBatch": grouped(inputs.align.align.batch_pictures),
         "TuneEpochs": counted(tune.epochs, "epoch"),
         "TuneBatch": grouped(tune.batch_pictures),
-        "RankPictures": grouped(findings.rank.pictures),
+        "RankPictures": grouped(inputs.rank.pictures),
         "RatioSurvives": fixed(1 - settings.tau, 2),
         "RatioExpands": fixed(1 + settings.tau, 2),
         "OverallDefinition": means[settings.statistics.overall],
         "Level": f"{100 * settings.statistics.level:g}%",
         "Resamples": grouped(settings.statistics.resamples),
         "Margin": f"{settings.statistics.margin:g}",
-        "SeedCount": counted(findings.seeds, "seed"),
+        "SeedCount": counted(inputs.seeds, "seed"),
     }
 
 
@@ -131,12 +131,12 @@ def _operator(operator: str) -> str:
     }[operator]
 
 
-def _results(findings: Findings) -> dict[str, str]:
+def _results(inputs: PaperInputs) -> dict[str, str]:
     """Scores of the models the text names."""
-    scores = retrained_scores(findings.scores)
+    scores = retrained_scores(inputs.scores)
     score = {str(subset): float(value) for subset, value in scores["score"].items()}
     models = {subset: value for subset, value in score.items() if subset != BLIND}
-    best, full = max(models, key=lambda subset: models[subset]), findings.full
+    best, full = max(models, key=lambda subset: models[subset]), inputs.full
     gain = fixed(score[full] - score[BLIND])
     if best == full:
         text = f"The full pool scores highest, {_score(scores, full)},"
@@ -144,7 +144,7 @@ def _results(findings: Findings) -> dict[str, str]:
         text = f"The best model is {subset_name(best)} with {_score(scores, best)}; "
         text += f"the full pool scores {_score(scores, full)},"
     text += f" {gain} points above the blind model ({_score(scores, BLIND)})."
-    singles = {encoder: models[encoder] for encoder in findings.pool if encoder in models}
+    singles = {encoder: models[encoder] for encoder in inputs.pool if encoder in models}
     if len(singles) > 1:
         top, low = (choose(singles, key=lambda encoder: singles[encoder]) for choose in (max, min))
         text += (
@@ -156,7 +156,7 @@ def _results(findings: Findings) -> dict[str, str]:
         "FullScore": _score(scores, full),
         "FullGain": gain,
         "SubsetsSentence": text,
-        "GroupsSentence": _groups_sentence(findings),
+        "GroupsSentence": _groups_sentence(inputs),
     }
 
 
@@ -164,13 +164,13 @@ def _score(scores: pd.DataFrame, subset: str) -> str:
     return with_interval(*(scores[column].to_dict()[subset] for column in ("score", "low", "high")))
 
 
-def _groups_sentence(findings: Findings) -> str:
+def _groups_sentence(inputs: PaperInputs) -> str:
     """What the full pool gains over blind in each group, and who is best alone there."""
     gains, firsts = [], {}
-    for group in group_order(findings.scores["group"].dropna()):
-        of_group = retrained_scores(findings.scores, "group", group)["score"]
-        gains.append(f"{fixed(of_group[findings.full] - of_group[BLIND])} points in {group}")
-        singles = of_group.reindex([e for e in findings.pool if e in of_group.index])
+    for group in group_order(inputs.scores["group"].dropna()):
+        of_group = retrained_scores(inputs.scores, "group", group)["score"]
+        gains.append(f"{fixed(of_group[inputs.full] - of_group[BLIND])} points in {group}")
+        singles = of_group.reindex([e for e in inputs.pool if e in of_group.index])
         if len(singles):
             firsts[group] = str(singles.idxmax())
     text = f"Over the blind model the full pool gains {listed(gains)}."
@@ -184,13 +184,13 @@ def _groups_sentence(findings: Findings) -> str:
     return text
 
 
-def _masking_sentence(findings: Findings) -> str:
+def _masking_sentence(inputs: PaperInputs) -> str:
     """How far the masked scores fall below the retrained ones, per operator."""
-    retrained = retrained_scores(findings.scores)["score"]
+    retrained = retrained_scores(inputs.scores)["score"]
     parts = []
-    for operator in mask_operators(findings.scores):
-        masked = masked_scores(findings.scores, findings.full, operator)["score"]
-        common = [s for s in masked.index if s in retrained.index and s not in (BLIND, findings.full)]
+    for operator in mask_operators(inputs.scores):
+        masked = masked_scores(inputs.scores, inputs.full, operator)["score"]
+        common = [s for s in masked.index if s in retrained.index and s not in (BLIND, inputs.full)]
         if common:
             gap = (retrained[common] - masked[common]).mean()
             below = sum(masked[s] < retrained[BLIND] for s in common)
@@ -202,13 +202,13 @@ def _masking_sentence(findings: Findings) -> str:
     return sentence("; ".join(parts))
 
 
-def _lattice_sentence(findings: Findings) -> str:
+def _lattice_sentence(inputs: PaperInputs) -> str:
     """How many of the steps that add one encoder gain or lose beyond noise."""
-    rows = findings.differences
+    rows = inputs.differences
     rows = rows[(rows["operator"] == "retrained") & (rows["measure"] == "score")]
     gains, losses, steps = 0, 0, 0
     for first, second, low, high in rows[["first", "second", "low", "high"]].itertuples(index=False):
-        one, other = (set(parse_subset(name, findings.pool)) for name in (first, second))
+        one, other = (set(parse_subset(name, inputs.pool)) for name in (first, second))
         if len(one ^ other) != 1:
             continue
         steps += 1
@@ -222,9 +222,9 @@ def _lattice_sentence(findings: Findings) -> str:
     )
 
 
-def _interaction_sentence(findings: Findings) -> str:
+def _interaction_sentence(inputs: PaperInputs) -> str:
     """How many pairs of encoders can stand in for one another, or gain from each other, beyond noise."""
-    rows = findings.games
+    rows = inputs.games
     rows = rows[(rows["level"] == "overall") & (rows["operator"] == "retrained")]
     rows = rows[rows["index"] == "shapley_interaction"].sort_values("value")
     if rows.empty:
@@ -240,9 +240,9 @@ def _interaction_sentence(findings: Findings) -> str:
     )
 
 
-def _chain_sentence(findings: Findings) -> str:
+def _chain_sentence(inputs: PaperInputs) -> str:
     """What each step of the best chain adds."""
-    best = findings.chains[findings.chains["kind"] == "best_chain"].sort_values("size")
+    best = inputs.chains[inputs.chains["kind"] == "best_chain"].sort_values("size")
     if best.empty:
         return ""
     steps = [
@@ -252,11 +252,11 @@ def _chain_sentence(findings: Findings) -> str:
     return f"Along the best chain the encoders add, in this order: {listed(steps)} points."
 
 
-def _cost_sentence(findings: Findings) -> str:
+def _cost_sentence(inputs: PaperInputs) -> str:
     """Size and training operations of the full pool against models with one encoder."""
-    costs = findings.costs[findings.costs["subset"] != BLIND]
+    costs = inputs.costs[inputs.costs["subset"] != BLIND]
     costs = costs.assign(flops=costs["align_flops"] + costs["tune_flops"])
-    full, single = (costs[costs["encoders"] == size] for size in (len(findings.pool), 1))
+    full, single = (costs[costs["encoders"] == size] for size in (len(inputs.pool), 1))
     if full.empty or single.empty:
         return ""
     larger, longer = (float(full[c].mean() / single[c].mean()) for c in ("parameters", "flops"))
@@ -266,9 +266,9 @@ def _cost_sentence(findings: Findings) -> str:
     )
 
 
-def _gate_sentence(findings: Findings) -> str:
+def _gate_sentence(inputs: PaperInputs) -> str:
     """How many gates the sources passed, and which they missed."""
-    gates = findings.gates[findings.gates["threshold"].notna()]
+    gates = inputs.gates[inputs.gates["threshold"].notna()]
     if gates.empty:
         return ""
     missed = gates[gates["passed"].astype(str).str.lower() != "true"]

@@ -70,7 +70,7 @@ class Planner:
         self.study = study
         engine = study.training.engine
         self.dtype = dtype = DTYPES[engine.precision]
-        self.ranks, self.bytes = engine.ranks, dtype.itemsize
+        self.processes, self.bytes = engine.processes, dtype.itemsize
         self.language = LanguageModelSizes(study.language_model, dtype)
         self.encoders: dict[str, Size] = {}
         self.levels: dict[str, tuple[int, ...]] = {}
@@ -148,14 +148,16 @@ class Planner:
         """Bytes on each device: ZeRO's model states (Rajbhandari et al. 2020), and what a micro batch keeps.
 
         With the torch engine, and in fp32, weights are their own masters. ZeRO-2 shares out gradients and
-        optimizer states among the ranks, ZeRO-3 the weights too.
+        optimizer states among the processes, ZeRO-3 the weights too.
         """
         engine = self.study.training.engine
-        ranks = self.ranks if engine.kind == "deepspeed" else 1
+        processes = self.processes if engine.kind == "deepspeed" else 1
         own = self.bytes if engine.kind == "deepspeed" else 4
         optimizer = 0 if engine.offload else trained * (MASTER if own == 2 else MASTER - 4)
-        weights = parameters * own // (ranks if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
-        return weights + (trained * own + optimizer) // ranks + kept * micro_batch
+        weights = (
+            parameters * own // (processes if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
+        )
+        return weights + (trained * own + optimizer) // processes + kept * micro_batch
 
     @property
     def features_stored(self) -> bool:
@@ -208,7 +210,7 @@ class Planner:
         seen = self.questions * eyes.flops + len(study.masks_of_full) * full.answer_flops
         masked = {"flops": seeds * masks * seen, "memory": full.predict_memory}
         yield self._row("predict_masks", seeds * masks, "prediction", **masked)
-        probes = study.rank.pictures
+        probes = study.effective_rank.pictures
         held = FP32 * eyes.parameters  # at most: the full pool's
         yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops, memory=held)
         measured = sum(
@@ -225,7 +227,7 @@ class Planner:
         return {
             "rule": rule,
             "jobs": jobs,
-            "devices": self.ranks if kind == "training" else 1,
+            "devices": self.processes if kind == "training" else 1,
             "flops": flops,
             "device_hours": flops / reached / HOUR,
             "memory_gb": memory / GIGA,

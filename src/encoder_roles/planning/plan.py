@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from encoder_roles.planning.costs import Model, Planner, Row
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND
 from encoder_roles.study.stages import read_settings
@@ -42,7 +42,7 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
     study = read_settings(settings, Study)
     rows, costs = plan_rows(study)
     for path, table in ((output, rows), (models, costs)):
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             frame = pd.DataFrame(table)
             frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     print(describe_plan(study, pd.DataFrame(rows), pd.DataFrame(costs)))
@@ -112,8 +112,13 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
         f"{rules['device_hours'].sum():,.1f} hours of {plan.device}, {rules['disk_gb'].sum():,.1f} GB kept",
         f"at {plan.peak_teraflops:g} TFLOP/s, of which training reaches {plan.utilisation.training:.0%} and "
         f"prediction {plan.utilisation.prediction:.0%}; {plan.text_tokens} text tokens a sample",
-        f"memory: {need:,.1f} GB on each of {engine.ranks} device(s) ({states}); {plan.device} has {have:g}"
-        + ("" if need <= have else ": TOO LITTLE, take more ranks, a smaller micro_batch, ZeRO-3 or offload"),
+        f"memory: {need:,.1f} GB on each of {engine.processes} device(s) ({states}); "
+        f"{plan.device} has {have:g}"
+        + (
+            ""
+            if need <= have
+            else ": TOO LITTLE, take more processes, a smaller micro_batch, ZeRO-3 or offload"
+        ),
     ]
     if study.variants:
         lines.append(

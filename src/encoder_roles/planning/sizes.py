@@ -58,7 +58,7 @@ def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
     """The size of a module of the meta device, from one forward pass."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward()  # attention in plain matrix products: the counter is blind to the fused kernels of a CPU
-    kept = Kept(module)
+    kept = SavedTensors(module)
     with kept:
         held = forward()  # keeps every storage alive until it is counted, so that no address is used twice
     del held
@@ -66,7 +66,7 @@ def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
     return Size(parameters, int(counter.get_total_flops()), kept.total, kept.checkpointed)
 
 
-class Kept:
+class SavedTensors:
     """While it is entered, counts the bytes that autograd saves, by layer."""
 
     def __init__(self, module: nn.Module) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from encoder_roles.benchmarks.rows import SCHEMAS, kept_rows, write_public_rows
 from encoder_roles.benchmarks.table import Benchmark, find_benchmark
-from encoder_roles.provenance import sha256_of, whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, sha256_of, write_text
 from encoder_roles.sources.hub import fetch_files
 from encoder_roles.sources.lock import locked_source
 from encoder_roles.study.names import StudyError
@@ -32,7 +32,7 @@ def fetch_source(*, settings: Path, lock: Path, source: str, output: Path) -> No
         StudyError: the source is not locked as the study asks for it, or what arrives is not as locked.
     """
     locked = locked_source(lock, read_settings(settings, LockStage), source)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         files = fetch_files(source, locked, folder)
         sums = "".join(f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
         write_text(folder / CHECKSUMS, sums)

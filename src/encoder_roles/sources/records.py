@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from encoder_roles.data.llava import SPEAKERS, parse_record
-from encoder_roles.provenance import sha256_of, whole_folder, write_jsonl
+from encoder_roles.provenance import atomic_folder, sha256_of, write_jsonl
 from encoder_roles.sources.lock import locked_records
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import LockStage, read_settings
@@ -52,7 +52,7 @@ def stage_records(*, settings: Path, lock: Path, name: str, output: Path) -> Non
             f"{source}: not the file that {lock} has for {name}; fetch that one, or run lock_sources again"
         )
     rows = tqdm(read_rows(source), desc=name, unit="record", file=sys.stderr, disable=None)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         staged = (_staged(source, number, row, pictures, output, name) for number, row in enumerate(rows, 1))
         write_jsonl(folder / f"{name}.jsonl", staged)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoder_roles.encoders.loading import SPEC_FILE, load_source
 from encoder_roles.encoders.sizes import TOLERANCE, NetworkSize, measure_network
-from encoder_roles.provenance import PICKLED, sha256_of, whole_folder, write_json
+from encoder_roles.provenance import PICKLED, atomic_folder, sha256_of, write_json
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec, Published
 from encoder_roles.study.stages import read_settings
@@ -30,7 +30,7 @@ def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
     """
     spec = read_settings(settings, EncoderSpec)
     name = output.name
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         copy_source(source, folder)
         encoder = load_source(name, spec, folder)
         found = measure_network(name, spec, encoder.library_config)  # that its layers and pixels fit

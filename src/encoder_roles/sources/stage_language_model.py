@@ -7,7 +7,7 @@ from pathlib import Path
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import load_language_model
-from encoder_roles.provenance import whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, write_text
 from encoder_roles.sources.stage_encoder import copy_source
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import LanguageModelStage, read_settings
@@ -28,7 +28,7 @@ def stage_language_model(*, settings: Path, source: Path, output: Path) -> None:
             tokenizer, or no chat template that prompts can be written with.
     """
     template = read_settings(settings, LanguageModelStage).chat_template
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         copy_source(source, folder)
         load_language_model(folder)
         if template is not None:

@@ -28,17 +28,17 @@ from encoder_roles.study.sections import (
     AdvisorSettings,
     Checkpoint,
     ConnectorSettings,
+    EffectiveRankSettings,
     EncoderSpec,
     EvaluationSettings,
+    ExternalScoresSettings,
     HubSource,
     JobRequest,
     LanguageModelSpec,
     MaskSettings,
     Name,
     OwnData,
-    OwnScoresSettings,
     PlanSettings,
-    RankSettings,
     RecordFile,
     Settings,
     StatisticsSettings,
@@ -66,9 +66,9 @@ class Study(Settings):
     training: TrainingSettings
     evaluation: EvaluationSettings
     masks: MaskSettings
-    rank: RankSettings
+    effective_rank: EffectiveRankSettings
     statistics: StatisticsSettings
-    scores: OwnScoresSettings | None = None
+    scores: ExternalScoresSettings | None = None
     advisor: AdvisorSettings = AdvisorSettings()
     plan: PlanSettings
     jobs: dict[str, JobRequest]
@@ -144,7 +144,7 @@ class Study(Settings):
         if wrong := sorted(set(self.jobs) ^ set(JOBS)):
             fault = "unknown job" if wrong[0] in self.jobs else "missing"
             raise ValueError(f"jobs.{wrong[0]}: {fault} (there is a row for each of {', '.join(JOBS)})")
-        self._check_ranks()
+        self._check_processes()
         if self.scores is not None and self.scores.study == self.study:
             raise ValueError(
                 f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}"
@@ -156,29 +156,33 @@ class Study(Settings):
             )
         return self
 
-    def _check_ranks(self) -> None:
-        """A training's ranks are divided evenly among its nodes and its cores, with a GPU each or none."""
-        ranks = self.training.engine.ranks
+    def _check_processes(self) -> None:
+        """A training divides its processes evenly among nodes and cores, with a GPU each or none."""
+        processes = self.training.engine.processes
         for name, variant in self.variants.items():
-            if (other := variant.training.engine.ranks) != ranks:
+            if (other := variant.training.engine.processes) != processes:
                 raise ValueError(
-                    f"variants.{name}.training.engine.ranks: {other}, but the study's jobs are of {ranks} "
-                    "ranks: change it for the study"
+                    f"variants.{name}.training.engine.processes: {other}, but the study's jobs have "
+                    f"{processes}: change it for the study"
                 )
         for name, job in self.jobs.items():
             if name not in TRAINED:
                 if job.nodes > 1:
                     raise ValueError(f"jobs.{name}.nodes: only {' and '.join(TRAINED)} run on several nodes")
                 continue
-            for key, amount in (("nodes", ranks % job.nodes), ("cpus", job.cpus > 1 and job.cpus % ranks)):
+            for key, amount in (
+                ("nodes", processes % job.nodes),
+                ("cpus", job.cpus > 1 and job.cpus % processes),
+            ):
                 if amount:
                     raise ValueError(
-                        f"jobs.{name}.{key}: the {ranks} of training.engine.ranks cannot be divided evenly "
-                        f"with {key}: {getattr(job, key)}"
+                        f"jobs.{name}.{key}: the {processes} of training.engine.processes cannot be divided "
+                        f"evenly with {key}: {getattr(job, key)}"
                     )
-            if job.gpus not in (0, ranks):
+            if job.gpus not in (0, processes):
                 raise ValueError(
-                    f"jobs.{name}.gpus: {job.gpus}, but training.engine.ranks is {ranks}: a GPU for each"
+                    f"jobs.{name}.gpus: {job.gpus}, but training.engine.processes is {processes}: "
+                    "a GPU for each, or none"
                 )
 
     @model_validator(mode="after")
@@ -246,6 +250,8 @@ class Study(Settings):
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
 
 
+# keys of earlier versions -> what they are called now
+RENAMED = {"rank": "effective_rank", "engine.ranks": "engine.processes"}
 VARIED = ("connector", "encoders", "training")  # what a variant may change
 SAME_ENCODER = ("library", "source", "revision", "library_config")  # but not of an encoder
 
@@ -302,6 +308,9 @@ def _fault(fault: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # less the types of a union
     said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if fault["type"] == "extra_forbidden":
+        for old, new in RENAMED.items():
+            if key == old or key.endswith(f".{old}"):
+                return f"{key}: is now called {new} (rename the key)"
         return f"{key}: unknown key (correct its spelling or remove it)"
     if fault["type"] == "missing":
         return f"{key}: missing"

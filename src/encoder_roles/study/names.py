@@ -29,7 +29,7 @@ JOBS: tuple[str, ...] = (
     *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs"),
     *("assign_roles", "replay_advisor", "paper"),
 )
-TRAINED = ("train_align", "train_tune")  # the jobs of as many processes as training.engine.ranks
+TRAINED = ("train_align", "train_tune")  # the jobs of as many processes as training.engine.processes
 
 
 class StudyError(ValueError):

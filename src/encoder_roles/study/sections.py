@@ -227,7 +227,7 @@ class EngineSettings(Settings):
     """What carries out a training step, and how the work is divided. Only `precision` changes its weights."""
 
     kind: Literal["torch", "deepspeed"] = "torch"
-    ranks: Positive = 1
+    processes: Positive = 1
     zero_stage: Literal[2, 3] = 2
     offload: bool = False
     precision: Precision = "fp32"
@@ -236,8 +236,10 @@ class EngineSettings(Settings):
 
     @model_validator(mode="after")
     def _one_process(self) -> Self:
-        if self.kind == "torch" and self.ranks > 1:
-            raise ValueError(f"ranks: the torch engine is one process, not {self.ranks}; set kind: deepspeed")
+        if self.kind == "torch" and self.processes > 1:
+            raise ValueError(
+                f"processes: the torch engine is one process, not {self.processes}; set kind: deepspeed"
+            )
         if self.attention == "flash" and self.precision != "bf16":
             raise ValueError(f"attention: flash computes in bf16 only, precision is {self.precision}")
         return self
@@ -296,13 +298,13 @@ class OwnData(Settings):
     probe: RecordFile
 
 
-def accumulation(batch: int, micro: int | None, ranks: int) -> int:
-    """Micro batches that each rank adds up for one step: batch / (micro x ranks). Raises StudyError."""
-    share = micro * ranks if micro else ranks
+def accumulation(batch: int, micro: int | None, processes: int) -> int:
+    """Micro batches per process and step: batch / (micro x processes). Raises StudyError."""
+    share = micro * processes if micro else processes
     if batch % share:
         raise StudyError(
-            f"batch_pictures: {batch} is no multiple of {share}, what {ranks} ranks with micro_batch {micro} "
-            "take at a time"
+            f"batch_pictures: {batch} is not a multiple of {share}, which {processes} processes with "
+            f"micro_batch {micro} take at a time"
         )
     return batch // share if micro else 1
 
@@ -324,7 +326,7 @@ class TrainingSettings(Settings):
     tune: TuneSettings
 
     @property
-    def together(self) -> bool:
+    def group_by_picture(self) -> bool:
         """Whether all records of a picture are one sample."""
         return self.data == "world"
 
@@ -332,7 +334,7 @@ class TrainingSettings(Settings):
     def _divides(self) -> Self:
         for name, stage in (("align", self.align), ("tune", self.tune)):
             try:
-                accumulation(stage.batch_pictures, stage.micro_batch, self.engine.ranks)
+                accumulation(stage.batch_pictures, stage.micro_batch, self.engine.processes)
             except StudyError as error:
                 raise ValueError(f"{name}.{error}") from None
         return self
@@ -351,7 +353,7 @@ class MaskSettings(Settings):
     calibration_pictures: Positive
 
 
-class RankSettings(Settings):
+class EffectiveRankSettings(Settings):
     pictures: Positive
     resamples: Positive
     tau: Fraction
@@ -411,7 +413,7 @@ class JobRequest(Settings):
     nodes: Positive = 1
 
 
-class OwnScoresSettings(Settings):
+class ExternalScoresSettings(Settings):
     """Anybody's table of scores, analysed by `snakemake roles`; a file's name alone stands for it too."""
 
     file: str

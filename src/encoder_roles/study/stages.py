@@ -30,10 +30,10 @@ from encoder_roles.study.sections import (
 
 
 class TrainingStage(Settings):
-    """What align and tune both read; `together` is whether the records of a picture are one sample."""
+    """What align and tune both read; `group_by_picture`: the records of a picture are one sample."""
 
     connector: ConnectorSettings
-    together: bool = True
+    group_by_picture: bool = True
     threads: Positive
     checkpoint_every: Positive
     checkpoint_minutes: float | None = None
@@ -64,7 +64,7 @@ class FeatureStage(Settings):
     threads: Positive
 
 
-class RankStage(Settings):
+class EffectiveRankStage(Settings):
     study: str
     grid: Positive
     pictures: Positive
@@ -113,7 +113,7 @@ class AdvisorStage(Settings):
     advisor: AdvisorSettings
 
 
-class OwnScoresStage(Settings):
+class ExternalScoresStage(Settings):
     study: str
     pool: tuple[str, ...]
     leave_out: tuple[Positive, ...]
@@ -131,12 +131,12 @@ def stage_table(study: Study) -> dict[str, Settings]:
     )
     own = {}
     if study.scores is not None:
-        own["own_scores"] = OwnScoresStage(
+        own["external_scores"] = ExternalScoresStage(
             study=study.scores.study,
             pool=study.scores.pool,
             leave_out=study.scores.leave_out,
             statistics=study.statistics,
-            tau=study.rank.tau,
+            tau=study.effective_rank.tau,
         )
     return {
         **own,
@@ -150,11 +150,11 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "tune": TuneStage(connector=study.connector, tune=training.tune, **trained),
         "predict": predict,
         "masks": MaskStage(**predict.model_dump(), calibration_pictures=study.masks.calibration_pictures),
-        "rank": RankStage(
+        "effective_rank": EffectiveRankStage(
             study=study.study,
             grid=study.connector.grid,
-            pictures=study.rank.pictures,
-            resamples=study.rank.resamples,
+            pictures=study.effective_rank.pictures,
+            resamples=study.effective_rank.resamples,
             level=study.statistics.level,
             seed=study.statistics.seed,
             threads=threads,
@@ -168,7 +168,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "requests": RequestStage(benchmarks=study.benchmarks),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
-            study=study.study, pool=study.pool, statistics=study.statistics, tau=study.rank.tau
+            study=study.study, pool=study.pool, statistics=study.statistics, tau=study.effective_rank.tau
         ),
         "advisor": AdvisorStage(
             pool=study.pool,

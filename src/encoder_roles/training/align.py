@@ -19,7 +19,7 @@ from encoder_roles.models.vlm import MultiEncoderVLM, load_language_model
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import AlignStage, read_settings
 from encoder_roles.training.batches import Batches
-from encoder_roles.training.distributed import join_ranks
+from encoder_roles.training.distributed import join_processes
 from encoder_roles.training.engine import Part
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens, Visual
@@ -130,7 +130,7 @@ def train_align(
         output: the folder to write, whole or not at all.
     """
     stage = read_settings(settings, AlignStage)
-    place = join_ranks(stage.engine)
+    process = join_processes(stage.engine)
     torch.set_num_threads(stage.threads)
     folders = check_subset(subset, encoders)
     if not folders:
@@ -158,6 +158,6 @@ def train_align(
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(strip(weights, "parts.connector."), folder / CONNECTOR_FILE)
 
-    run = Run("align", subset, seed, stage, (*encoders, language_model, *features, data), place)
+    run = Run("align", subset, seed, stage, (*encoders, language_model, *features, data), process)
     trained = {"connector": Part(connector, align.learning_rate)}
     run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, restart, output, write)

@@ -40,7 +40,7 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: int) -> PicturePrompts: ...
+    def __getitem__(self, position: int) -> PicturePrompts: ...
 
     def lengths(self) -> Order:
         """A number for each picture that grows with its tokens."""
@@ -55,7 +55,7 @@ class TrainingData:
         longest: tokens the language model takes, visual ones included.
         visual_tokens: tokens of a picture.
         cut: whether a longer conversation is cut off there, as LLaVA's training does; else it is an error.
-        together: whether consecutive records of a picture are questions about it, or samples of their own.
+        group_by_picture: whether consecutive records of a picture are one sample, or one sample each.
 
     Raises:
         StudyError: with file and line, a record that is wrong, too long, or of which no token is learnt.
@@ -68,9 +68,9 @@ class TrainingData:
         longest: int,
         visual_tokens: int,
         cut: bool = False,
-        together: bool = True,
+        group_by_picture: bool = True,
     ) -> None:
-        self.index = PictureIndex(path, together)
+        self.index = PictureIndex(path, group_by_picture)
         self.path, self.renderer, self.longest, self.visual_tokens = path, renderer, longest, visual_tokens
         self.cut = cut
 
@@ -86,8 +86,8 @@ class TrainingData:
         lengths: Order = sizes + pictured * (sizes.max() + 1)
         return lengths
 
-    def __getitem__(self, place: int) -> PicturePrompts:
-        picture: PictureRecords = self.index[place]
+    def __getitem__(self, position: int) -> PicturePrompts:
+        picture: PictureRecords = self.index[position]
         images = 0 if picture.image is None else 1
         captions: list[Prompt] = []
         questions: list[Prompt] = []
@@ -148,36 +148,36 @@ class Batches:
         order = random.permutation(len(self.pictures))
         if self.length_grouped:
             order = group_by_length(order, self.pictures.lengths(), self.batch_pictures, random)
-        return [int(place) for place in order]
+        return [int(position) for position in order]
 
-    def _picture(self, place: int) -> PicturePrompts:
-        epoch, at = divmod(place, len(self.pictures))
+    def _picture(self, position: int) -> PicturePrompts:
+        epoch, at = divmod(position, len(self.pictures))
         if epoch not in self._orders:
             self._orders = {epoch: self._order(epoch)}
         return self.pictures[self._orders[epoch][at]]
 
-    def _sample(self, place: int) -> Sample:
-        picture = self._picture(place)
-        random = np.random.default_rng((*self.key, _CHOICE, place))
+    def _sample(self, position: int) -> Sample:
+        picture = self._picture(position)
+        random = np.random.default_rng((*self.key, _CHOICE, position))
         captions = random.permutation(len(picture.captions))[:1]
         questions = np.sort(random.permutation(len(picture.questions))[: self.questions])
         prompts = [picture.captions[i] for i in captions] + [picture.questions[i] for i in questions]
         return Sample(picture.pictures, tuple(prompts))
 
-    def _places(self, step: int) -> range:
+    def _positions(self, step: int) -> range:
         first = step * self.batch_pictures
         return range(first, min(first + self.batch_pictures, self.samples))
 
     def __getitem__(self, step: int) -> list[Sample]:
-        return [self._sample(place) for place in self._places(step)]
+        return [self._sample(position) for position in self._positions(step)]
 
     def share(self, step: int, part: int, parts: int) -> list[Sample]:
         """One of ``parts`` shares of a batch, as even as they can be; all together are the batch, in order.
         Of a last batch with fewer samples than shares some are empty.
         """
-        places = self._places(step)
-        first, last = part * len(places) // parts, (part + 1) * len(places) // parts
-        return [self._sample(place) for place in places[first:last]]
+        positions = self._positions(step)
+        first, last = part * len(positions) // parts, (part + 1) * len(positions) // parts
+        return [self._sample(position) for position in positions[first:last]]
 
 
 def group_by_length(order: Order, lengths: Order, batch: int, random: np.random.Generator) -> Order:

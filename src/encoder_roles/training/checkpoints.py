@@ -43,7 +43,7 @@ def _complain(text: str) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run. All ranks save and load together; rank 0 names, prunes and removes."""
+    """The checkpoints of one run. All processes save and load together; rank 0 names, prunes and removes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step*"), reverse=True)
 
     def _part(self, step: int) -> Path:
-        """A checkpoint while it is written: the same name for all ranks, and found again if they die."""
+        """A checkpoint while it is written: the same name for all processes, and found again if they die."""
         return self.folder / f".step{step:09d}{PART}"
 
     def save(self, engine: Engine, log: list[dict[str, Any]]) -> None:
@@ -61,7 +61,7 @@ class Checkpoints:
 
         Raises StudyError, on every rank, if one of them cannot write; earlier checkpoints stay.
         """
-        part, first = self._part(len(log)), engine.place.rank == 0
+        part, first = self._part(len(log)), engine.process.rank == 0
         faults = engine.gather(_fault(lambda: _make(part)) if first else None)
         if not any(faults):
             faults = engine.gather(_fault(lambda: engine.save(part)))
@@ -91,12 +91,12 @@ class Checkpoints:
         A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one
         before it is used. Nothing is lost but time.
         """
-        newest = engine.gather(self._newest() if engine.place.rank == 0 else None)[0]
+        newest = engine.gather(self._newest() if engine.process.rank == 0 else None)[0]
         if newest is None:
             return []
         log: list[dict[str, Any]] = json.loads((newest / LOG_FILE).read_text())
         engine.load(newest)
-        if engine.place.rank == 0:
+        if engine.process.rank == 0:
             _complain(f"going on from {newest}")
         return log
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError
 from encoder_roles.study.stages import ScoreStage, read_settings
 
@@ -72,8 +72,8 @@ def cost_row(
         "tune_seconds": tune["seconds"],
         "predict_seconds": predict["seconds"] if predict else None,
         "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
-        "core_hours": sum(run["seconds"] * run["threads"] * run.get("ranks", 1) for run in runs) / 3600,
-        GPU_HOURS: sum(run["seconds"] * run.get("ranks", 1) for run in on_gpu) / 3600,
+        "core_hours": sum(run["seconds"] * run["threads"] * run.get("processes", 1) for run in runs) / 3600,
+        GPU_HOURS: sum(run["seconds"] * run.get("processes", 1) for run in on_gpu) / 3600,
     }
 
 
@@ -87,7 +87,7 @@ def collect_costs(
         training: the training.json files of all align and tune folders.
         predictions: the prediction.json files of the unmasked predictions.
         output: costs.csv: parameters, FLOPs, wall seconds of align, tune and predict on `threads` cores each,
-            the most memory any of them took, and the core hours of all three, over all ranks; where a GPU
+            the most memory any of them took, and the core hours of all three, over all processes; where a GPU
             was used its hours too. One row a model, in the order of the tune records.
     """
     study = read_settings(settings, ScoreStage).study
@@ -110,5 +110,5 @@ def collect_costs(
         for key, tune in stages["tune"].items()
     ]
     columns = [*COLUMNS, *([GPU_HOURS] if any(row[GPU_HOURS] for row in rows) else [])]
-    with whole_file(output) as temporary:
+    with atomic_file(output) as temporary:
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n")

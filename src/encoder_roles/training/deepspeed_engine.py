@@ -28,7 +28,7 @@ from deepspeed.utils import (
 )
 
 from encoder_roles.study.sections import EngineSettings
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import BETAS, MOMENTS, Engine, Part
 
 # No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for
@@ -49,7 +49,7 @@ def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: flo
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": clip_norm,
         "bf16": {"enabled": settings.precision == "bf16"},
-        "communication_data_type": "fp32",  # gradients are summed over ranks as exactly as on one
+        "communication_data_type": "fp32",  # gradients are summed over processes as exactly as on one
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # it would be compiled
@@ -68,9 +68,9 @@ class DeepSpeedEngine(Engine):
         clip_norm: float,
         settings: EngineSettings,
         accumulation: int,
-        place: Place,
+        process: ProcessRank,
     ) -> None:
-        super().__init__(parts, place)
+        super().__init__(parts, process)
         self.stage, self.model = settings.zero_stage, model
         self.accumulation, self.accumulated = accumulation, 0
         rounded = settings.precision == "bf16"
@@ -93,8 +93,8 @@ class DeepSpeedEngine(Engine):
         return loss
 
     def backward(self, loss: Tensor) -> None:
-        # DeepSpeed takes the mean over ranks; the loss is a share of the whole batch's, to be summed
-        self.engine.backward(loss * self.place.ranks, scale_wrt_gas=False)
+        # DeepSpeed takes the mean over processes; the loss is a share of the whole batch's, to be summed
+        self.engine.backward(loss * self.process.world_size, scale_wrt_gas=False)
         self.accumulated += 1
         if self.accumulated < self.accumulation:
             self.engine.step()  # which only counts the micro batch
@@ -107,7 +107,7 @@ class DeepSpeedEngine(Engine):
         return float(self.engine.get_global_grad_norm())
 
     def gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.place.ranks
+        values: list[Any] = [None] * self.process.world_size
         torch.distributed.all_gather_object(values, value)
         return values
 
@@ -143,9 +143,9 @@ class DeepSpeedEngine(Engine):
         for name, value in self.model.state_dict(keep_vars=True).items():
             if id(value) not in found:  # a tied weight is one tensor
                 tensor = safe_get_full_fp32_param(value) if id(value) in trained else self._gathered(value)
-                found[id(value)] = tensor.detach().float().cpu() if self.place.rank == 0 else tensor[:0]
+                found[id(value)] = tensor.detach().float().cpu() if self.process.rank == 0 else tensor[:0]
             whole[name] = found[id(value)]
-        return whole if self.place.rank == 0 else None
+        return whole if self.process.rank == 0 else None
 
     def _gathered(self, value: Tensor) -> Tensor:
         """A frozen weight or a buffer, whole."""
@@ -166,7 +166,7 @@ class DeepSpeedEngine(Engine):
         parameter = self.named[name]
         if self.stage == 3:
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-                if self.place.rank == 0:
+                if self.process.rank == 0:
                     parameter.data.copy_(value)
         else:
             parameter.data.copy_(value)
@@ -174,9 +174,9 @@ class DeepSpeedEngine(Engine):
     def _slice(self, name: str, value: Tensor) -> Tensor:
         """What this rank holds of a parameter under ZeRO-3; the last slices are filled up with zeros."""
         size = self.named[name].ds_tensor.ds_numel  # type: ignore[attr-defined]  # ZeRO-3's own
-        padded = torch.zeros(size * self.place.ranks)
+        padded = torch.zeros(size * self.process.world_size)
         padded[: value.numel()] = value.flatten()
-        return padded[size * self.place.rank : size * (self.place.rank + 1)].to(self.device)
+        return padded[size * self.process.rank : size * (self.process.rank + 1)].to(self.device)
 
     # DeepSpeed keeps the optimizer's state by flat partitions, which have no public names (0.19.8).
 

@@ -1,8 +1,8 @@
 """The processes that share one training: which of them this is, and how they find each other.
 
-A stage whose settings ask for one rank runs where it was called. With more, each process finds its place in
-what torchrun or srun put into its environment; a process without such a place starts them all, through
-torchrun, on this machine.
+A stage whose settings ask for one process runs where it was called. With more, each process reads its rank
+from the environment that torchrun or srun gave it. A process without a rank starts all of them on this
+machine, through torchrun.
 """
 
 from __future__ import annotations
@@ -23,70 +23,70 @@ from encoder_roles.study.sections import EngineSettings
 
 GRACE = 600  # seconds in which torchrun's workers may write their checkpoint when they are asked to stop
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to its workers
-PORTS = range(20000, 30000)  # where the ranks of a Slurm step meet
+PORTS = range(20000, 30000)  # where the processes of a Slurm step meet
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process's number among all, and among those on its machine."""
+class ProcessRank:
+    """This process's number among all processes of the training, and among those on its machine."""
 
     rank: int = 0
-    ranks: int = 1
-    local: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     @property
     def device(self) -> torch.device:
         """Its GPU, if the machine has any, or the CPU."""
-        return choose_device(local=self.local)
+        return choose_device(local=self.local_rank)
 
 
-def find_place(environment: Mapping[str, str]) -> Place | None:
-    """The place that torchrun or srun gave this process; None if neither did."""
-    for rank, ranks, local in (
+def find_rank(environment: Mapping[str, str]) -> ProcessRank | None:
+    """The rank that torchrun or srun gave this process; None if neither did."""
+    for rank, world_size, local_rank in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ):
-        if rank in environment and environment.get(ranks, "1") != "1":
-            return Place(int(environment[rank]), int(environment[ranks]), int(environment[local]))
+        if rank in environment and environment.get(world_size, "1") != "1":
+            return ProcessRank(*(int(environment[name]) for name in (rank, world_size, local_rank)))
     return None
 
 
-def join_ranks(settings: EngineSettings) -> Place:
-    """This process's place; the processes are connected when it returns.
+def join_processes(settings: EngineSettings) -> ProcessRank:
+    """This process's rank; the processes are connected when it returns.
 
     Raises StudyError if there are more or fewer of them than the settings say. Does not return in a process
-    that starts the ranks: it becomes torchrun.
+    that starts the others: it becomes torchrun.
     """
-    place = find_place(os.environ)
-    if place is None and settings.ranks > 1:
-        start_ranks(settings.ranks)
-    place = place or Place()
-    if place.ranks != settings.ranks:
+    process = find_rank(os.environ)
+    if process is None and settings.processes > 1:
+        start_processes(settings.processes)
+    process = process or ProcessRank()
+    if process.world_size != settings.processes:
         raise StudyError(
-            f"training.engine.ranks is {settings.ranks}, but {place.ranks} processes were started; "
+            f"training.engine.processes is {settings.processes}, but {process.world_size} were started; "
             "start as many as the config says"
         )
     if settings.kind == "deepspeed" and not torch.distributed.is_initialized():
-        for name, value in rendezvous(os.environ, place).items():
+        for name, value in rendezvous(os.environ, process).items():
             os.environ.setdefault(name, value)
-        backend = "cpu:gloo,cuda:nccl" if place.device.type == "cuda" else "gloo"
-        if place.device.type == "cuda":
-            torch.cuda.set_device(place.device)
+        backend = "cpu:gloo,cuda:nccl" if process.device.type == "cuda" else "gloo"
+        if process.device.type == "cuda":
+            torch.cuda.set_device(process.device)
         torch.distributed.init_process_group(backend)
-    return place
+    return process
 
 
-def rendezvous(environment: Mapping[str, str], place: Place) -> dict[str, str]:
-    """What torch reads of the environment to connect the ranks; torchrun sets it, under srun it follows from
-    the step: the address by which Slurm knows its first node, and a port by the numbers of job and step.
+def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str, str]:
+    """What torch reads from the environment to connect the processes. torchrun sets it; under srun it follows
+    from the step: the address by which Slurm knows its first node, and a port by the numbers of job and step.
     """
     address, port = "127.0.0.1", "0"
-    if place.ranks > 1:
+    if process.world_size > 1:
         step = int(environment.get("SLURM_JOB_ID", 0)) * 31 + int(environment.get("SLURM_STEP_ID", 0))
         port = str(PORTS[step % len(PORTS)])
         if environment.get("SLURM_STEP_NUM_NODES", "1") != "1" and "MASTER_ADDR" not in environment:
             address = node_address(environment["SLURM_STEP_NODELIST"])
-    named = {"RANK": place.rank, "WORLD_SIZE": place.ranks, "LOCAL_RANK": place.local}
+    named = {"RANK": process.rank, "WORLD_SIZE": process.world_size, "LOCAL_RANK": process.local_rank}
     return {"MASTER_ADDR": address, "MASTER_PORT": port} | {name: str(value) for name, value in named.items()}
 
 
@@ -101,9 +101,9 @@ def node_address(nodes: str) -> str:
     return str(address)
 
 
-def start_ranks(ranks: int) -> None:
-    """Become torchrun of this command with so many ranks; signals that ask to stop reach each of them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+def start_processes(processes: int) -> None:
+    """Become torchrun of this command with so many processes; signals that ask to stop reach each of them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--signals-to-handle={SIGNALS}", f"--shutdown-timeout={GRACE}"]
     sys.stderr.flush()
     os.execv(sys.executable, [*command, "-m", "encoder_roles.cli", *sys.argv[1:]])  # noqa: S606  # no shell

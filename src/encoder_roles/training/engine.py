@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encoder_roles.study.names import StudyError
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 
 BETAS = (0.9, 0.95)  # as GPT-3 and nanoGPT: the second moment forgets within a short run
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its number of steps
@@ -34,16 +34,17 @@ class Engine(ABC):
     """The hooks of the training loop.
 
     Every engine writes the same checkpoint: fp32 weights and AdamW's moments by the parameters' names, whole
-    tensors, spread over one file a rank. So a run goes on with another number of ranks, or another engine.
+    tensors, spread over one file per process. So a run can go on with another number of processes, or another
+    engine.
 
     Attributes:
-        place: this process among the ranks.
+        process: this process among the processes.
         device: where batches are computed.
         named: the trained parameters by name.
     """
 
-    def __init__(self, parts: Mapping[str, Part], place: Place) -> None:
-        self.place, self.device = place, place.device
+    def __init__(self, parts: Mapping[str, Part], process: ProcessRank) -> None:
+        self.process, self.device = process, process.device
         self.rates = [part.learning_rate for part in parts.values()]
         self.named: dict[str, nn.Parameter] = {
             f"{name}.{key}": parameter
@@ -62,13 +63,13 @@ class Engine(ABC):
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of a scalar; over all ranks gradients are summed."""
+        """Accumulate the gradient of a scalar; over all processes gradients are summed."""
 
     @abstractmethod
     def step(self, scale: float) -> float:
         """Clip, update the weights at ``scale`` times each part's learning rate, drop the gradient.
 
-        Returns the gradient's norm before clipping, over all ranks; the run must end if it is not finite.
+        Returns the gradient's norm before clipping, over all processes; the run must end if it is not finite.
         """
 
     @abstractmethod
@@ -86,36 +87,37 @@ class Engine(ABC):
         """
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order, on every rank; none goes on before all are here."""
+        """The values of all processes, in their order, on every rank; none goes on before all are here."""
         return [value]
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of all that `load` needs to go on: weights, optimizer, random state."""
-        tensors = {f"random/{self.place.rank}": torch.get_rng_state()}
+        tensors = {f"random/{self.process.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
-            tensors[f"device_random/{self.place.rank}"] = torch.cuda.get_rng_state(self.device)
+            tensors[f"device_random/{self.process.rank}"] = torch.cuda.get_rng_state(self.device)
         for number, (key, tensor) in enumerate(self.state()):
-            if number % self.place.ranks == self.place.rank:
+            if number % self.process.world_size == self.process.rank:
                 tensors[key] = tensor.detach().cpu().contiguous()
-        save_file(tensors, folder / STATE_FILES.replace("*", f"{self.place.rank:05d}"))
+        save_file(tensors, folder / STATE_FILES.replace("*", f"{self.process.rank:05d}"))
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote, on however many ranks. Raises StudyError if it is of other parameters.
+        """Take up what `save` wrote, with any number of processes.
 
-        A rank that had none before starts its random numbers from its own number and the checkpoint's name.
+        Raises StudyError if the parameters differ. A process that the checkpoint
+        does not know seeds its random numbers from its own rank and the checkpoint's name.
         """
         files = sorted(folder.glob(STATE_FILES))
         keys = {key: file for file in files for key in _keys(file)}
         if {key.removeprefix("weight/") for key in keys if key.startswith("weight/")} != set(self.named):
             raise StudyError(f"{folder}: the checkpoint holds other parameters; remove the folder")
-        torch.manual_seed(int(folder.name.removeprefix("step")) * 1000 + self.place.rank)
+        torch.manual_seed(int(folder.name.removeprefix("step")) * 1000 + self.process.rank)
         for file in files:
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118  # a handle, not a dictionary
                     kind, name = key.split("/", 1)
                     if kind not in ("random", "device_random"):
                         self.set_state(key, tensors.get_tensor(key))
-                    elif name != str(self.place.rank):
+                    elif name != str(self.process.rank):
                         continue
                     elif kind == "random":
                         torch.set_rng_state(tensors.get_tensor(key))
@@ -142,7 +144,7 @@ class TorchEngine(Engine):
         clip_norm: float,
         precision: str = "fp32",
     ) -> None:
-        super().__init__(parts, Place())
+        super().__init__(parts, ProcessRank())
         self.model, self.clip_norm, self.precision = model.to(self.device), clip_norm, precision
         self.optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=weight_decay, fused=True)
 

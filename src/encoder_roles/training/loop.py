@@ -91,7 +91,7 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class Wish:
+class StepVote:
     """What a rank brings to a step: the tokens it learns, whether it wants all to save, and to stop then."""
 
     tokens: int
@@ -99,15 +99,15 @@ class Wish:
     stop: bool
 
 
-def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, Wish]:
-    """Forward and backward passes of a step: the mean loss of all ranks' tokens, and all wishes as one.
+def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, StepVote]:
+    """Forward and backward passes of a step: the mean loss of all processes' tokens, and all votes as one.
 
     Raises StudyError if the loss is not finite.
     """
     batches = [move(batch, engine.device) for batch in task.micro_batches(step)]
-    own = Wish(sum(len(batch.learnt) for batch in batches), save, stop)
-    wishes = engine.gather(own)
-    tokens, total = sum(wish.tokens for wish in wishes), 0.0
+    own = StepVote(sum(len(batch.learnt) for batch in batches), save, stop)
+    votes = engine.gather(own)
+    tokens, total = sum(vote.tokens for vote in votes), 0.0
     for batch in batches:
         loss = engine.forward(batch) / tokens
         total += loss.item()
@@ -115,7 +115,7 @@ def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bo
     value = sum(engine.gather(total))
     if not math.isfinite(value):
         raise StudyError(f"{task.title}: loss is {value} at step {step}, batch: {task.describe(step)}")
-    return value, Wish(tokens, any(wish.save for wish in wishes), any(wish.stop for wish in wishes))
+    return value, StepVote(tokens, any(vote.save for vote in votes), any(vote.stop for vote in votes))
 
 
 def train(
@@ -129,13 +129,13 @@ def train(
     """
     log = saving.checkpoints.load(engine)
     earlier = log[-1]["seconds"] if log else 0.0
-    quiet = engine.place.rank > 0
+    quiet = engine.process.rank > 0
     progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()
     saved = started
     with termination() as asked:
         for step in range(len(log), task.steps):
             late = saving.minutes is not None and time.perf_counter() - saved > 60 * saving.minutes
-            value, wish = compute_gradient(engine, task, step, late, asked.requested)
+            value, vote = compute_gradient(engine, task, step, late, asked.requested)
             norm = engine.step(schedule.scale(step))
             if not math.isfinite(norm):
                 raise StudyError(
@@ -147,10 +147,10 @@ def train(
                 {"step": step, "loss": value, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
             )
             progress.update(step + 1, f"loss {value:.3f}")
-            due = (step + 1) % saving.steps == 0 or wish.save
-            if (due and step + 1 < task.steps) or wish.stop:
+            due = (step + 1) % saving.steps == 0 or vote.save
+            if (due and step + 1 < task.steps) or vote.stop:
                 saving.checkpoints.save(engine, log)
                 saved = time.perf_counter()
-            if wish.stop:
+            if vote.stop:
                 raise SystemExit(TERMINATED)
     return log

@@ -17,14 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
-from encoder_roles.provenance import versions, whole_folder, write_json, write_jsonl
+from encoder_roles.provenance import atomic_folder, versions, write_json, write_jsonl
 from encoder_roles.study.names import BLIND, StudyError
 from encoder_roles.study.sections import EngineSettings, accumulation
 from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, train
 from encoder_roles.training.step import AnswerModel, AnswerTask
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HOW = {
     "checkpoint_every": True,
     "checkpoint_minutes": True,
-    "engine": {"kind", "ranks", "zero_stage", "offload", "attention", "gradient_checkpointing"},
+    "engine": {"kind", "processes", "zero_stage", "offload", "attention", "gradient_checkpointing"},
     "align": {"micro_batch"},
     "tune": {"micro_batch"},
 }
@@ -64,7 +64,7 @@ def read_training_data(
     if stage.max_tokens is not None:
         longest = min(longest, stage.max_tokens)
     cut = stage.max_tokens is not None
-    return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut, stage.together)
+    return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut, stage.group_by_picture)
 
 
 def freeze(module: nn.Module) -> None:
@@ -99,7 +99,7 @@ def build_engine(
     parts: Mapping[str, Part],
     optimizer: Mapping[str, float],
     accumulated: int,
-    place: Place,
+    process: ProcessRank,
 ) -> Engine:
     """The engine that the settings name; ``optimizer`` has weight_decay and clip_norm."""
     if stage.engine.kind == "torch":
@@ -107,7 +107,7 @@ def build_engine(
     from encoder_roles.training.deepspeed_engine import DeepSpeedEngine
 
     return DeepSpeedEngine(
-        model, parts, **optimizer, settings=stage.engine, accumulation=accumulated, place=place
+        model, parts, **optimizer, settings=stage.engine, accumulation=accumulated, process=process
     )
 
 
@@ -151,7 +151,7 @@ class Run:
     seed: int
     settings: AlignStage | TuneStage
     inputs: tuple[Path, ...]
-    place: Place
+    process: ProcessRank
 
     @property
     def title(self) -> str:
@@ -177,12 +177,12 @@ class Run:
         and training.json.
         """
         stage: Any = getattr(self.settings, self.stage)
-        ranks, parameters = self.settings.engine.ranks, count_parameters(dict(model.parts.items()))
-        accumulated = accumulation(stage.batch_pictures, stage.micro_batch, ranks)
+        processes, parameters = self.settings.engine.processes, count_parameters(dict(model.parts.items()))
+        accumulated = accumulation(stage.batch_pictures, stage.micro_batch, processes)
         prepare(dict(model.parts.items()), self.settings.engine)
         optimizer = {"weight_decay": stage.weight_decay, "clip_norm": stage.clip_norm}
-        engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.place)
-        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.place, model.visual)
+        engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.process)
+        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.process, model.visual)
         schedule = Schedule(len(batches), stage.warmup_fraction)
         rate = next(iter(parts.values())).learning_rate
         saving = Saving(
@@ -191,7 +191,7 @@ class Run:
         log = train(engine, task, schedule, saving, rate)
         flops, weights = count_flops(engine, task), engine.weights()
         if weights is not None:
-            with explained(output), whole_folder(output) as folder:
+            with explained(output), atomic_folder(output) as folder:
                 write(folder, weights)
                 self._write_records(folder, log, batches.samples, parameters, flops, engine)
             saving.checkpoints.remove()
@@ -220,7 +220,7 @@ class Run:
             "flops": flops,
             "versions": versions(),
             "threads": self.settings.threads,
-            "ranks": self.place.ranks,
+            "processes": self.process.world_size,
             "device": device_name(engine.device),
         }
         write_json(folder / "training.json", training)

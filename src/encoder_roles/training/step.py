@@ -14,7 +14,7 @@ from encoder_roles.data.packing import PackedBatch, Sample, pack
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.framing import frame_picture
 from encoder_roles.training.batches import Batches
-from encoder_roles.training.distributed import Place
+from encoder_roles.training.distributed import ProcessRank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -115,11 +115,11 @@ class AnswerTask:
         batches: Batches,
         visual_tokens: int,
         accumulation: int,
-        place: Place,
+        process: ProcessRank,
         visual: Visual,
     ) -> None:
         self.title, self.steps, self.batches, self.visual = title, len(batches), batches, visual
-        self.visual_tokens, self.accumulation, self.place = visual_tokens, accumulation, place
+        self.visual_tokens, self.accumulation, self.process = visual_tokens, accumulation, process
         self.following: dict[int, list[PackedBatch]] = {}  # the step that is next -> its micro batches
 
     def micro_batches(self, step: int) -> list[PackedBatch]:
@@ -139,8 +139,8 @@ class AnswerTask:
         return self._pack(samples, 0), len(samples)
 
     def _samples(self, step: int, number: int) -> list[Sample]:
-        parts = self.place.ranks * self.accumulation
-        return self.batches.share(step, self.place.rank * self.accumulation + number, parts)
+        parts = self.process.world_size * self.accumulation
+        return self.batches.share(step, self.process.rank * self.accumulation + number, parts)
 
     def _pack(self, samples: list[Sample], step: int) -> PackedBatch:
         if samples:

@@ -18,7 +18,7 @@ from encoder_roles.study.stages import TuneStage, read_settings
 from encoder_roles.training.align import CONNECTOR_FILE
 from encoder_roles.training.batches import Batches
 from encoder_roles.training.card import model_card
-from encoder_roles.training.distributed import join_ranks
+from encoder_roles.training.distributed import join_processes
 from encoder_roles.training.engine import Part
 from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens
@@ -81,7 +81,7 @@ def train_tune(
         output: the folder to write, whole or not at all.
     """
     stage = read_settings(settings, TuneStage)
-    place = join_ranks(stage.engine)
+    process = join_processes(stage.engine)
     torch.set_num_threads(stage.threads)
     model = MultiEncoderVLM.from_sources(
         check_subset(subset, encoders), language_model, stage.connector, seed
@@ -106,7 +106,7 @@ def train_tune(
         write_text(folder / "README.md", model_card(subset, seed, model, stage, data))
 
     inputs = (*encoders, language_model, *([] if align is None else [align]), data)
-    run = Run("tune", subset, seed, stage, inputs, place)
+    run = Run("tune", subset, seed, stage, inputs, process)
     step = AnswerModel(model_parts(model), PictureTokens(model, data.parent))
     run.train(step, batches, model.tokens_per_picture, trained_parts(model, tune), restart, output, write)
 

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, picture_columns, write_rows
 from encoder_roles.data.llava import CAPTION_SUFFIX, IMAGE_MARKER
-from encoder_roles.provenance import whole_folder, write_jsonl
+from encoder_roles.provenance import atomic_folder, write_jsonl
 from encoder_roles.study.names import BENCHMARKS
 from encoder_roles.study.sections import WorldSettings
 from encoder_roles.study.stages import read_settings
 from encoder_roles.world.drawing import draw
 from encoder_roles.world.questions import (
-    Question,
+    BenchmarkQuestion,
     benchmark_questions,
     training_caption,
     training_questions,
@@ -42,7 +42,7 @@ def make_world(*, settings: Path, output: Path) -> None:
     """
     world = read_settings(settings, WorldSettings)
     questions = world.questions_per_benchmark
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         _make_training(folder / "train", world)
         _make_probe(folder / "probe", world)
         _make_benchmarks(folder, "development", world.seed, min(questions, DEVELOPMENT_QUESTIONS))
@@ -102,7 +102,7 @@ def _make_benchmarks(folder: Path, split: Split, seed: int, n: int) -> None:
         write_rows(folder / "benchmarks" / name / f"{split}.parquet", name, rows)
 
 
-def _with_picture(question: Question, png: bytes) -> dict[str, Any]:
+def _with_picture(question: BenchmarkQuestion, png: bytes) -> dict[str, Any]:
     """The question's row with its picture in the column where the real benchmark has it."""
     column = picture_columns(question.benchmark)[0]
     cell = picture_cell(f"{question.scene}.png", png)

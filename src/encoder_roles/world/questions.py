@@ -1,9 +1,9 @@
 """Sixteen small benchmarks of the world, one for each of Cambrian-1's, in the real ones' schema.
 
-A `Question` holds a row of the real benchmark's columns (without the picture), the prompt that lmms-eval
-0.7.3 renders for that row, and the answer that scores. Which skills a benchmark asks about is the table
-`SKILLS_OF`. All multiple choices have their letters at random, yes/no questions come half and half, and where
-a scene allows several answers each is equally likely, so that guessing stays near chance.
+A `BenchmarkQuestion` holds a row of the real benchmark's columns (without the picture), the prompt that
+lmms-eval 0.7.3 renders for that row, and the answer that scores. `SKILLS_OF` is the table of the skills that
+benchmarks ask about. Letters of multiple choices are random, yes/no questions come half and half, and where a
+scene allows several answers each is equally likely, so that guessing stays near chance.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ OPEN_BENCHMARKS = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 
 
 @dataclass(frozen=True)
-class Question:
+class BenchmarkQuestion:
     """One benchmark row: `scene` is the id of its picture's scene, `answer` the text that scores."""
 
     benchmark: str
@@ -341,7 +341,7 @@ FORMS: dict[str, Form] = {
 
 def benchmark_questions(
     benchmark: str, seed: int, split: Split, n: int
-) -> tuple[list[Scene], list[Question]]:
+) -> tuple[list[Scene], list[BenchmarkQuestion]]:
     """The scenes and at least `n` questions of a benchmark, deterministic in (benchmark, seed, split).
 
     One scene per question; MME asks two questions of a scene, MMVP one question of two scenes, MMBench four
@@ -356,7 +356,7 @@ def benchmark_questions(
     per_draw = 2 if benchmark in ("mme", "mmbench", "mmvp") else 1
     draws = -(-n // (per_draw * len(skills))) * len(skills)  # every skill as often as its parts say
     scenes: list[Scene] = []
-    questions: list[Question] = []
+    questions: list[BenchmarkQuestion] = []
     for number in range(draws):
         name = f"{split}-{benchmark}-{seed}-{number:05d}"
         found, asked = build(benchmark, skills[number % len(skills)], number, name, split, rng)
@@ -373,21 +373,21 @@ def _sample_ask(skill: str, name: str, split: Split, rng: Rng) -> tuple[Scene, A
             return scene, ask
 
 
-def _question(benchmark: str, item: _Item, scene: Scene, id: str, cluster: str) -> Question:
+def _question(benchmark: str, item: _Item, scene: Scene, id: str, cluster: str) -> BenchmarkQuestion:
     row, prompt, answer = FORMS[benchmark](item)
-    return Question(benchmark, id, scene.id, row, prompt, answer, cluster)
+    return BenchmarkQuestion(benchmark, id, scene.id, row, prompt, answer, cluster)
 
 
 def _single(
     benchmark: str, skill: str, number: int, name: str, split: Split, rng: Rng
-) -> tuple[list[Scene], list[Question]]:
+) -> tuple[list[Scene], list[BenchmarkQuestion]]:
     scene, ask = _sample_ask(skill, name, split, rng)
     return [scene], [_question(benchmark, _Item(skill, ask, number, rng), scene, str(number), scene.id)]
 
 
 def _mme_pair(
     benchmark: str, skill: str, number: int, name: str, split: Split, rng: Rng
-) -> tuple[list[Scene], list[Question]]:
+) -> tuple[list[Scene], list[BenchmarkQuestion]]:
     """A true and a false claim about one scene, under one question_id."""
     scene, ask = _sample_ask(skill, name, split, rng)
     rows = (2 * number, 2 * number + 1)
@@ -397,7 +397,7 @@ def _mme_pair(
 
 def _mmbench_circle(
     benchmark: str, skill: str, number: int, name: str, split: Split, rng: Rng
-) -> tuple[list[Scene], list[Question]]:
+) -> tuple[list[Scene], list[BenchmarkQuestion]]:
     """One question with its options in four rotations; the circle scores if all four answers are right."""
     scene, ask = _sample_ask(skill, name, split, rng)
     options, _ = _lettered(_Item(skill, ask, number, rng))
@@ -406,13 +406,13 @@ def _mmbench_circle(
         turned = options[turn:] + options[:turn]
         index, letter = number + turn * CIRCLE, LETTERS[turned.index(ask.answer)]
         row, prompt, answer = _mmbench_row(index, ask.question, turned, letter, skill)
-        questions.append(Question(benchmark, str(index), scene.id, row, prompt, answer, scene.id))
+        questions.append(BenchmarkQuestion(benchmark, str(index), scene.id, row, prompt, answer, scene.id))
     return [scene], questions
 
 
 def _mmvp_pair(
     benchmark: str, skill: str, number: int, name: str, split: Split, rng: Rng
-) -> tuple[list[Scene], list[Question]]:
+) -> tuple[list[Scene], list[BenchmarkQuestion]]:
     """Two scenes in which one question has the two opposite answers, in random order."""
     first, ask = _sample_ask(skill, f"{name}-a", split, rng)
     while True:
@@ -424,7 +424,7 @@ def _mmvp_pair(
     for k, (scene, answer) in enumerate(((first, ask.answer), (second, other.answer))):
         index, letter = 2 * number + k + 1, LETTERS[options.index(answer)]
         row, prompt, answer = _mmvp_row(index, ask.question, options, letter)
-        questions.append(Question(benchmark, str(index), scene.id, row, prompt, answer, name))
+        questions.append(BenchmarkQuestion(benchmark, str(index), scene.id, row, prompt, answer, name))
     return [first, second], questions
 
 

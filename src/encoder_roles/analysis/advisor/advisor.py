@@ -25,7 +25,7 @@ DRAWS = 4096  # of the whole lattice: what probabilities of being the best are c
 
 
 @dataclass(frozen=True)
-class Question:
+class Goal:
     """`best` of at most `at_most` encoders; with `margin` (points), one that falls short of the full pool by
     no more than that; with `affordable`, one of these subsets (`budget` says in words what they share).
     """
@@ -76,7 +76,7 @@ class Advice:
 def advise(
     scores: Scores,
     pool: Sequence[str],
-    questions: Sequence[Question],
+    questions: Sequence[Goal],
     *,
     costs: Mapping[str, float] | None = None,
     covariates: Mapping[str, Sequence[float]] | None = None,
@@ -116,7 +116,7 @@ def advise(
     return Advice(table, following.reset_index(drop=True), said)
 
 
-def check_questions(questions: Sequence[Question], n: int) -> None:
+def check_questions(questions: Sequence[Goal], n: int) -> None:
     """Raises StudyError when a question is asked twice or has no possible answer in a pool of n encoders."""
     if not questions:
         raise StudyError("questions: none asked; ask for the best of at most k encoders, or for a match")
@@ -137,7 +137,7 @@ def count_encoders(subsets: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([subset.count("+") + 1 for subset in subsets], dtype=np.int64)
 
 
-def training_worth(prediction: Prediction, questions: Sequence[Question]) -> Array:
+def training_worth(prediction: Prediction, questions: Sequence[Goal]) -> Array:
     """Chance that training each subset answers an open question, summed over the questions.
 
     Zero for what is trained or can be no answer, and for a match once one is trained. Without bound for the
@@ -153,7 +153,7 @@ def training_worth(prediction: Prediction, questions: Sequence[Question]) -> Arr
     return np.where(prediction.measured, 0.0, worth)
 
 
-def matched(prediction: Prediction, question: Question) -> bool:
+def matched(prediction: Prediction, question: Goal) -> bool:
     """Whether a match is asked for, and a trained subset is one."""
     return (
         question.margin is not None
@@ -162,13 +162,13 @@ def matched(prediction: Prediction, question: Question) -> bool:
     )
 
 
-def matches(prediction: Prediction, question: Question) -> np.ndarray:
+def matches(prediction: Prediction, question: Goal) -> np.ndarray:
     """The trained subsets that fall short of the full pool by no more than the question's margin."""
     lacking = prediction.mean[-1] - (question.margin or 0.0) - prediction.mean
     return np.flatnonzero(question.allowed(prediction.subsets) & prediction.measured & (lacking <= 0))
 
 
-def chance_of_answer(prediction: Prediction, question: Question) -> Array:
+def chance_of_answer(prediction: Prediction, question: Goal) -> Array:
     """Probability that each subset is the best of those allowed, or matches the full pool; 0 where not
     allowed.
     """
@@ -207,7 +207,7 @@ def _prices(costs: Mapping[str, float] | None, prediction: Prediction) -> Array:
     return price
 
 
-def _reason(i: int, prediction: Prediction, questions: Sequence[Question], chances: Sequence[Array]) -> str:
+def _reason(i: int, prediction: Prediction, questions: Sequence[Goal], chances: Sequence[Array]) -> str:
     if not prediction.measured[-1] and i == len(prediction.mean) - 1:
         return "the full pool, which others are to match"
     parts = [
@@ -218,7 +218,7 @@ def _reason(i: int, prediction: Prediction, questions: Sequence[Question], chanc
     return ", ".join(parts)
 
 
-def _state(prediction: Prediction, question: Question, chance: Array) -> str:
+def _state(prediction: Prediction, question: Goal, chance: Array) -> str:
     """Where a question stands: the answer so far, how sure it is, what stopping here is expected to cost."""
     allowed = question.allowed(prediction.subsets)
     trained = np.flatnonzero(allowed & prediction.measured)

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from encoder_roles.analysis.advisor.advisor import Question, advise
+from encoder_roles.analysis.advisor.advisor import Goal, advise
 from encoder_roles.analysis.advisor.replay import (
     COLUMNS,
     COVERAGE_COLUMNS,
-    Lattice,
+    KnownLattice,
     coverage_table,
     replay,
     replay_table,
 )
-from encoder_roles.provenance import whole_file
+from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets, name_subset, parse_subset
 from encoder_roles.study.stages import AdvisorStage, read_settings
 
@@ -137,14 +137,14 @@ def advise_next(
             raise StudyError("budget: needs costs, a table with what the subsets cost")
         within = frozenset(s for s, price in prices.items() if price <= budget), f"at most {budget:g} {cost}"
     most = at_most or (2 if budget is None else len(names))
-    questions = [Question(most, None, *within)]
+    questions = [Goal(most, None, *within)]
     if match is not None:
-        questions.append(Question(len(names) - 1, match, *within))
+        questions.append(Goal(len(names) - 1, match, *within))
     known = None if covariates is None else _read_covariates(covariates, names)
     found = advise(part, names, questions, costs=prices, covariates=known, count=count, level=confidence)
     print(found)
     if output:
-        with whole_file(output) as temporary:
+        with atomic_file(output) as temporary:
             found.predictions.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
 
 
@@ -187,12 +187,12 @@ def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path
     part = read_part(scores, confidence=stage.level)
     regret, held = pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(COVERAGE_COLUMNS))
     if len(stage.pool) > 2 and set(all_subsets(stage.pool)) <= set(part):
-        lattice = Lattice(part, stage.pool)
+        lattice = KnownLattice(part, stage.pool)
         n, asked = len(stage.pool), stage.advisor
-        questions = [Question(min(asked.at_most, n)), Question(n - 1, asked.margin)]
+        questions = [Goal(min(asked.at_most, n)), Goal(n - 1, asked.margin)]
         found = replay(lattice, questions, asked.replays, stage.seed)
         regret = replay_table(found, questions, stage.level)
         held = coverage_table(lattice, asked.replays, stage.seed, stage.level)
     for path, table in ((output, regret), (coverage, held)):
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")

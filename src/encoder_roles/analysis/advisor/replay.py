@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.advisor.advisor import Question, check_questions, training_worth
+from encoder_roles.analysis.advisor.advisor import Goal, check_questions, training_worth
 from encoder_roles.analysis.advisor.predictor import Scores, check_part, predict_lattice
 from encoder_roles.analysis.statistics import Array, generator, interval
 from encoder_roles.study.names import StudyError, all_subsets
@@ -25,7 +25,7 @@ BOTH = "both"
 FOUND = 1e-9  # points of regret that are none
 
 
-class Lattice:
+class KnownLattice:
     """A complete lattice: `values` (subsets,) and `errors`, smallest subsets first, in pool order."""
 
     def __init__(self, scores: Scores, pool: Sequence[str]) -> None:
@@ -43,21 +43,21 @@ class Lattice:
         return {self.subsets[i]: (float(self.values[i]), float(self.errors[i])) for i in places}
 
 
-Strategy = Callable[[Lattice, Sequence[Question], np.random.Generator], list[int]]
+Strategy = Callable[[KnownLattice, Sequence[Goal], np.random.Generator], list[int]]
 
 
-def random_order(lattice: Lattice, _: Sequence[Question], random: np.random.Generator) -> list[int]:
+def random_order(lattice: KnownLattice, _: Sequence[Goal], random: np.random.Generator) -> list[int]:
     """All subsets in random order."""
     return [int(i) for i in random.permutation(len(lattice.subsets))]
 
 
-def singles_first(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+def singles_first(lattice: KnownLattice, questions: Sequence[Goal], random: np.random.Generator) -> list[int]:
     """By size, smallest first; in random order within a size."""
     mixed = random_order(lattice, questions, random)
     return sorted(mixed, key=lambda i: int(lattice.sizes[i]))
 
 
-def answers_first(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+def answers_first(lattice: KnownLattice, questions: Sequence[Goal], random: np.random.Generator) -> list[int]:
     """In random order, but first the full pool if a match is asked for, then the largest subsets that can
     answer the question of the best (all pairs, say): what knowing the question is worth without a model.
     """
@@ -68,7 +68,7 @@ def answers_first(lattice: Lattice, questions: Sequence[Question], random: np.ra
 
 
 def forward_selection(
-    lattice: Lattice, questions: Sequence[Question], random: np.random.Generator
+    lattice: KnownLattice, questions: Sequence[Goal], random: np.random.Generator
 ) -> list[int]:
     """Round-robin as in Eagle: every single, then the best so far with each of the others, and so on."""
     mixed, chosen, order = random_order(lattice, questions, random), frozenset[str](), list[int]()
@@ -79,7 +79,7 @@ def forward_selection(
     return order
 
 
-def top_two(lattice: Lattice, questions: Sequence[Question], random: np.random.Generator) -> list[int]:
+def top_two(lattice: KnownLattice, questions: Sequence[Goal], random: np.random.Generator) -> list[int]:
     """Every single, then the pair of the two highest Capacities; nothing more."""
     singles = [i for i in random_order(lattice, questions, random) if lattice.sizes[i] == 1]
     first, second = sorted(singles, key=lambda i: -float(lattice.values[i]))[:2]
@@ -98,7 +98,7 @@ class Advisor:
         self._known: dict[tuple[int, frozenset[int]], Array] = {}
 
     def __call__(
-        self, lattice: Lattice, questions: Sequence[Question], random: np.random.Generator
+        self, lattice: KnownLattice, questions: Sequence[Goal], random: np.random.Generator
     ) -> list[int]:
         asked = [q.at_most for q in questions if q.margin is None] or [q.at_most for q in questions]
         mixed = random_order(lattice, questions, random)
@@ -110,7 +110,7 @@ class Advisor:
             order.append(int(np.argmax(worth)))
         return order
 
-    def _worth(self, lattice: Lattice, questions: Sequence[Question], order: list[int]) -> Array:
+    def _worth(self, lattice: KnownLattice, questions: Sequence[Goal], order: list[int]) -> Array:
         key = (id(lattice), frozenset(order))
         if key not in self._known:
             prediction = predict_lattice(lattice.part(sorted(order)), lattice.pool)
@@ -130,7 +130,7 @@ def strategies() -> dict[str, Strategy]:
     }
 
 
-def regrets(lattice: Lattice, question: Question, order: Sequence[int]) -> Array:
+def regrets(lattice: KnownLattice, question: Goal, order: Sequence[int]) -> Array:
     """Regret (subsets,) after 1, 2, ... trainings; infinite before an answer is trained, and the last one
     goes on after the strategy has ended.
     """
@@ -143,14 +143,14 @@ def regrets(lattice: Lattice, question: Question, order: Sequence[int]) -> Array
     return np.concatenate([lacking, np.full(len(lattice.subsets) - len(order), lacking[-1])])
 
 
-def answered(lattice: Lattice, questions: Sequence[Question], order: Sequence[int]) -> bool:
+def answered(lattice: KnownLattice, questions: Sequence[Goal], order: Sequence[int]) -> bool:
     """Whether the answers to all questions are among the trained subsets."""
     return bool(order) and all(regrets(lattice, q, order)[-1] <= FOUND for q in questions)
 
 
 def replay(
-    lattice: Lattice,
-    questions: Sequence[Question],
+    lattice: KnownLattice,
+    questions: Sequence[Goal],
     replays: int,
     seed: int,
     chosen: Mapping[str, Strategy] | None = None,
@@ -164,7 +164,7 @@ def replay(
     return found
 
 
-def replay_table(found: Mapping[str, Array], questions: Sequence[Question], level: float) -> pd.DataFrame:
+def replay_table(found: Mapping[str, Array], questions: Sequence[Goal], level: float) -> pd.DataFrame:
     """advisor.csv: a row per question, strategy and number of trainings; with several questions also for
     `both`, whose regret is the larger. `low` and `high` hold the share `level` of the replays.
     """
@@ -184,7 +184,7 @@ def replay_table(found: Mapping[str, Array], questions: Sequence[Question], leve
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def coverage_table(lattice: Lattice, parts: int, seed: int, level: float) -> pd.DataFrame:
+def coverage_table(lattice: KnownLattice, parts: int, seed: int, level: float) -> pd.DataFrame:
     """advisor_coverage.csv: how often the intervals of the subsets left out of random parts hold their
     scores.
 

@@ -1,8 +1,7 @@
 """Variants of a study compared with its baseline on the same questions: variants.csv and claims 4 to 7.
 
-Every variant's models are put on one board (`statistics.build_board`), so that a resample draws the same
-questions for all of them: a difference to the baseline is paired. Of each subset, and of their mean, the p
-values are corrected over the variants (Holm).
+The models of all variants share one set of resamples (`statistics.build_score_arrays`), so that a difference
+to the baseline is paired. For each subset, and for their mean, p values are corrected (Holm).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from encoder_roles.analysis.claims.study_claims import (
 from encoder_roles.analysis.measures.pareto import mean_costs
 from encoder_roles.analysis.statistics import (
     Array,
-    build_board,
+    build_score_arrays,
     holm,
     interval,
     join_seeds,
@@ -36,7 +35,7 @@ from encoder_roles.analysis.statistics import (
     two_sided_p,
 )
 from encoder_roles.analysis.tables import check_scores, read_costs, read_scores
-from encoder_roles.provenance import whole_file, write_json
+from encoder_roles.provenance import atomic_file, write_json
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets
 from encoder_roles.study.stages import read_settings
 from encoder_roles.study.variants import MEAN, VariantRow, VariantStage
@@ -92,23 +91,23 @@ class Comparison:
 
 
 def compare(scores: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], stage: VariantStage) -> Comparison:
-    """All variants on one board; tables in the order of the stage's variants.
+    """All variants with shared resamples; tables in the order of the stage's variants.
 
     Raises StudyError when variants have not answered the same questions with the same subsets and seeds.
     """
     names = [row.name for row in stage.variants]
     joined = _join(scores, stage)
-    board = join_seeds(build_board(joined, stage.statistics), stage.statistics)
+    arrays = join_seeds(build_score_arrays(joined, stage.statistics), stage.statistics)
     order = {name: i for i, name in enumerate((BLIND, *all_subsets(stage.pool)))}
-    subsets = sorted(set(board.models["subset"]), key=order.__getitem__)
-    levels, weights = level_table(board.benchmarks, stage.statistics.overall)
-    cells = board.models.reset_index().set_index(["operator", "subset"])["index"].to_dict()
+    subsets = sorted(set(arrays.models["subset"]), key=order.__getitem__)
+    levels, weights = level_table(arrays.benchmarks, stage.statistics.overall)
+    cells = arrays.models.reset_index().set_index(["operator", "subset"])["index"].to_dict()
     base = names.index(stage.baseline)
     place = np.array([[cells[name, subset] for subset in subsets] for name in names])
     for variant, row in enumerate(stage.variants):
         for subset in row.shared:  # one checkpoint: also the noise between its seeds is the same
             place[variant, subsets.index(subset)] = place[base, subsets.index(subset)]
-    point, draws = (board.point @ weights.T)[place], (board.draws @ weights.T)[:, place]
+    point, draws = (arrays.point @ weights.T)[place], (arrays.draws @ weights.T)[:, place]
     trained = [i for i, subset in enumerate(subsets) if subset != BLIND]
     return Comparison(
         stage,
@@ -375,6 +374,6 @@ def compare_variants(
         [read_costs(file, stage.pool, stage.study) for file in costs],
         stage,
     )
-    with whole_file(output) as temporary:
+    with atomic_file(output) as temporary:
         variant_table(found).to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
     write_json(claims, judge_variants(found))

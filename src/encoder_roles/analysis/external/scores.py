@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.commands import analyse_lattices, write_tables
-from encoder_roles.analysis.external.tables import OwnScores, read_own_scores
+from encoder_roles.analysis.external.tables import OwnScores, read_external_scores
 from encoder_roles.analysis.lattice import Lattices, arrange_lattices, build_lattices
-from encoder_roles.analysis.statistics import Array, Board, generator
+from encoder_roles.analysis.statistics import Array, ScoreArrays, generator
 from encoder_roles.analysis.tables import MODEL, number, order_benchmarks, read_costs, read_ranks
 from encoder_roles.study.names import BENCHMARKS, study_of
 from encoder_roles.study.sections import StatisticsSettings
-from encoder_roles.study.stages import OwnScoresStage, RoleStage, read_settings
+from encoder_roles.study.stages import ExternalScoresStage, RoleStage, read_settings
 
 STATISTICS = StatisticsSettings(resamples=10_000, level=0.95, seed=0, overall="benchmarks")
 TAU = 0.1
@@ -71,7 +71,7 @@ def analyse_table(
     Raises:
         StudyError: one line that says what is wrong, where, and what to do.
     """
-    own = read_own_scores(scores, pool, leave_out, study)
+    own = read_external_scores(scores, pool, leave_out, study)
     settings = RoleStage(study=own.study, pool=own.pool, statistics=statistics, tau=tau)
     rank_rows = NO_RANKS if ranks is None else read_ranks(ranks, own.pool, None)
     cost_rows = NO_COSTS if costs is None else read_costs(costs, own.pool, None)
@@ -86,12 +86,12 @@ def analyse_table(
 def _lattices(own: OwnScores, settings: RoleStage) -> Lattices:
     if own.questions is not None:
         return build_lattices(own.questions, settings)
-    board = build_stated_board(own.table, settings.statistics)
-    return arrange_lattices(board, settings, _intervals_in_words(own.table, settings.statistics))
+    arrays = build_stated_board(own.table, settings.statistics)
+    return arrange_lattices(arrays, settings, _intervals_in_words(own.table, settings.statistics))
 
 
-def build_stated_board(table: pd.DataFrame, settings: StatisticsSettings) -> Board:
-    """A board of benchmarks' scores, without questions: resamples are what the table states of its noise.
+def build_stated_board(table: pd.DataFrame, settings: StatisticsSettings) -> ScoreArrays:
+    """Scores of benchmarks without questions: the resamples follow from the noise that the table states.
 
     With n stated, a score's error is normal with the binomial variance, the largest that scores between 0 and
     100 can have, and independent between models, because which questions they share in being right is not
@@ -114,7 +114,7 @@ def build_stated_board(table: pd.DataFrame, settings: StatisticsSettings) -> Boa
         noise = _stated_noise(units, benchmarks, settings)[:, unit]
         draws += noise * np.sqrt(point * (100 - point) / n)
         draws = draws.clip(0, 100)
-    return Board(models, benchmarks, (), np.zeros_like(point), point, draws)
+    return ScoreArrays(models, benchmarks, (), np.zeros_like(point), point, draws)
 
 
 def _stated_noise(units: pd.DataFrame, benchmarks: pd.DataFrame, settings: StatisticsSettings) -> Array:
@@ -175,7 +175,8 @@ def analyse_scores(
 
     Args:
         scores: CSV or parquet; wide (a column that names the encoders, one per benchmark; a row `n` may give
-            the numbers of questions) or tidy (columns encoders, benchmark, score, ...): docs/own-scores.md.
+            the numbers of questions) or tidy (columns encoders, benchmark, score, ...): see
+            docs/external-scores.md.
         output: the folder.
         pool: encoders in the order in which subsets are written; by default as they first appear.
         leave_out: rows, counted from 1 below the head, that are not analysed.
@@ -187,7 +188,7 @@ def analyse_scores(
     """
     study = study_of(scores)
     if settings is not None:
-        stage = read_settings(settings, OwnScoresStage)
+        stage = read_settings(settings, ExternalScoresStage)
         study, pool, leave_out = stage.study, stage.pool, stage.leave_out
         statistics, tau = stage.statistics, stage.tau
     found = analyse_table(

@@ -79,7 +79,7 @@ class OwnScores:
     notes: tuple[str, ...]
 
 
-def read_own_scores(
+def read_external_scores(
     scores: Path | str | pd.DataFrame,
     pool: Sequence[str] = (),
     leave_out: Sequence[int] = (),

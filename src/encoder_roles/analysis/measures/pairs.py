@@ -52,7 +52,7 @@ class Pairs:
     roled_draws: npt.NDArray[np.bool_]
 
 
-def collect_ranks(ranks: pd.DataFrame, pool: tuple[str, ...]) -> Ranks:
+def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...]) -> Ranks:
     """The checked rows of ranks.csv as arrays over the lattice."""
     shape = (2 ** len(pool), len(pool))
     found = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))

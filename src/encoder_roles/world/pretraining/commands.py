@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from encoder_roles.encoders.loading import load_source
-from encoder_roles.provenance import sha256_of, whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, sha256_of, write_text
 from encoder_roles.study.names import StudyError
 from encoder_roles.world.pretraining.cards import model_card
 from encoder_roles.world.pretraining.loop import Objective, train
@@ -47,7 +47,7 @@ def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | 
     begin = time.perf_counter()
     objective, losses = pretrain(plan, seed, steps)
     seconds = time.perf_counter() - begin
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         objective.save(folder)
         sums = "".join(f"{sha256_of(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
         readings = probe(load_source(encoder, plan.spec, folder), list(SKILLS))

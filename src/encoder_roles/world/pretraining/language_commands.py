@@ -17,7 +17,7 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers'
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from encoder_roles.models.tokenizer import load_tokenizer
-from encoder_roles.provenance import sha256_of, whole_folder, write_text
+from encoder_roles.provenance import atomic_folder, sha256_of, write_text
 from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
 from encoder_roles.world.pretraining.language_model import (
@@ -78,7 +78,7 @@ def pretrain_language_model(
     model = pretrain(tokenizer, steps, practice_steps, seed, report)
     seconds = time.perf_counter() - begin
     rows = measure_gates(model, tokenizer, seed)
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         save(model, tokenizer, folder)
         write_text(folder / "gates.csv", _csv(rows))
         sums = "".join(f"{sha256_of(f)}  {f.name}\n" for f in sorted(folder.iterdir()))

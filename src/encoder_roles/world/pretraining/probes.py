@@ -42,7 +42,7 @@ RIDGE = 0.01  # of the mean squared length of a row
 RESAMPLES = 500
 
 View = Literal["cell", "whole", "mean", "halves"]
-Question = tuple[
+ProbeQuestion = tuple[
     int, int, int
 ]  # which readout, which cell of the layout (for the view "cell"), the answer's class
 
@@ -58,52 +58,52 @@ class Skill:
     kind: Kind
     view: View
     answers: int
-    ask: Callable[[Scene], Iterator[Question]]
+    ask: Callable[[Scene], Iterator[ProbeQuestion]]
     ordered: bool = False
 
 
-def _ask_attribute(attribute: str, values: Sequence[object]) -> Callable[[Scene], Iterator[Question]]:
-    def ask(scene: Scene) -> Iterator[Question]:
+def _ask_attribute(attribute: str, values: Sequence[object]) -> Callable[[Scene], Iterator[ProbeQuestion]]:
+    def ask(scene: Scene) -> Iterator[ProbeQuestion]:
         for thing in scene.things:
             yield 0, 2 * thing.row + thing.col, values.index(getattr(thing, attribute))
 
     return ask
 
 
-def _ask_count(scene: Scene) -> Iterator[Question]:
+def _ask_count(scene: Scene) -> Iterator[ProbeQuestion]:
     yield 0, 0, len(scene.things) - 1
 
 
-def _ask_biggest(scene: Scene) -> Iterator[Question]:
+def _ask_biggest(scene: Scene) -> Iterator[ProbeQuestion]:
     if len(scene.things) > 1:
         biggest = max(scene.things, key=lambda thing: thing.size)
         yield 0, 0, 2 * biggest.row + biggest.col
 
 
-def _ask_left_right(scene: Scene) -> Iterator[Question]:
+def _ask_left_right(scene: Scene) -> Iterator[ProbeQuestion]:
     for thing in scene.things:
         yield COLOURS.index(thing.colour), 0, thing.col
 
 
-def _ask_pair(scene: Scene) -> Iterator[Question]:
+def _ask_pair(scene: Scene) -> Iterator[ProbeQuestion]:
     left, right = scene.things
     for place, attribute in enumerate(ATTRIBUTES):
         yield place, 0, int(getattr(left, attribute) == getattr(right, attribute))
 
 
-def _ask_word(scene: Scene) -> Iterator[Question]:
+def _ask_word(scene: Scene) -> Iterator[ProbeQuestion]:
     yield 0, 0, WORDS.index(str(scene.word))
 
 
-def _ask_digit(scene: Scene) -> Iterator[Question]:
+def _ask_digit(scene: Scene) -> Iterator[ProbeQuestion]:
     yield 0, 0, DIGITS.index(int(str(scene.digit)))
 
 
-def _ask_highest(scene: Scene) -> Iterator[Question]:
+def _ask_highest(scene: Scene) -> Iterator[ProbeQuestion]:
     yield 0, 0, COLOURS.index(max(scene.bars, key=lambda bar: bar.height).colour)
 
 
-def _ask_value(scene: Scene) -> Iterator[Question]:
+def _ask_value(scene: Scene) -> Iterator[ProbeQuestion]:
     for bar in scene.bars:
         yield COLOURS.index(bar.colour), 0, BAR_HEIGHTS.index(bar.height)
 

@@ -1,4 +1,4 @@
-"""Many ranks train what one does: DeepSpeed's stages against the plain engine, two processes on a CPU."""
+"""Many processes train what one does: DeepSpeed's stages against the plain engine, two processes on a CPU."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import process_scenarios
 import pytest
-import ranks_scenarios
-from ranks_scenarios import LONG, MICRO, MIXED, NAMES, SCENARIOS, STOPPED_AT, ZERO2, tune, write_settings
+from process_scenarios import LONG, MICRO, MIXED, NAMES, SCENARIOS, STOPPED_AT, ZERO2, tune, write_settings
 from tiny_study import ALIGN, write_tiny_study
 
 from encoder_roles.encoders.weights import read_tensors
@@ -19,7 +19,7 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EngineSettings
 from encoder_roles.training.align import train_align
 from encoder_roles.training.checkpoints import damage
-from encoder_roles.training.distributed import Place, find_place, join_ranks, rendezvous
+from encoder_roles.training.distributed import ProcessRank, find_rank, join_processes, rendezvous
 
 LAUNCH = ["-m", "torch.distributed.run", "--standalone"]
 
@@ -34,11 +34,11 @@ def write_mixed(study) -> None:
     write_jsonl(study.data.with_name("mixed.jsonl"), rows)
 
 
-def launch(study, ranks: int, code: str) -> None:
+def launch(study, processes: int, code: str) -> None:
     """Run code under torchrun, with the tests' modules at hand."""
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, *LAUNCH, f"--nproc-per-node={ranks}", code, str(study.root)]
+    command = [sys.executable, *LAUNCH, f"--nproc-per-node={processes}", code, str(study.root)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))
     assert done.returncode == 0, said[-4000:] or done.stderr[-4000:]
@@ -46,7 +46,7 @@ def launch(study, ranks: int, code: str) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study whose scenarios have all been trained, on two ranks and by the plain engine."""
+    """A study whose scenarios have all been trained, with two processes and by the plain engine."""
     study = write_tiny_study(tmp_path_factory.mktemp("ranks"), NAMES)
     write_mixed(study)
     train_align(
@@ -62,7 +62,7 @@ def study(tmp_path_factory):
     )
     for name, (engine, changes, _) in SCENARIOS.items():
         write_settings(study, name, engine, changes)
-    launch(study, 2, ranks_scenarios.__file__)
+    launch(study, 2, process_scenarios.__file__)
     for name, changes, data in (
         ("plain", LONG, "train"),
         ("plain-text", MIXED, "mixed"),
@@ -131,10 +131,10 @@ def test_what_two_ranks_began_one_ends_with_the_same_weights(study, tmp_path):
     tune(study, "one-plain")
     check_equal(study, "one-plain", "plain", 1e-5, 1e-4)
 
-    write_settings(study, "one-zero2", ZERO2 | {"ranks": 1}, MICRO)
+    write_settings(study, "one-zero2", ZERO2 | {"processes": 1}, MICRO)
     code = tmp_path / "one.py"
     code.write_text(
-        "import sys\nfrom pathlib import Path\nfrom ranks_scenarios import NAMES, tune\n"
+        "import sys\nfrom pathlib import Path\nfrom process_scenarios import NAMES, tune\n"
         "from tiny_study import TinyStudy\nroot = Path(sys.argv[1])\n"
         "tune(TinyStudy(root, {name: root / 'encoders' / name for name in NAMES}), 'one-zero2')\n"
     )
@@ -154,7 +154,7 @@ def test_bf16_keeps_fp32_weights_that_learn_as_fp32_does(study):
 def test_training_json_says_how_many_ranks_there_were(study):
     record = json.loads((study.root / "out/zero2/training.json").read_text())
     plain = json.loads((study.root / "out/plain/training.json").read_text())
-    assert (record["ranks"], plain["ranks"]) == (2, 1)
+    assert (record["processes"], plain["processes"]) == (2, 1)
     assert record["parameters"] == plain["parameters"]
     assert record["flops"] == pytest.approx(plain["flops"], rel=0.02)  # pads differ with the micro batch
     zero3 = json.loads((study.root / "out/zero3/training.json").read_text())
@@ -164,16 +164,16 @@ def test_training_json_says_how_many_ranks_there_were(study):
 def test_a_place_is_read_from_torchrun_or_from_srun(monkeypatch):
     torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
     srun = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "77"}
-    assert find_place(torchrun | srun) == Place(3, 8, 1)
-    assert find_place(srun) == Place(5, 8, 1)
-    assert find_place(srun | {"SLURM_STEP_NUM_TASKS": "1"}) is None
-    assert find_place({}) is None
-    meeting = rendezvous(srun, Place(5, 8, 1))
+    assert find_rank(torchrun | srun) == ProcessRank(3, 8, 1)
+    assert find_rank(srun) == ProcessRank(5, 8, 1)
+    assert find_rank(srun | {"SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert find_rank({}) is None
+    meeting = rendezvous(srun, ProcessRank(5, 8, 1))
     assert (meeting["MASTER_ADDR"], meeting["RANK"], meeting["WORLD_SIZE"]) == ("127.0.0.1", "5", "8")
-    other = rendezvous(srun | {"SLURM_JOB_ID": "78"}, Place(5, 8, 1))
+    other = rendezvous(srun | {"SLURM_JOB_ID": "78"}, ProcessRank(5, 8, 1))
     assert other["MASTER_PORT"] != meeting["MASTER_PORT"]
 
     for name, value in torchrun.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StudyError, match="ranks is 2, but 8 processes were started"):
-        join_ranks(EngineSettings(kind="deepspeed", ranks=2))
+    with pytest.raises(StudyError, match="processes is 2, but 8 were started"):
+        join_processes(EngineSettings(kind="deepspeed", processes=2))

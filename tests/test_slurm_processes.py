@@ -17,7 +17,7 @@ PATIENCE = 3000  # seconds
 TUNE = "models/clip+sam/seed0/tune"
 ALIGNED = [f"models/{subset}/seed0/align" for subset in ("clip+sam", "sam")]  # ready together: one array
 TARGETS = [f"results/slurm/{folder}" for folder in (TUNE, *ALIGNED)]
-ARGUMENTS = ("--configfile", STUDY, "tests/slurm_ranks.yaml", "--", *TARGETS)
+ARGUMENTS = ("--configfile", STUDY, "tests/slurm_processes.yaml", "--", *TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_ranks_on_two_nodes_train_what_two_on_one_machine_do_byte_for_byte(
     runs: tuple[Checkout, Checkout],
 ) -> None:
     alone, spread = runs
-    assert json.loads(spread.read(f"{TUNE}/training.json"))["ranks"] == 2
+    assert json.loads(spread.read(f"{TUNE}/training.json"))["processes"] == 2
     for file in (f"{TUNE}/model.safetensors", *(f"{folder}/connector.safetensors" for folder in ALIGNED)):
         assert spread.read(file) == alone.read(file)
 

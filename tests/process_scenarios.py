@@ -1,4 +1,4 @@
-"""Trainings on two ranks, for test_training_ranks.py: torchrun runs this file once for all of them.
+"""Trainings with two processes, for test_training_processes.py: torchrun runs this file once for all of them.
 
 Each scenario is `name: (engine, changes of tune, data)`; its output is <root>/out/<name>.
 """
@@ -14,8 +14,8 @@ from tiny_study import TUNE, TinyStudy
 
 NAMES = ("clip", "sam")
 STOPPED_AT = 12  # the step whose checkpoint is the last thing a stopped run does
-ZERO2 = {"kind": "deepspeed", "ranks": 2, "zero_stage": 2}
-ZERO3 = {"kind": "deepspeed", "ranks": 2, "zero_stage": 3}
+ZERO2 = {"kind": "deepspeed", "processes": 2, "zero_stage": 2}
+ZERO3 = {"kind": "deepspeed", "processes": 2, "zero_stage": 3}
 # Rates at which rounding does not grow to what is tested within twenty steps.
 RATES = {"learning_rates": {"connector": 2e-3, "language_model": 2e-3, "encoders": 2e-4}}
 LONG = {"epochs": 7, **RATES}  # 21 steps of 8 pictures
@@ -38,7 +38,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 def settings_of(study: TinyStudy, name: str) -> Path:
-    """The settings of a scenario, written by the test before the ranks start."""
+    """The settings of a scenario, written by the test before the processes start."""
     return study.root / "settings" / f"{name}.json"
 
 

@@ -15,7 +15,7 @@ from lattice_simulation import make_plan, simulate
 
 from encoder_roles.analysis.external.aliases import match_benchmark, match_encoders
 from encoder_roles.analysis.external.scores import analyse_scores, analyse_table
-from encoder_roles.analysis.external.tables import read_own_scores
+from encoder_roles.analysis.external.tables import read_external_scores
 from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
 from encoder_roles.study.sections import StatisticsSettings
 
@@ -52,7 +52,7 @@ def overall(tables: dict[str, pd.DataFrame], measure: str) -> pd.Series:
 
 
 def test_the_published_averages_of_cambrian_are_those_of_its_sixteen_columns() -> None:
-    found = read_own_scores(CAMBRIAN, leave_out=[6]).averages
+    found = read_external_scores(CAMBRIAN, leave_out=[6]).averages
     assert len(found) == 7
     assert (found["overall"] - found["stated_overall"]).abs().max() <= 0.01
     printed = pd.read_csv(CAMBRIAN, comment="#")
@@ -93,7 +93,7 @@ def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
 
 def test_an_average_that_the_table_states_wrongly_is_said() -> None:
     table = wide().assign(Average=50.0)
-    notes = read_own_scores(table).notes
+    notes = read_external_scores(table).notes
     assert len([n for n in notes if "states overall 50" in n]) == 8
 
 
@@ -364,7 +364,7 @@ def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> N
 
 
 def test_groups_are_the_studys_own() -> None:
-    found = read_own_scores(wide())
+    found = read_external_scores(wide())
     assert dict(zip(found.table["benchmark"], found.table["group"], strict=True)) == {
         b: g for g, names in GROUPS.items() for b in names
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoder_roles.effective_rank import spectra as rank
-from encoder_roles.effective_rank.spectra import PictureGrams, effective_rank, interval
+from encoder_roles.effective_rank.spectra import PictureGrams, effective_rank, scaled_interval
 from encoder_roles.study.names import StudyError
 
 
@@ -105,7 +104,7 @@ def test_the_curve_grows_to_the_rank_of_all_pictures() -> None:
 def test_pictures_share_sums_when_memory_is_short_and_the_rank_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     x = features(pictures=100)
     plain = grams(x)
-    monkeypatch.setattr(rank, "GRAM_BYTES", 0)
+    monkeypatch.setattr(spectra, "GRAM_BYTES", 0)
     grouped = grams(x)
     assert plain.pictures_per_group == 1
     assert grouped.pictures_per_group == 4
@@ -117,7 +116,7 @@ def test_pictures_share_sums_when_memory_is_short_and_the_rank_stays(monkeypatch
 
 def test_an_interval_lies_around_its_point() -> None:
     draws = np.random.default_rng(0).normal(45.0, 0.5, size=4000)  # resamples lie low
-    low, high = interval(47.0, draws, 0.95)
+    low, high = scaled_interval(47.0, draws, 0.95)
     assert low < 47.0 < high
     assert high - low == pytest.approx(2 * 1.96 * 0.5 * 47 / 45, rel=0.1)
 
