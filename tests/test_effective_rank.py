@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from encoder_roles.effective_rank import spectra
 from encoder_roles.effective_rank.spectra import PictureGrams, effective_rank, scaled_interval
 from encoder_roles.study.names import StudyError
 

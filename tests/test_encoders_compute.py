@@ -18,7 +18,7 @@ import encoder_roles.encoders.encoder
 import encoder_roles.models.vlm
 from encoder_roles.data.features import extract_features, stream_features
 from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks
-from encoder_roles.effective_rank.tables import COLUMNS, write_rows
+from encoder_roles.effective_rank.tables import COLUMNS
 from encoder_roles.encoders.compute import choose_device, dtype_of
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
@@ -27,6 +27,7 @@ from encoder_roles.evaluation.chat import chat
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
+from encoder_roles.provenance import write_rows
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
 from encoder_roles.training.distributed import ProcessRank

@@ -292,7 +292,7 @@ def test_a_record_of_ones_own_is_a_sample_and_the_worlds_of_a_picture_are_one() 
     world = load_study(ROOT / "config.yaml")
     study = world.model_dump(mode="json")
     study["training"]["data"] = own
-    together = [
+    grouped = [
         stage_table(s)["tune"].model_dump()["group_by_picture"] for s in (world, validate_study(study))
     ]
     assert grouped == [True, False]

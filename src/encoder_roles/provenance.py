@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORDED_PACKAGES = (
     "torch",
@@ -70,6 +74,20 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV table from mappings, whole or not at all; a row with an unknown column is a ValueError."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_table(path: Path, table: pd.DataFrame, float_format: str | None = "%.8g") -> None:
+    """Write a data frame as CSV without its index, whole or not at all."""
+    with atomic_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

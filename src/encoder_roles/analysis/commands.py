@@ -27,7 +27,7 @@ from encoder_roles.analysis.measures.rank_regression import MODELS, regression_t
 from encoder_roles.analysis.measures.rankings import difference_table, ranking_table
 from encoder_roles.analysis.measures.roles import role_table
 from encoder_roles.analysis.tables import check_pool, read_costs, read_ranks, read_scores
-from encoder_roles.provenance import atomic_file, write_json
+from encoder_roles.provenance import write_json, write_table
 from encoder_roles.study.stages import RoleStage, read_settings
 
 
@@ -143,7 +143,6 @@ def write_tables(
 ) -> None:
     """Write the analysis into a folder: a CSV per table, claims.json and notes.json."""
     for name, table in tables.items():
-        with atomic_file(output / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+        write_table(output / f"{name}.csv", table)
     write_json(output / "claims.json", claims)
     write_json(output / "notes.json", notes)

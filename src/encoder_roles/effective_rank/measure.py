@@ -25,13 +25,12 @@ from encoder_roles.effective_rank.tables import (
     Row,
     read_draws,
     read_rows,
-    write_rows,
 )
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.loading import load_encoder
 from encoder_roles.models.vlm import load_trained_encoders
-from encoder_roles.provenance import read_jsonl
+from encoder_roles.provenance import read_jsonl, write_rows
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import EffectiveRankStage, read_settings
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from encoder_roles.effective_rank.spectra import Array
-from encoder_roles.provenance import atomic_file
+from encoder_roles.provenance import write_rows
 from encoder_roles.study.names import StudyError
 
 PRETRAINED = "pretrained"  # stands for the subset of an encoder before any training
@@ -104,11 +104,3 @@ def read_draws(path: Path) -> dict[str, Array]:
             f"{path}: not the resamples of ranks ({error}); measure the pretrained ranks again"
         ) from None
     return {encoder: np.array(values) for encoder, values in found.items()}
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str | int | float]]) -> None:
-    """Write a CSV table, whole or not at all."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

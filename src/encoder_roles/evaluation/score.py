@@ -23,7 +23,7 @@ from tqdm import tqdm
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.benchmarks.table import TASKS, find_benchmark
 from encoder_roles.evaluation.requests import Request, benchmark_file, read_manifest, read_requests
-from encoder_roles.provenance import atomic_file, sha256_of, write_text
+from encoder_roles.provenance import atomic_file, sha256_of, write_table
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import ScoreStage, read_settings
@@ -73,9 +73,7 @@ def score_predictions(
     summary["metric"] = [TASKS[b].metric if b in TASKS else "mean" for b in summary["benchmark"]]
     with atomic_file(output_scores) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    write_text(
-        output_table, summary[TABLE_COLUMNS].to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    )
+    write_table(output_table, summary[TABLE_COLUMNS], "%.6f")
 
 
 def find_cells(folders: list[Path], benchmarks: tuple[str, ...]) -> list[Cell]:

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from encoder_roles.planning.costs import Model, Planner, Row
-from encoder_roles.provenance import atomic_file
+from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND
 from encoder_roles.study.stages import read_settings
@@ -42,9 +42,7 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
     study = read_settings(settings, Study)
     rows, costs = plan_rows(study)
     for path, table in ((output, rows), (models, costs)):
-        with atomic_file(path) as temporary:
-            frame = pd.DataFrame(table)
-            frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        write_table(path, pd.DataFrame(table), "%.6g")
     print(describe_plan(study, pd.DataFrame(rows), pd.DataFrame(costs)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from encoder_roles.provenance import atomic_file
+from encoder_roles.provenance import write_table
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError
 from encoder_roles.study.stages import ScoreStage, read_settings
 
@@ -110,5 +110,4 @@ def collect_costs(
         for key, tune in stages["tune"].items()
     ]
     columns = [*COLUMNS, *([GPU_HOURS] if any(row[GPU_HOURS] for row in rows) else [])]
-    with atomic_file(output) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n")
+    write_table(output, pd.DataFrame(rows, columns=columns), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from encoder_roles.provenance import atomic_file
+from encoder_roles.provenance import write_rows
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import GateStage, read_settings
 
@@ -33,10 +33,7 @@ def check_gates(*, settings: Path, gates: tuple[Path, ...], output: Path) -> Non
         raise StudyError(
             f"gates missed: {named}. Make these sources again, or set `gates: report` in the config"
         )
-    with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(output, COLUMNS, rows)
 
 
 def read_gates(path: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from encoder_roles.analysis.advisor.replay import (
     replay,
     replay_table,
 )
-from encoder_roles.provenance import atomic_file
+from encoder_roles.provenance import write_table
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets, name_subset, parse_subset
 from encoder_roles.study.stages import AdvisorStage, read_settings
 
@@ -144,8 +144,7 @@ def advise_next(
     found = advise(part, names, questions, costs=prices, covariates=known, count=count, level=confidence)
     print(found)
     if output:
-        with atomic_file(output) as temporary:
-            found.predictions.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+        write_table(output, found.predictions)
 
 
 def _read_costs(path: Path, column: str) -> dict[str, float]:
@@ -194,5 +193,4 @@ def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path
         regret = replay_table(found, questions, stage.level)
         held = coverage_table(lattice, asked.replays, stage.seed, stage.level)
     for path, table in ((output, regret), (coverage, held)):
-        with atomic_file(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+        write_table(path, table)

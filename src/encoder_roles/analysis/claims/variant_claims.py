@@ -35,7 +35,7 @@ from encoder_roles.analysis.statistics import (
     two_sided_p,
 )
 from encoder_roles.analysis.tables import check_scores, read_costs, read_scores
-from encoder_roles.provenance import atomic_file, write_json
+from encoder_roles.provenance import write_json, write_table
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets
 from encoder_roles.study.stages import read_settings
 from encoder_roles.study.variants import MEAN, VariantRow, VariantStage
@@ -374,6 +374,5 @@ def compare_variants(
         [read_costs(file, stage.pool, stage.study) for file in costs],
         stage,
     )
-    with atomic_file(output) as temporary:
-        variant_table(found).to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+    write_table(output, variant_table(found))
     write_json(claims, judge_variants(found))

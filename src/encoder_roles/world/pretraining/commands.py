@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 import tempfile
 import time
@@ -13,8 +11,9 @@ import numpy as np
 import torch
 
 from encoder_roles.encoders.loading import load_source
-from encoder_roles.provenance import atomic_folder, sha256_of, write_text
+from encoder_roles.provenance import atomic_folder, sha256_of, write_rows, write_text
 from encoder_roles.study.names import StudyError
+from encoder_roles.world.gates import COLUMNS as GATE_COLUMNS
 from encoder_roles.world.pretraining.cards import model_card
 from encoder_roles.world.pretraining.loop import Objective, train
 from encoder_roles.world.pretraining.pictures import draw_album
@@ -22,7 +21,6 @@ from encoder_roles.world.pretraining.probes import SKILLS, Reading, probe
 from encoder_roles.world.pretraining.recipes import MARGIN, Pretraining, pretraining_of
 from encoder_roles.world.sampling import sample_scenes
 
-GATE_COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
 UNTRAINED = "untrained"
 Row = dict[str, object]
 
@@ -53,7 +51,7 @@ def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | 
         readings = probe(load_source(encoder, plan.spec, folder), list(SKILLS))
         rows = gate_rows(encoder, plan, readings, probe_untrained(encoder, plan, seed))
         write_text(folder / "SHA256SUMS", sums)
-        write_text(folder / "gates.csv", _csv(GATE_COLUMNS, rows))
+        write_rows(folder / "gates.csv", GATE_COLUMNS, rows)
         card = model_card(encoder, plan, objective, steps, seed, seconds, float(np.mean(losses[-20:])), rows)
         write_text(folder / "README.md", card)
 
@@ -107,11 +105,3 @@ def gate_rows(
 def _numbers(reading: Reading) -> Row:
     value, low, high = (f"{number:.2f}" for number in (reading.value, reading.low, reading.high))
     return {"value": value, "low": low, "high": high, "n": reading.n}
-
-
-def _csv(columns: tuple[str, ...], rows: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

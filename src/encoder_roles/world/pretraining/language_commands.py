@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from pathlib import Path
 
@@ -17,9 +15,10 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers'
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from encoder_roles.models.tokenizer import load_tokenizer
-from encoder_roles.provenance import atomic_folder, sha256_of, write_text
+from encoder_roles.provenance import atomic_folder, sha256_of, write_rows, write_text
 from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
+from encoder_roles.world.gates import COLUMNS as GATE_COLUMNS
 from encoder_roles.world.pretraining.language_model import (
     ANSWER,
     BOS,
@@ -39,7 +38,6 @@ from encoder_roles.world.pretraining.language_model import (
 )
 from encoder_roles.world.questions import benchmark_questions
 
-GATE_COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
 THRESHOLD = 95.0  # percent of questions answered right with the caption in the picture's place
 GATE_QUESTIONS = 500  # per format, at least
 GATE_BATCH = 48
@@ -80,7 +78,7 @@ def pretrain_language_model(
     rows = measure_gates(model, tokenizer, seed)
     with atomic_folder(output) as folder:
         save(model, tokenizer, folder)
-        write_text(folder / "gates.csv", _csv(rows))
+        write_rows(folder / "gates.csv", GATE_COLUMNS, rows)
         sums = "".join(f"{sha256_of(f)}  {f.name}\n" for f in sorted(folder.iterdir()))
         write_text(folder / SUMS, sums)
         loss = float(np.mean(losses[-LOG_EVERY:]))
@@ -95,7 +93,7 @@ def gate_language_model(*, language_model: Path, output: Path, seed: int = 0) ->
         raise StudyError(f"{language_model}: no model.safetensors; make one with pretrain-language-model")
     model = Qwen2ForCausalLM.from_pretrained(language_model, trust_remote_code=False, use_safetensors=True)
     tokenizer = load_tokenizer(language_model)
-    write_text(output, _csv(measure_gates(model, tokenizer, seed)))
+    write_rows(output, GATE_COLUMNS, measure_gates(model, tokenizer, seed))
 
 
 def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -166,14 +164,6 @@ def _gate_row(gate: str, found: list[bool]) -> dict[str, object]:
     numbers = {"value": f"{value:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}", "n": len(found)}
     passed = str(value >= THRESHOLD).lower()
     return {"source": "language_model", "gate": gate, **numbers, "threshold": THRESHOLD, "passed": passed}
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, GATE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def model_card(
