@@ -28,6 +28,7 @@ wildcard_constraints:
     stage=one_of(STAGES),
     variant=one_of(STUDY.variants),
     benchmark=one_of(STUDY.benchmarks),
+    pictures=one_of(("train", "align", "tune", "probe", "requests")),
 
 
 include: "workflow/rules/plan.smk"  # what the study will cost

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
     "stage-encoder": "encoder_roles.sources.stage_encoder:stage_encoder",
     "stage-language-model": "encoder_roles.sources.stage_language_model:stage_language_model",
+    "frame-pictures": "encoder_roles.data.frame_pictures:frame_pictures",
     "extract-features": "encoder_roles.data.features:extract_features",
     "train-align": "encoder_roles.training.align:train_align",
     "train-tune": "encoder_roles.training.tune:train_tune",

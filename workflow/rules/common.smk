@@ -51,6 +51,7 @@ MADE = {  # source -> the folder that a rule makes of it; the others are folders
 }
 TRAIN = f"{RESULTS}/data/train/train.jsonl"  # the procedural world's records
 PROBE = f"{RESULTS}/data/probe/probe.jsonl"
+PICTURES_STORED = STUDY.pictures == "stored"  # else every job decodes the files that it reads
 FEATURES_STORED = STUDY.training.align.features == "stored"  # else align runs the encoders on the pictures
 STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
 if STUDY.variants:
@@ -105,6 +106,12 @@ def gates_of(source):
     return folder if STUDY.sources == "train" else f"{folder}/gates.csv"
 
 
+def framing_encoders(wildcards):
+    """The staged encoders whose frames are stored: the pool's, and those that a variant stages otherwise."""
+    own = {f"{home(v, 'encoder', e)}/encoders/{e}" for v in STUDY.variants for e in STUDY.pool}
+    return sorted({*encoders_of(STUDY.full), *own})
+
+
 def encoders_of(subset):
     """The staged folders of a subset's encoders, in pool order."""
     return [f"{RESULTS}/encoders/{encoder}" for encoder in parse_subset(subset, STUDY.pool)]
@@ -120,6 +127,19 @@ def records_of(name):
 def pictures_of(name):
     """The folder of their pictures where a rule makes it; a user's own stay where they are."""
     return [] if name in STUDY.own_records else f"{Path(records_of(name)).parent}/pictures"
+
+
+def pixels_of(name):
+    """What jobs read the pictures of `align`, `tune`, `probe` or the `requests` from: framed ones, or the files."""
+    if PICTURES_STORED:
+        shared = name in ("align", "tune") and name not in STUDY.own_records
+        return f"{RESULTS}/framed/{'train' if shared else name}"
+    return f"{RESULTS}/requests/images" if name == "requests" else pictures_of(name)
+
+
+def framed(wildcards, input):
+    """The option that names a job's framed pictures; none where it reads the files."""
+    return f"--pictures {input.pictures}" if PICTURES_STORED and input.pictures else ""
 
 
 def features_of(wildcards):

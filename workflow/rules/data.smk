@@ -103,12 +103,39 @@ rule write_requests:
         "encoder-roles write-requests --settings {input.settings} --data {params.data} --output {params.folder} 2> {log}"
 
 
+rule frame_pictures:
+    input:
+        encoders=framing_encoders,
+        records=lambda wildcards: [] if wildcards.pictures == "requests" else records_of(wildcards.pictures),
+        files=lambda wildcards: (
+            f"{RESULTS}/requests/images"
+            if wildcards.pictures == "requests"
+            else pictures_of(wildcards.pictures)
+        ),
+    output:
+        directory(f"{RESULTS}/framed/{{pictures}}"),
+    log:
+        f"{RESULTS}/logs/frame_pictures/{{pictures}}.log",
+    benchmark:
+        f"{RESULTS}/timings/frame_pictures/{{pictures}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    resources:
+        **resources_of("frame_pictures"),
+    params:
+        source=lambda wildcards, input: (
+            f"--records {input.records}" if input.records else f"--requests {Path(input.files).parent}"
+        ),
+    shell:
+        "encoder-roles frame-pictures --encoders {input.encoders} {params.source} --output {output} 2> {log}"
+
+
 rule extract_features:
     input:
         settings=f"{RESULTS}/settings/features.json",
         encoder=f"{RESULTS}/encoders/{{encoder}}",
         data=records_of("align"),
-        pictures=pictures_of("align"),
+        pictures=pixels_of("align"),
     output:
         f"{RESULTS}/features/{{encoder}}/train.safetensors",
     log:
@@ -119,6 +146,8 @@ rule extract_features:
         "../../envs/model.yaml"
     resources:
         **resources_of("extract_features"),
+    params:
+        pictures=framed,
     shell:
         "encoder-roles extract-features --settings {input.settings} --encoder {input.encoder} --data {input.data}"
-        " --output {output} 2> {log}"
+        " {params.pictures} --output {output} 2> {log}"

@@ -10,7 +10,7 @@ rule predict_subset:
         settings=f"{RESULTS}/settings/predict.json",
         model=f"{MODEL}/tune",
         manifest=REQUESTS,
-        images=f"{RESULTS}/requests/images",
+        pictures=pixels_of("requests"),
     output:
         directory(f"{RESULTS}/predictions/{{subset}}/seed{{seed}}/{{mask}}.{NO_MASK}"),
     log:
@@ -23,8 +23,9 @@ rule predict_subset:
         **resources_of("predict_subset"),
     params:
         requests=subpath(input.manifest, parent=True),
+        pictures=framed,
     shell:
-        "encoder-roles predict-subset --settings {input.settings} --requests {params.requests}"
+        "encoder-roles predict-subset --settings {input.settings} --requests {params.requests} {params.pictures}"
         " --model {input.model} --subset {wildcards.subset} --output {output} 2> {log}"
 
 
@@ -33,9 +34,9 @@ rule predict_masks:
         settings=f"{RESULTS}/settings/masks.json",
         model=f"{RESULTS}/models/{STUDY.full}/seed{{seed}}/tune",
         data=records_of("tune"),  # the mean operator is calibrated on training pictures
-        pictures=pictures_of("tune"),
+        calibration=pixels_of("tune"),
         manifest=REQUESTS,
-        images=f"{RESULTS}/requests/images",
+        pictures=pixels_of("requests"),
     output:
         directory(MASKED),
     log:
@@ -50,10 +51,14 @@ rule predict_masks:
         masks=STUDY.masks_of_full,
         requests=subpath(input.manifest, parent=True),
         folder=subpath(output[0], parent=True),
+        pictures=framed,
+        calibration=lambda wildcards, input: (
+            f"--calibration-pictures {input.calibration}" if PICTURES_STORED else ""
+        ),
     shell:
         "encoder-roles predict-masks --settings {input.settings} --operator {wildcards.operator}"
         " --requests {params.requests} --model {input.model} --masks {params.masks} --data {input.data}"
-        " --output-root {params.folder} 2> {log}"
+        " {params.pictures} {params.calibration} --output-root {params.folder} 2> {log}"
 
 
 rule score_predictions:

@@ -6,7 +6,7 @@ rule measure_pretrained_ranks:
         settings=f"{RESULTS}/settings/effective_rank.json",
         encoders=encoders_of(STUDY.full),
         data=records_of("probe"),
-        pictures=pictures_of("probe"),
+        pictures=pixels_of("probe"),
     output:
         ranks=f"{RESULTS}/pretrained_ranks.csv",
         curve=f"{RESULTS}/rank_curve.csv",
@@ -20,9 +20,11 @@ rule measure_pretrained_ranks:
         "../../envs/model.yaml"
     resources:
         **resources_of("measure_pretrained_ranks"),
+    params:
+        pictures=framed,
     shell:
         "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
-        " --data {input.data} --output {output.ranks} --curve {output.curve} --draws {output.draws}"
+        " --data {input.data} {params.pictures} --output {output.ranks} --curve {output.curve} --draws {output.draws}"
         " --spectra {output.spectra} 2> {log}"
 
 
@@ -31,7 +33,7 @@ rule measure_ranks:
         settings=f"{RESULTS}/settings/effective_rank.json",
         model=f"{MODEL}/tune",
         data=records_of("probe"),
-        pictures=pictures_of("probe"),
+        pictures=pixels_of("probe"),
         # ancient: the rows it reads are those of its own encoders, and when one of them changes, so does the model
         pretrained=ancient(rules.measure_pretrained_ranks.output.ranks),
         draws=ancient(rules.measure_pretrained_ranks.output.draws),
@@ -46,9 +48,11 @@ rule measure_ranks:
         "../../envs/model.yaml"
     resources:
         **resources_of("measure_ranks"),
+    params:
+        pictures=framed,
     shell:
         "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --model {input.model} --data {input.data} --pretrained {input.pretrained} --draws {input.draws}"
+        " --model {input.model} --data {input.data} {params.pictures} --pretrained {input.pretrained} --draws {input.draws}"
         " --output {output.ranks} --spectra {output.spectra} 2> {log}"
 
 

@@ -9,7 +9,7 @@ rule train_align:
         language_model=f"{RESULTS}/language_model",
         features=features_of,
         data=records_of("align"),
-        pictures=[] if FEATURES_STORED else pictures_of("align"),
+        pictures=[] if FEATURES_STORED else pixels_of("align"),
     output:
         directory(f"{MODEL}/align"),
     log:
@@ -24,11 +24,12 @@ rule train_align:
     params:
         launch=launcher(STUDY.jobs["train_align"], RANKS, SITE),
         features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
+        pictures=framed,
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
         "{params.launch}encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} {params.features}"
-        " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
+        " --data {input.data} {params.pictures} --restart {params.restart} --output {output} 2> {log}"
 
 
 rule train_tune:
@@ -43,7 +44,7 @@ rule train_tune:
             otherwise=[],
         ),
         data=records_of("tune"),
-        pictures=pictures_of("tune"),
+        pictures=pixels_of("tune"),
     output:
         directory(f"{MODEL}/tune"),
     log:
@@ -58,8 +59,9 @@ rule train_tune:
     params:
         launch=launcher(STUDY.jobs["train_tune"], RANKS, SITE),
         align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
+        pictures=framed,
         restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
     shell:
         "{params.launch}encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
         " --encoders {input.encoders} --language-model {input.language_model} {params.align}"
-        " --data {input.data} --restart {params.restart} --output {output} 2> {log}"
+        " --data {input.data} {params.pictures} --restart {params.restart} --output {output} 2> {log}"

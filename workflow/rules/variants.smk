@@ -28,7 +28,7 @@ use rule extract_features as extract_variant_features with:
         settings=f"{VARIANT}/settings/features.json",
         encoder=lambda wildcards: f"{home(wildcards.variant, 'encoder', wildcards.encoder)}/encoders/{wildcards.encoder}",
         data=records_of("align"),
-        pictures=pictures_of("align"),
+        pictures=pixels_of("align"),
     output:
         f"{VARIANT}/features/{{encoder}}/train.safetensors",
     log:
@@ -45,7 +45,7 @@ use rule train_align as align_variant with:
         language_model=f"{RESULTS}/language_model",
         features=variant_features,
         data=records_of("align"),
-        pictures=[] if FEATURES_STORED else pictures_of("align"),
+        pictures=[] if FEATURES_STORED else pixels_of("align"),
     output:
         directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/align"),
     log:
@@ -65,7 +65,7 @@ use rule train_tune as tune_variant with:
         language_model=f"{RESULTS}/language_model",
         align=variant_align,
         data=records_of("tune"),
-        pictures=pictures_of("tune"),
+        pictures=pixels_of("tune"),
     output:
         directory(f"{VARIANT}/models/{{subset}}/seed{{seed}}/tune"),
     log:
@@ -81,7 +81,7 @@ use rule predict_subset as predict_variant with:
         settings=f"{VARIANT}/settings/predict.json",
         model=variant_model,
         manifest=REQUESTS,
-        images=f"{RESULTS}/requests/images",
+        pictures=pixels_of("requests"),
     output:
         directory(f"{VARIANT}/predictions/{{subset}}/seed{{seed}}/{{mask}}.{NO_MASK}"),
     log:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder_roles.data.llava import distinct_pictures
+from encoder_roles.data.picture_store import PictureStore, open_store
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.encoders.encoder import PICTURES_PER_PASS, Encoder
@@ -24,7 +25,9 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import FeatureStage, read_settings
 
 
-def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path) -> None:
+def extract_features(
+    *, settings: Path, encoder: Path, data: Path, output: Path, pictures: Path | None = None
+) -> None:
     """Features of the pretrained encoder on all training pictures, once, for every subset's align stage.
 
     They are computed in fp32 on every device, whatever the precision of training, which rounds what it reads.
@@ -35,35 +38,37 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
         data: data/train/train.jsonl; pictures are taken in order of first appearance.
         output: features/<name>/train.safetensors: `features` (pictures, grid, grid, width) fp32; the
             pictures' paths, as train.jsonl has them, in the metadata as a JSON list `pictures`.
+        pictures: the store of framed pictures; without one every file is decoded.
 
     Raises:
         StudyError: the data, a picture or the encoder is missing or damaged.
     """
     stage = read_settings(settings, FeatureStage)
     torch.set_num_threads(stage.threads)
-    pictures = list(distinct_pictures(data))
-    if not pictures:
+    names = list(distinct_pictures(data))
+    if not names:
         raise StudyError(f"{data}: no record has a picture; nothing to extract")
     network = load_encoder(encoder).to(choose_device())
-    paths = [data.parent / picture for picture in pictures]
+    paths = [data.parent / name for name in names]
+    store = open_store(pictures, data.parent)
     features = torch.empty(len(paths), stage.grid, stage.grid, network.width)
     start = 0
-    for batch in stream_features({network.name: network}, paths, stage.grid):
+    for batch in stream_features({network.name: network}, paths, stage.grid, store):
         block = batch[network.name]
         features[start : start + len(block)] = block
         start += len(block)
     with atomic_file(output) as temporary:
-        save_file({"features": features}, temporary, metadata={"pictures": json.dumps(pictures)})
+        save_file({"features": features}, temporary, metadata={"pictures": json.dumps(names)})
 
 
 def stream_features(
-    encoders: Mapping[str, Encoder], paths: Sequence[Path], grid: int
+    encoders: Mapping[str, Encoder], paths: Sequence[Path], grid: int, store: PictureStore | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Features (B, grid, grid, D) of every encoder, batch by batch, in order; pictures have any size.
 
     They are on the CPU: the encoders' device holds those of one pass.
     """
-    reader = PictureReader(encoder.frame for encoder in encoders.values())
+    reader = PictureReader((encoder.frame for encoder in encoders.values()), store)
     for pictures in reader.portions(paths, PICTURES_PER_PASS):
         yield {
             name: map_by_size(

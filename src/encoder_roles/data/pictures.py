@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from encoder_roles.data.picture_store import PictureStore
 from encoder_roles.encoders.framing import Frame, Framed, frame_picture
 from encoder_roles.study.names import StudyError
 
@@ -35,22 +36,25 @@ class PictureReader:
     """Reads and frames picture files in threads of its own, as many as torch computes with.
 
     A device that computes one batch does not wait for the pictures of the next. A framed picture depends on
-    its file and its frame alone, so that nothing depends on which thread made it, or when.
+    its file and its frame alone, so that nothing depends on which thread made it, or when. With a store no
+    file is decoded: the pictures are read from it as they were framed.
     """
 
-    def __init__(self, frames: Iterable[Frame]) -> None:
-        self.frames = frozenset(frames)
+    def __init__(self, frames: Iterable[Frame], store: PictureStore | None = None) -> None:
+        self.frames, self.store = frozenset(frames), store
         self.pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="pictures")
         self.begun: dict[Path, Future[Framed]] = {}
 
     def begin(self, paths: Iterable[Path]) -> None:
         """Start reading pictures that will be asked for."""
-        for path in paths:
+        for path in paths if self.store is None else ():
             if path not in self.begun:
                 self.begun[path] = self.pool.submit(self._read, path)
 
     def read(self, paths: Sequence[Path]) -> list[Framed]:
         """The pictures, in order. Raises StudyError naming a missing or damaged file."""
+        if self.store is not None:
+            return [self.store.framed(path, self.frames) for path in paths]
         self.begin(paths)
         found = {path: self.begun.pop(path) for path in dict.fromkeys(paths)}
         return [found[path].result() for path in paths]

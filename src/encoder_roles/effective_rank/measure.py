@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from encoder_roles.data.features import stream_features
+from encoder_roles.data.picture_store import PictureStore, open_store
 from encoder_roles.effective_rank.spectra import Array, PictureGrams, RankMeasures, scaled_interval
 from encoder_roles.effective_rank.tables import (
     COLUMNS,
@@ -78,6 +79,7 @@ def measure_pretrained_ranks(
     curve: Path,
     draws: Path,
     spectra: Path,
+    pictures: Path | None = None,
 ) -> None:
     """Ranks of the pool's encoders before any training.
 
@@ -89,20 +91,22 @@ def measure_pretrained_ranks(
         curve: rank_curve.csv: effective rank against the number of pictures.
         draws: encoder, resample, erank: the bootstrap that `measure_ranks` pairs its own with.
         spectra: rows of spectra.csv: the singular values of every encoder.
+        pictures: the store of framed pictures; without one every file is decoded.
 
     Raises:
         StudyError: an encoder or a picture is missing or damaged; too few pictures; features that are
             constant.
     """
     stage = _stage(settings)
-    pictures = probe_pictures(data, stage.pictures)
+    paths = probe_pictures(data, stage.pictures)
+    store = open_store(pictures, data.parent)
     rows: list[Row] = []
     curve_rows: list[Row] = []
     draw_rows: list[Row] = []
     spectrum_rows: list[Row] = []
     device = choose_device()
     networks = {folder.name: load_encoder(folder).to(device) for folder in encoders}
-    for found in measure(networks, pictures, stage):
+    for found in measure(networks, paths, stage, store):
         row = found.row(stage, PRETRAINED, 0)
         rows.append(row | {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "ratio_solo": ""})
         curve_rows += [{"encoder": found.encoder, "pictures": n, "erank": e} for n, e in found.grams.curve()]
@@ -127,6 +131,7 @@ def measure_ranks(
     draws: Path,
     output: Path,
     spectra: Path,
+    pictures: Path | None = None,
 ) -> None:
     """Ranks of a trained model's encoders, and their ratios to the pretrained ones on the same pictures.
 
@@ -138,12 +143,14 @@ def measure_ranks(
         pretrained, draws: `output` and `draws` of `measure_pretrained_ranks`.
         output: rows of ranks.csv, one per encoder; `ratio_solo` is filled by `collect_ranks`.
         spectra: rows of spectra.csv, the singular values of every encoder.
+        pictures: the store of framed pictures; without one every file is decoded.
 
     Raises:
         StudyError: as `measure_pretrained_ranks`; or the pretrained ranks are of other pictures or encoders.
     """
     stage = _stage(settings)
-    pictures = probe_pictures(data, stage.pictures)
+    paths = probe_pictures(data, stage.pictures)
+    store = open_store(pictures, data.parent)
     before = {str(row["encoder"]): row for row in read_rows(pretrained)}
     before_draws = read_draws(draws)
     encoders, grid = load_trained_encoders(model, choose_device())
@@ -153,7 +160,7 @@ def measure_ranks(
         )
     rows: list[Row] = []
     spectrum_rows: list[Row] = []
-    for found in measure(encoders, pictures, stage):
+    for found in measure(encoders, paths, stage, store):
         name, row = found.encoder, found.row(stage, subset, seed)
         _check_pair(row, before.get(name), before_draws.get(name), stage, pretrained)
         ratio = found.measures.erank / float(before[name]["erank"])
@@ -165,11 +172,14 @@ def measure_ranks(
 
 
 def measure(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Path], stage: EffectiveRankStage
+    encoders: Mapping[str, Encoder],
+    pictures: Sequence[Path],
+    stage: EffectiveRankStage,
+    store: PictureStore | None = None,
 ) -> Iterator[Measured]:
     """Effective rank of each encoder's features on the grid, with its bootstrap."""
     grams = {name: PictureGrams(encoder.width, len(pictures)) for name, encoder in encoders.items()}
-    for features in stream_features(encoders, pictures, stage.grid):
+    for features in stream_features(encoders, pictures, stage.grid, store):
         for name, block in features.items():
             with _named(name):
                 grams[name].add(block.numpy())

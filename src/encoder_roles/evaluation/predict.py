@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from encoder_roles.data.llava import distinct_pictures
+from encoder_roles.data.picture_store import PictureStore, open_store
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
@@ -107,9 +108,11 @@ def join(parts: Iterable[Inputs]) -> Inputs:
     return {name: torch.cat([part[name] for part in held]) for name in (held[0] if held else ())}
 
 
-def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Iterator[Inputs]:
+def file_inputs(
+    model: MultiEncoderVLM, paths: Sequence[Path], store: PictureStore | None = None
+) -> Iterator[Inputs]:
     """`read_inputs` of picture files, of which the next are read while some are computed."""
-    reader = PictureReader(model.frames)
+    reader = PictureReader(model.frames, store)
     return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.pictures_per_pass)))
 
 
@@ -143,7 +146,9 @@ class Answers:
 class TrainedModel:
     """A trained model that sits the exam, as the settings say."""
 
-    def __init__(self, folder: Path, requests: Path, stage: PredictStage) -> None:
+    def __init__(
+        self, folder: Path, requests: Path, stage: PredictStage, pictures: Path | None = None
+    ) -> None:
         torch.set_num_threads(stage.threads)
         self.stage = stage
         try:
@@ -160,6 +165,7 @@ class TrainedModel:
             )
         self.tokenizer = load_tokenizer(folder)
         self.exam = read_exam(requests, PromptRenderer(self.tokenizer))
+        self.store = open_store(pictures, requests)
 
     @property
     def picture_bytes(self) -> int:
@@ -172,7 +178,7 @@ class TrainedModel:
         """The answers to all requests under every view of the projector inputs; encoders run once."""
         found = [Answers([""] * len(self.exam.questions)) for _ in views]
         for rows, places in self.exam.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
-            inputs = join(file_inputs(self.model, self.exam.pictures[rows.start : rows.stop]))
+            inputs = join(file_inputs(self.model, self.exam.pictures[rows.start : rows.stop], self.store))
             for view, answers in zip(views, found, strict=True):
                 started = time.perf_counter()
                 texts = self._texts(view(inputs), rows, [self.exam.questions[place] for place in places])
@@ -211,7 +217,9 @@ class TrainedModel:
             write_json(folder / RECORD_FILE, record)
 
 
-def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, output: Path) -> None:
+def predict_subset(
+    *, settings: Path, requests: Path, model: Path, subset: str, output: Path, pictures: Path | None = None
+) -> None:
     """The answers of one trained model as it is: {benchmark}.jsonl for every benchmark of the manifest.
 
     Args:
@@ -220,8 +228,9 @@ def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, 
         model: the folder written by train-tune.
         subset: the subset it must have been trained on.
         output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
+        pictures: the store of the requests' framed pictures; without one every file is decoded.
     """
-    candidate = TrainedModel(model, requests, read_settings(settings, PredictStage))
+    candidate = TrainedModel(model, requests, read_settings(settings, PredictStage), pictures)
     if candidate.subset != subset:
         raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
     started = time.perf_counter()
@@ -242,13 +251,13 @@ def parse_mask(mask: str, encoders: Sequence[str]) -> frozenset[str]:
 
 
 def read_calibrations(
-    model: MultiEncoderVLM, data: Path, pictures: int, donors: bool
+    model: MultiEncoderVLM, data: Path, pictures: int, donors: bool, store: PictureStore | None = None
 ) -> dict[str, Calibration]:
     """The encoders' projector inputs on the first training pictures; see `masking.calibrate`."""
     paths = [data.parent / image for image in islice(distinct_pictures(data), pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
-    return calibrate(file_inputs(model, paths), keep_donors=donors)
+    return calibrate(file_inputs(model, paths, store), keep_donors=donors)
 
 
 def predict_masks(
@@ -260,6 +269,8 @@ def predict_masks(
     masks: tuple[str, ...],
     data: Path,
     output_root: Path,
+    pictures: Path | None = None,
+    calibration_pictures: Path | None = None,
 ) -> None:
     """The answers of one trained model under many masks, its encoders run once on every picture.
 
@@ -271,14 +282,17 @@ def predict_masks(
         masks: the kept encoders of each mask, in pool order joined with `+`, or `none`.
         data: training data, for the operators that need calibration pictures.
         output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
+        pictures: the store of the requests' framed pictures; without one every file is decoded.
+        calibration_pictures: the store of the training pictures; likewise.
     """
     stage = read_settings(settings, MaskStage)
-    candidate = TrainedModel(model, requests, stage)
+    candidate = TrainedModel(model, requests, stage, pictures)
     kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
     calibrations = None
     if operator not in ("zero", "drop"):
         donors = operator == "shuffle"
-        calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors)
+        store = open_store(calibration_pictures, data.parent)
+        calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors, store)
     views = [
         partial(
             mask_features,

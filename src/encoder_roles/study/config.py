@@ -61,6 +61,7 @@ class Study(Settings):
     gates: Literal["stop", "report"] = "stop"
     encoders: dict[str, EncoderSpec]
     language_model: LanguageModelSpec
+    pictures: Literal["stored", "read"] = "stored"  # framed once into one file, or decoded by every job
     connector: ConnectorSettings
     world: WorldSettings
     training: TrainingSettings

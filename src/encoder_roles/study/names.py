@@ -24,7 +24,7 @@ OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
 JOBS: tuple[str, ...] = (
     *("pretrain_encoder", "pretrain_language_model", "fetch_source", "fetch_benchmark"),
     *("check_gates", "stage_encoder", "stage_language_model"),
-    *("make_world", "stage_records", "write_requests", "extract_features"),
+    *("make_world", "stage_records", "write_requests", "frame_pictures", "extract_features"),
     *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
     *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs"),
     *("assign_roles", "replay_advisor", "paper"),

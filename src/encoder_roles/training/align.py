@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from encoder_roles.data.features import read_features as read_feature_file
+from encoder_roles.data.picture_store import PictureStore, open_store
 from encoder_roles.encoders.loading import read_spec
 from encoder_roles.models.connector import Connector, Levels, projector_inputs
 from encoder_roles.models.connectors.factory import build_connector
@@ -88,16 +89,21 @@ def parts_on_features(
 
 
 def parts_on_pictures(
-    folders: Mapping[str, Path], language_model: Path, pictures: Path, stage: AlignStage, seed: int
+    folders: Mapping[str, Path],
+    language_model: Path,
+    root: Path,
+    store: PictureStore | None,
+    stage: AlignStage,
+    seed: int,
 ) -> tuple[dict[str, Any], Visual]:
-    """As `parts_on_features`, with the encoders, which read the pictures below a folder themselves."""
+    """As `parts_on_features`, with the encoders, which read the pictures below `root` or from the store."""
     model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
     parts = {
         "connector": model.connector,
         "language_model": model.language_model,
         **dict(model.encoders.items()),
     }
-    return parts, PictureTokens(model, pictures)
+    return parts, PictureTokens(model, root, store)
 
 
 def train_align(
@@ -111,6 +117,7 @@ def train_align(
     data: Path,
     restart: Path,
     output: Path,
+    pictures: Path | None = None,
 ) -> None:
     """Train the connector of one subset, from stored features or, for data too large to store, from pixels.
 
@@ -128,6 +135,8 @@ def train_align(
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
+        pictures: the store of framed pictures, read where features are computed; without one every file is
+            decoded.
     """
     stage = read_settings(settings, AlignStage)
     process = join_processes(stage.engine)
@@ -138,15 +147,16 @@ def train_align(
     if stage.align.features == "stored":
         parts, visual = parts_on_features(folders, language_model, features, stage, seed)
     else:
-        parts, visual = parts_on_pictures(folders, language_model, data.parent, stage, seed)
+        store = open_store(pictures, data.parent)
+        parts, visual = parts_on_pictures(folders, language_model, data.parent, store, stage, seed)
     connector, language = parts["connector"], parts["language_model"]
     for name, part in parts.items():
         if name != "connector":
             freeze(part)
     align = stage.align
-    pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
+    records = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
     batches = Batches(
-        pictures,
+        records,
         samples=align.steps * align.batch_pictures,
         batch_pictures=align.batch_pictures,
         questions=align.questions_per_picture,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder_roles.data.packing import PackedBatch, Sample, pack
+from encoder_roles.data.picture_store import PictureStore
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.framing import frame_picture
 from encoder_roles.training.batches import Batches
@@ -41,11 +42,12 @@ class PictureTokens:
     Args:
         model: the model; the blind one reads no file.
         folder: where the pictures are.
+        store: the same pictures, framed; without one every file is decoded.
     """
 
-    def __init__(self, model: MultiEncoderVLM, folder: Path) -> None:
+    def __init__(self, model: MultiEncoderVLM, folder: Path, store: PictureStore | None = None) -> None:
         self.model, self.folder = model, folder
-        self.reader = PictureReader(model.frames)
+        self.reader = PictureReader(model.frames, store)
 
     def begin(self, pictures: Iterable[str]) -> None:
         """See `Visual`."""

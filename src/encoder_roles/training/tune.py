@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from encoder_roles.data.picture_store import open_store
 from encoder_roles.encoders.weights import load_strictly, read_tensors
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM
@@ -64,6 +65,7 @@ def train_tune(
     data: Path,
     restart: Path,
     output: Path,
+    pictures: Path | None = None,
 ) -> None:
     """Train the model of one subset; the subset `blind` reads the same questions without any picture.
 
@@ -79,6 +81,7 @@ def train_tune(
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
+        pictures: the store of framed pictures; without one every file is decoded.
     """
     stage = read_settings(settings, TuneStage)
     process = join_processes(stage.engine)
@@ -88,11 +91,11 @@ def train_tune(
     )
     load_connector(model, align, subset)
     tokenizer = load_tokenizer(language_model)
-    pictures = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture, stage)
+    records = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture, stage)
     tune = stage.tune
     batches = Batches(
-        pictures,
-        samples=tune.epochs * len(pictures),
+        records,
+        samples=tune.epochs * len(records),
         batch_pictures=tune.batch_pictures,
         questions=tune.questions_per_picture,
         seed=seed,
@@ -107,7 +110,9 @@ def train_tune(
 
     inputs = (*encoders, language_model, *([] if align is None else [align]), data)
     run = Run("tune", subset, seed, stage, inputs, process)
-    step = AnswerModel(model_parts(model), PictureTokens(model, data.parent))
+    step = AnswerModel(
+        model_parts(model), PictureTokens(model, data.parent, open_store(pictures, data.parent))
+    )
     run.train(step, batches, model.tokens_per_picture, trained_parts(model, tune), restart, output, write)
 
 

@@ -1,0 +1,125 @@
+"""Pictures framed once for a study: one memory-mapped array per frame, read by every job that needs pixels.
+
+Decoding and resampling a picture costs as much as a small encoder's forward pass, and every subset reads the
+same pictures. A store holds what reading and framing each file gives, so results do not depend on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib.format import open_memmap
+
+from encoder_roles.encoders.framing import Frame, Framed
+from encoder_roles.provenance import atomic_folder, write_json
+from encoder_roles.study.names import StudyError
+
+INDEX = "index.json"
+
+Array = npt.NDArray[Any]
+
+
+class PictureStore:
+    """The framed pictures of a folder, by the paths of their files.
+
+    Args:
+        folder: a folder that `write_store` wrote.
+        root: the folder that the stored names are relative to.
+
+    Raises:
+        StudyError: the folder is missing, damaged or not a store.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            self.rows = {root / name: row for row, name in enumerate(index["pictures"])}
+            self.arrays: dict[Frame, Array] = {
+                _frame(entry["frame"]): np.load(folder / entry["file"], mmap_mode="r")
+                for entry in index["frames"]
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{folder}: not framed pictures ({error}); frame them again") from None
+        for frame, array in self.arrays.items():
+            if len(array) != len(self.rows):
+                raise StudyError(
+                    f"{folder}: {len(array)} pictures of {frame.aspect} {frame.pixels}, but {len(self.rows)} "
+                    "names; frame them again"
+                )
+
+    def framed(self, path: Path, frames: Iterable[Frame]) -> Framed:
+        """A picture in each of the frames. Raises StudyError for a picture or a frame it does not hold."""
+        row = self.rows.get(path)
+        if row is None:
+            raise StudyError(f"{self.folder}: holds no picture {path}; frame the pictures again")
+        return {frame: torch.from_numpy(np.array(self._array(frame)[row])) for frame in frames}
+
+    def _array(self, frame: Frame) -> Array:
+        try:
+            return self.arrays[frame]
+        except KeyError:
+            raise StudyError(
+                f"{self.folder}: holds no pictures framed by {frame.aspect} to {frame.pixels} pixels; "
+                "frame the pictures again"
+            ) from None
+
+
+def open_store(folder: Path | None, root: Path) -> PictureStore | None:
+    """The store of a folder; None where the study reads its pictures from their files."""
+    return None if folder is None else PictureStore(folder, root)
+
+
+def write_store(
+    names: Sequence[str], pictures: Iterable[Framed], frames: Iterable[Frame], output: Path
+) -> None:
+    """Store framed pictures, whole or not at all.
+
+    Args:
+        names: of the pictures, relative to the folder that `PictureStore` is given as its root.
+        pictures: the same pictures, each in all of the frames.
+        frames: the frames to store.
+        output: the folder to write: an array per frame and index.json.
+
+    Raises:
+        StudyError: there is no picture, or two have different sizes in one frame.
+    """
+    if not names:
+        raise StudyError(f"{output}: there is no picture to frame; set `pictures: read` in the config")
+    ordered = sorted(set(frames), key=lambda frame: json.dumps(asdict(frame)))
+    files = {frame: f"{number}.{frame.aspect}{frame.pixels}.npy" for number, frame in enumerate(ordered)}
+    with atomic_folder(output) as folder:
+        arrays: dict[Frame, np.memmap[Any, Any]] = {}
+        for row, (name, picture) in enumerate(zip(names, pictures, strict=True)):
+            for frame in ordered:
+                pixels = picture[frame].numpy()
+                if frame not in arrays:
+                    shape = (len(names), *pixels.shape)
+                    arrays[frame] = open_memmap(folder / files[frame], "w+", pixels.dtype, shape)
+                if arrays[frame].shape[1:] != pixels.shape:
+                    raise StudyError(
+                        f"{name}: {_size(pixels)} pixels when framed by {frame.aspect}, the pictures before "
+                        f"it {_size(arrays[frame][0])}; a store holds one size: set `pictures: read`"
+                    )
+                arrays[frame][row] = pixels
+        for array in arrays.values():
+            array.flush()
+        entries = [{"frame": asdict(frame), "file": files[frame]} for frame in ordered]
+        write_json(folder / INDEX, {"pictures": list(names), "frames": entries})
+
+
+def _size(pixels: Array) -> str:
+    return " x ".join(map(str, pixels.shape[-2:]))
+
+
+def _frame(row: Mapping[str, Any]) -> Frame:
+    if set(row) != {field.name for field in fields(Frame)}:
+        raise ValueError(f"a frame has the fields {sorted(row)}")
+    return Frame(**dict(row) | {"fill": tuple(row["fill"])})
