@@ -105,8 +105,9 @@ def test_the_floors_of_the_page_are_those_that_lint_imports_checks() -> None:
     layers = [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
     section = TEXT.split("## Floors")[1].split("\n`analysis` has")[0]
     floors: dict[int, set[str]] = {}
+    current = 0
     for floor, package in re.findall(r"^\| (\d?) ?\| `(\w+)` \|", section, re.MULTILINE):
-        current = int(floor) if floor else current  # noqa: F821  # the first row has its floor
+        current = int(floor or current)  # a row without a number is on the floor of the row above
         floors.setdefault(current, set()).add(package)
     assert [floors[floor] for floor in sorted(floors, reverse=True)] == layers
 
