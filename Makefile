@@ -1,7 +1,7 @@
-# Two commands matter: `make paper` and `make test`. Both first make .venv from envs/laptop.lock, or with
-# ENCODER_ROLES_PLATFORM=cuda in the environment from envs/laptop.cuda.lock.
+# The two main commands are `make paper` and `make test`. Each first makes .venv from envs/laptop.lock;
+# with ENCODER_ROLES_PLATFORM=cuda in the environment, from envs/laptop.cuda.lock.
 # Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>,
-# TESTS='-m "not slurm"' (options of pytest).
+# TESTS='-m "not slurm"' (options for pytest).
 
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +9,7 @@ CORES ?= all
 STUDY ?=
 TESTS ?=
 
-unexport PYTHONDONTWRITEBYTECODE  # every job would compile the package again
+unexport PYTHONDONTWRITEBYTECODE  # otherwise every job compiles the package again
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifneq ($(STUDY),)
 ifeq ($(wildcard $(STUDY)),)
@@ -18,41 +18,44 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper variants verify report test check format sources relock environment dry-run
+.PHONY: help paper variants verify report test check format rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
-help:           ## this list
+help:                ## list the commands
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
 
-paper: environment   ## the whole study, then its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small one)
+paper: environment   ## run the study; draw its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small study)
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)
 
-variants: environment ## the variants of a study compared (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
+variants: environment ## compare the variants of a study (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
 	@$(snakemake) --logger study -- variants
 
-verify: environment  ## are the results what their manifest says, made by this code, config and environment?
+verify: environment  ## check the results against their manifest: files, code, config and environment
 	@encoder-roles verify --configs config.yaml $(STUDY)
 
-dry-run: environment ## what `make paper` would do
+dry-run: environment ## show what `make paper` would run
 	@$(snakemake) --dry-run --quiet rules -- paper
 
-test: environment check ## the whole test suite
-	@python -m pytest $(TESTS)
+test: environment check ## run the checks and all tests, on two cores
+	@python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-check: environment   ## formatting, lint and types
-	@ruff check . && ruff format --check . && mypy
+check: environment   ## check formatting, lint, types and the layers of the package
+	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 	@snakefmt --check Snakefile workflow/rules && snakemake --lint && snakemake --lint --configfile studies/laptop_connectors.yaml
 
 format: environment  ## format all code
 	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
 
+rulegraph: environment ## draw docs/rulegraph.svg, the rule graph (needs graphviz)
+	@python docs/rulegraph.py
+
 sources: environment ## pretrain the laptop study's encoders and language model again, into sources/laptop
 	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources
 	@cp -R results/laptop/pretrained/. sources/laptop/
 
-relock: environment  ## compile envs/laptop.in to the locks of all environments
+relock: environment  ## compile the locks of all environments from envs/laptop.in
 	@python envs/relock.py
 
 environment:

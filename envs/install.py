@@ -1,11 +1,12 @@
-"""Make an environment from its hash lock with Python 3.11 and pip.
+"""Make an environment from its hash lock, with Python 3.11 and pip.
 
-`python envs/install.py .venv` makes the environment of the laptop study. It does nothing when the environment
-already is the lock's, and makes it anew when the lock has changed, so that it never holds a package that the
-lock does not name. `python envs/install.py --into model` fills the environment that runs it, a fresh one of
-conda's, from the lock of envs/model.yaml. ENCODER_ROLES_PLATFORM says which lock: cpu (the default) or cuda.
-A copy of the lock in the environment says later what it was made from. pip's own configuration (indexes,
-certificates) applies.
+`python envs/install.py .venv` makes the environment of the laptop study. If the environment already matches
+the lock, it does nothing. If the lock has changed, it starts again from an empty folder, so that no package
+beside the lock remains. `python envs/install.py --into model` installs the lock of envs/model.yaml into the
+environment that runs it, which conda has just made.
+
+ENCODER_ROLES_PLATFORM chooses the lock: cpu (the default) or cuda. A copy of the lock in the environment
+records what it was made from. pip's own configuration (indexes, certificates) applies.
 """
 
 import os
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = (3, 11)  # the locks' wheels are of this version
+PYTHON = (3, 11)  # the wheels of the locks are for this version
 PLATFORM = "ENCODER_ROLES_PLATFORM"
 
 
@@ -28,7 +29,7 @@ def main(folder: Path) -> None:
     installed, package = folder / lock.name, folder / "pyproject.toml"  # copies of what it was made from
     if not same(installed, lock):
         if folder.is_symlink() or (folder.exists() and not (folder / "pyvenv.cfg").exists()):
-            sys.exit(f"{folder}: exists and is not a virtual environment: move it away, then run this again")
+            sys.exit(f"{folder}: exists and is not a virtual environment; move it away, then run this again")
         size = "6.5 GB" if "cuda" in lock.name else "2.7 GB"
         print(f"{folder}: installing envs/{lock.name} ({size}, two to fifteen minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
@@ -41,14 +42,14 @@ def main(folder: Path) -> None:
 
 
 def fill(name: str) -> None:
-    """Install the lock of the environment `name`, and this package, into the environment of this Python."""
+    """Install the lock of the environment `name`, and this package, for the Python that runs this."""
     check_machine()
     pinned = re.search(r"python=([\d.]+)", (ROOT / "envs" / f"{name}.yaml").read_text())
     if pinned is None or pinned[1] != platform.python_version():
         sys.exit(
             f"envs/{name}.yaml pins Python {pinned and pinned[1]}, {sys.prefix} has "
-            f"{platform.python_version()}: conda did not make what was asked for; remove that folder, then "
-            "run this again"
+            f"{platform.python_version()}: conda did not make the pinned environment; remove that folder, "
+            "then run this again"
         )
     lock = lock_of(name)
     pip(Path(sys.executable), "--require-hashes", "-r", str(lock))
@@ -57,29 +58,29 @@ def fill(name: str) -> None:
 
 
 def lock_of(name: str) -> Path:
-    """The lock of an environment for the platform that is asked for."""
-    asked = os.environ.get(PLATFORM, "cpu")
-    if asked not in ("cpu", "cuda"):
-        sys.exit(f"{PLATFORM}={asked}: must be cpu or cuda")
-    lock = ROOT / "envs" / ("laptop.lock" if (name, asked) == ("laptop", "cpu") else f"{name}.{asked}.lock")
+    """The lock of an environment, for the platform that ENCODER_ROLES_PLATFORM names."""
+    target = os.environ.get(PLATFORM, "cpu")
+    if target not in ("cpu", "cuda"):
+        sys.exit(f"{PLATFORM}={target}: must be cpu or cuda")
+    lock = ROOT / "envs" / ("laptop.lock" if (name, target) == ("laptop", "cpu") else f"{name}.{target}.lock")
     if not lock.is_file():
-        sys.exit(f"envs/{lock.name}: there is no such lock; `make relock` writes them")
+        sys.exit(f"envs/{lock.name}: no such lock; write it with `make relock`")
     return lock
 
 
 def check_machine() -> None:
-    """Stop with one line where the lock cannot fit."""
+    """Stop with one line on a Python or a machine that the locks are not for."""
     if sys.version_info[:2] != PYTHON:
         needed = ".".join(map(str, PYTHON))
-        found = f"{sys.executable} is {platform.python_version()}"
-        sys.exit(f"Python {needed} is needed, {found}: install it, or make PYTHON=<path of python{needed}>")
+        current = f"{sys.executable} is {platform.python_version()}"
+        sys.exit(f"Python {needed} is needed, {current}: install it, or make PYTHON=<path of python{needed}>")
     machine = f"{platform.system()} on {platform.machine()}"
     if machine != "Linux on x86_64":
-        sys.exit(f"the locks are for Linux on x86_64, this is {machine}")
+        sys.exit(f"the locks are for Linux on x86_64; this machine is {machine}")
 
 
 def base_python() -> str:
-    """The interpreter outside every virtual environment: this one may lie in the folder that was removed."""
+    """The Python outside every virtual environment; `sys.executable` may be in the folder just removed."""
     return str(Path(sys.base_prefix) / "bin" / f"python{PYTHON[0]}.{PYTHON[1]}")
 
 
@@ -89,23 +90,23 @@ def same(first: Path, second: Path) -> bool:
 
 
 def pip(python: Path, *arguments: str) -> None:
-    """`pip install` into the environment of a Python; what pip says is shown when it fails."""
+    """Run `pip install` with a Python; pip's output is shown only if it fails."""
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
     run([str(python), "-m", "pip", "install", *options, *arguments])
 
 
 def run(command: list[str]) -> None:
-    """Run a command; end with its output, and with advice where the fault is a known one."""
+    """Run a command. If it fails, print its output and end, with advice if the fault is known."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode == 0:
         return
     print(done.stdout, file=sys.stderr)
     if "torch==" in done.stdout and "No matching distribution" in done.stdout:
         sys.exit(
-            "torch's CPU wheel was not found: it is not on PyPI but on PyTorch's own index of CPU wheels. "
-            "Give pip that index (PIP_EXTRA_INDEX_URL, see PyTorch's installation page), then run this again"
+            "torch's CPU wheel was not found. It is not on PyPI, but on PyTorch's own index of CPU wheels: "
+            "give pip that index (PIP_EXTRA_INDEX_URL, see PyTorch's installation page), then run this again"
         )
-    sys.exit(f"the environment could not be installed: {' '.join(command[:4])} ended with {done.returncode}")
+    sys.exit(f"could not install the environment: {' '.join(command[:4])} ended with code {done.returncode}")
 
 
 if __name__ == "__main__":
@@ -115,4 +116,4 @@ if __name__ == "__main__":
         case [folder] if not folder.startswith("-"):
             main(Path(folder))
         case _:
-            sys.exit("usage: python envs/install.py <folder of the environment> | --into <name of a yaml>")
+            sys.exit("usage: python envs/install.py <folder of the environment> | --into <name>")

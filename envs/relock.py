@@ -1,10 +1,10 @@
-"""Compile every lock from the requirements beside it: `make relock`. Run again, it changes nothing.
+"""Compile every lock from the requirements beside it: `make relock`. A second run changes nothing.
 
-laptop.in pins each direct requirement of the whole study; it is the only file with versions to edit.
-laptop.lock is compiled from it: every package, exact, with hashes, for CPUs. Environments that conda makes
-name their direct requirements in <name>.in, without versions; theirs are laptop.lock's, so that all of them
-hold the same. The locks for CUDA differ in torch's build and in what it brings. uv reads metadata and
-installs nothing.
+laptop.in pins each direct requirement of the study; it is the only file in which to edit versions.
+laptop.lock is compiled from it: every package, at an exact version, with hashes, for CPUs. The environments
+that conda makes list their direct requirements in <name>.in, without versions: these come from laptop.lock,
+so that a package has one version everywhere. The locks for CUDA have another build of torch and the packages
+it needs. uv reads metadata and installs nothing.
 """
 
 import hashlib
@@ -47,26 +47,26 @@ def main() -> None:
 def derive(
     wanted: dict[str, str], pins: dict[str, str], lock: Path, platform: str, wheels: tuple[str, ...]
 ) -> None:
-    """Compile a lock whose packages have laptop.lock's versions; for CUDA without the builds for CPUs."""
+    """Compile a lock of the packages in `wanted` at laptop.lock's versions (`pins`), for one platform."""
     requirements, constraints = (
-        "".join(f"{name}=={built_for(platform, version)}\n" for name, version in some.items())
-        for some in (wanted, pins)
+        "".join(f"{name}=={built_for(platform, version)}\n" for name, version in versions.items())
+        for versions in (wanted, pins)
     )
     with tempfile.TemporaryDirectory() as folder:
-        asked, limits = Path(folder, "asked.in"), Path(folder, "limits.txt")
-        asked.write_text(requirements)
+        direct, limits = Path(folder, "direct.in"), Path(folder, "limits.txt")
+        direct.write_text(requirements)
         limits.write_text(constraints)
-        compile_lock(asked, lock, "--no-header", "--no-annotate", "--constraints", str(limits), *wheels)
+        compile_lock(direct, lock, "--no-header", "--no-annotate", "--constraints", str(limits), *wheels)
 
 
 def built_for(platform: str, version: str) -> str:
-    """A version of laptop.lock, less the mark of a build for CPUs where that is not wanted."""
+    """A version of laptop.lock for a platform; for CUDA without the mark of a CPU build (`+cpu`)."""
     return version if platform == "cpu" else version.partition("+")[0]
 
 
 def compile_lock(requirements: Path, lock: Path, *options: str) -> None:
-    """Have uv resolve requirements to a lock with hashes; versions that are in the lock already stay."""
-    asked = requirements.relative_to(ENVS.parent) if requirements.is_relative_to(ENVS) else requirements
+    """Let uv resolve requirements to a lock with hashes; versions that are in the lock already stay."""
+    source = requirements.relative_to(ENVS.parent) if requirements.is_relative_to(ENVS) else requirements
     command = [
         sys.executable,
         "-m",
@@ -78,11 +78,11 @@ def compile_lock(requirements: Path, lock: Path, *options: str) -> None:
         *TARGET,
         *options,
     ]
-    subprocess.run([*command, str(asked), "--output-file", str(lock)], cwd=ENVS.parent, check=True)
+    subprocess.run([*command, str(source), "--output-file", str(lock)], cwd=ENVS.parent, check=True)
 
 
 def names_in(requirements: Path, pins: dict[str, str]) -> list[str]:
-    """The packages that a file of requirements names, as the lock spells them; ends if the lock lacks one."""
+    """The packages in a requirements file, spelt as in the lock; ends with one line if the lock lacks one."""
     lines = [
         line.partition("#")[0].partition("==")[0].strip() for line in requirements.read_text().splitlines()
     ]
@@ -95,11 +95,11 @@ def names_in(requirements: Path, pins: dict[str, str]) -> list[str]:
 
 
 def find_links() -> tuple[str, ...]:
-    """The folders of wheels that pip is configured with, for uv: torch's CPU wheel may be in one."""
-    asked = subprocess.run(
+    """uv's options for the wheel folders of pip's configuration: torch's CPU wheel may be in one of them."""
+    configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True
     )
-    return tuple(part for folder in asked.stdout.split() for part in ("--find-links", folder))
+    return tuple(part for folder in configured.stdout.split() for part in ("--find-links", folder))
 
 
 if __name__ == "__main__":

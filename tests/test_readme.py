@@ -1,0 +1,81 @@
+"""README and docs: their examples run, and every command, path and link on them exists."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from encoder_roles.cli import COMMANDS
+from encoder_roles.paper.names import benchmark_name
+from encoder_roles.study.names import GROUPS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [ROOT / name for name in ("README.md", "docs/external-scores.md", "docs/advisor.md")]
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+RULES = {
+    rule
+    for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    for rule in re.findall(r"rule (\w+):", path.read_text(encoding="utf-8"))
+}
+TREES = "src|tests|docs|performance|workflow|studies|envs|slurm|sources/laptop"
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
+def test_the_python_on_the_page_runs(page: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    shutil.copytree(ROOT / "docs/examples", tmp_path / "docs/examples")
+    (tmp_path / "table.csv").write_text("encoders,mme\nclip,50\nsam,40\nn,2114\n", encoding="utf-8")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pages
+def test_every_command_on_a_page_exists(page: Path) -> None:
+    text = text_of(page)
+    code = re.sub(r" # .*", "", "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL)))
+    assert set(re.findall(r"encoder-roles ([a-z][\w-]+)", code)) <= set(COMMANDS)
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)", code)) <= TARGETS
+    assert set(re.findall(r"^snakemake .* -- (\w+)", code, re.MULTILINE)) <= RULES
+
+
+@pages
+def test_every_path_on_a_page_exists(page: Path) -> None:
+    names = set(re.findall(rf"(?<![\w./>-])(?:{TREES})/[\w./+*<>-]*\w", text_of(page)))
+    names = {name for name in names if not name.endswith(".lock.yaml")}  # `lock_sources` writes these
+    assert [name for name in names if not list(ROOT.glob(re.sub(r"<\w+>", "*", name)))] == []
+
+
+@pages
+def test_every_link_on_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)\)", text_of(page))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_leads_to_every_page_or_to_one_that_does() -> None:
+    linked = {ROOT / "README.md"}
+    for _ in range(2):
+        linked |= {(page.parent / link).resolve() for page in linked for link in links_to_pages(page)}
+    assert set(PAGES) <= linked
+    assert (ROOT / "docs/architecture.md") in {
+        (ROOT / link).resolve() for link in links_to_pages(ROOT / "README.md")
+    }
+
+
+def links_to_pages(page: Path) -> list[str]:
+    return re.findall(r"\]\(([\w./-]+\.md)\)", text_of(page))
+
+
+def test_the_readme_names_the_sixteen_benchmarks_in_their_groups() -> None:
+    rows = dict(re.findall(r"^\| ([\w &-]+) \| (.*) \|$", text_of(ROOT / "README.md"), re.MULTILINE))
+    for group, names in GROUPS.items():
+        assert all(benchmark_name(name).split("-val")[0] in rows[group] for name in names), group
