@@ -29,6 +29,7 @@ wildcard_constraints:
     variant=one_of(STUDY.variants),
     benchmark=one_of(STUDY.benchmarks),
     pictures=one_of(("train", "align", "tune", "probe", "requests")),
+    framing=one_of(FRAMINGS),
 
 
 include: "workflow/rules/plan.smk"  # what the study will cost

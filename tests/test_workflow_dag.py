@@ -98,6 +98,14 @@ def test_the_laptop_study_trains_every_subset(laptop: list[tuple[str, dict[str, 
     assert jobs["train_tune"] == jobs["predict_subset"] == 32, "31 subsets and the blind model"
     assert jobs["extract_features"] == jobs["stage_encoder"] == 5
     assert jobs["predict_masks"] == 2, "an operator's masks are one job"
+    assert jobs["frame_pictures"] == 3 * 2, "pictures trained on, probed, asked about; of two sizes"
+
+
+def test_pictures_that_are_read_are_not_framed(workflow: Path) -> None:
+    (workflow / "read.yaml").write_text("study: read\npictures: read\n")
+    jobs = planned(workflow, "--configfile", "read.yaml")
+    counted = Counter(rule for rule, _ in jobs)
+    assert counted["frame_pictures"] == 0 and counted["train_tune"] == 32
 
 
 def test_a_small_study_runs_every_rule_of_the_laptop_study(
@@ -192,7 +200,7 @@ def test_a_new_encoder_source_brings_back_the_sixteen_subsets_with_it(finished: 
     assert len(subsets["train_tune"]) == 16
     assert all("sam" in subset.split("+") for subset in subsets["train_tune"])
     assert [w["encoder"] for rule, w in jobs if rule == "extract_features"] == ["sam"]
-    assert not {"make_world", "write_requests"} & {rule for rule, _ in jobs}
+    assert not {"make_world", "write_requests", "frame_pictures"} & {rule for rule, _ in jobs}
 
 
 def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: Path) -> None:
@@ -201,7 +209,7 @@ def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: 
     assert {w["stage"] for rule, w in jobs if rule == "write_settings"} == {"tune", "study"}
     assert Counter(rule for rule, _ in jobs)["train_tune"] == 32
     assert {"predict_subset", "predict_masks", "score_predictions", "assign_roles", "build_paper"} <= rules
-    assert not {"make_world", "write_requests", "extract_features", "train_align", "stage_encoder"} & rules
+    assert not {"make_world", "write_requests", "frame_pictures", "train_align", "stage_encoder"} & rules
 
 
 def test_a_touched_figure_script_brings_back_that_figure_and_the_paper(finished: Path) -> None:

@@ -107,9 +107,19 @@ def gates_of(source):
 
 
 def framing_encoders(wildcards):
-    """The staged encoders whose frames are stored: the pool's, and those that a variant stages otherwise."""
-    own = {f"{home(v, 'encoder', e)}/encoders/{e}" for v in STUDY.variants for e in STUDY.pool}
-    return sorted({*encoders_of(STUDY.full), *own})
+    """The staged encoders that pictures of one framing are for."""
+    folders = [
+        f"{RESULTS}/encoders/{name}"
+        for name in STUDY.pool
+        if STUDY.encoders[name].framing == wildcards.framing
+    ]
+    for variant, study in STUDY.variants.items():
+        names = [name for name in STUDY.pool if study.encoders[name].framing == wildcards.framing]
+        folders += [f"{home(variant, 'encoder', name)}/encoders/{name}" for name in names]
+    return ancient(sorted(set(folders)))  # their weights don't matter, and a framing has a name of its own
+
+
+FRAMINGS = {row.framing for study in (STUDY, *STUDY.variants.values()) for row in study.encoders.values()}
 
 
 def encoders_of(subset):
@@ -130,11 +140,19 @@ def pictures_of(name):
 
 
 def pixels_of(name):
-    """What jobs read the pictures of `align`, `tune`, `probe` or the `requests` from: framed ones, or the files."""
-    if PICTURES_STORED:
+    """What a job reads the pictures of `align`, `tune`, `probe` or the `requests` from: framed ones, those of its
+    encoders alone, or the files."""
+
+    def pixels(wildcards):
+        if not PICTURES_STORED:
+            return f"{RESULTS}/requests/images" if name == "requests" else pictures_of(name)
         shared = name in ("align", "tune") and name not in STUDY.own_records
-        return f"{RESULTS}/framed/{'train' if shared else name}"
-    return f"{RESULTS}/requests/images" if name == "requests" else pictures_of(name)
+        rows = STUDY.variants[wildcards.variant].encoders if hasattr(wildcards, "variant") else STUDY.encoders
+        names = getattr(wildcards, "encoder", None) or getattr(wildcards, "subset", STUDY.full)
+        framings = dict.fromkeys(rows[encoder].framing for encoder in parse_subset(names, STUDY.pool))
+        return [f"{RESULTS}/framed/{'train' if shared else name}/{framing}" for framing in framings]
+
+    return pixels
 
 
 def framed(wildcards, input):

@@ -113,11 +113,11 @@ rule frame_pictures:
             else pictures_of(wildcards.pictures)
         ),
     output:
-        directory(f"{RESULTS}/framed/{{pictures}}"),
+        directory(f"{RESULTS}/framed/{{pictures}}/{{framing}}"),
     log:
-        f"{RESULTS}/logs/frame_pictures/{{pictures}}.log",
+        f"{RESULTS}/logs/frame_pictures/{{pictures}}.{{framing}}.log",
     benchmark:
-        f"{RESULTS}/timings/frame_pictures/{{pictures}}.tsv"
+        f"{RESULTS}/timings/frame_pictures/{{pictures}}.{{framing}}.tsv"
     conda:
         "../../envs/model.yaml"
     resources:

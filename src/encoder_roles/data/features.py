@@ -26,7 +26,7 @@ from encoder_roles.study.stages import FeatureStage, read_settings
 
 
 def extract_features(
-    *, settings: Path, encoder: Path, data: Path, output: Path, pictures: Path | None = None
+    *, settings: Path, encoder: Path, data: Path, output: Path, pictures: tuple[Path, ...] = ()
 ) -> None:
     """Features of the pretrained encoder on all training pictures, once, for every subset's align stage.
 
@@ -38,7 +38,7 @@ def extract_features(
         data: data/train/train.jsonl; pictures are taken in order of first appearance.
         output: features/<name>/train.safetensors: `features` (pictures, grid, grid, width) fp32; the
             pictures' paths, as train.jsonl has them, in the metadata as a JSON list `pictures`.
-        pictures: the store of framed pictures; without one every file is decoded.
+        pictures: folders of framed pictures; without them every file is decoded.
 
     Raises:
         StudyError: the data, a picture or the encoder is missing or damaged.

@@ -30,8 +30,8 @@ def frame_pictures(
     """Store the pictures of a file of records, or of a folder of requests, as the encoders want them framed.
 
     Args:
-        encoders: the staged encoder folders; encoders of equal frames share one array.
-        output: the store to write, whole or not at all.
+        encoders: staged encoder folders; encoders of equal frames share one array.
+        output: the folder to write, whole or not at all.
         records: LLaVA-format JSONL, as train.jsonl or probe.jsonl.
         requests: the folder that write-requests wrote; give either this or `records`.
         threads: that decode pictures.

@@ -27,54 +27,51 @@ Array = npt.NDArray[Any]
 
 
 class PictureStore:
-    """The framed pictures of a folder, by the paths of their files.
+    """Framed pictures by the paths of their files.
 
     Args:
-        folder: a folder that `write_store` wrote.
+        folders: that `write_store` wrote, each with frames of its own.
         root: the folder that the stored names are relative to.
 
     Raises:
-        StudyError: the folder is missing, damaged or not a store.
+        StudyError: a folder is missing, damaged or not one of framed pictures.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder = folder
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            self.rows = {root / name: row for row, name in enumerate(index["pictures"])}
-            self.arrays: dict[Frame, Array] = {
-                _frame(entry["frame"]): np.load(folder / entry["file"], mmap_mode="r")
-                for entry in index["frames"]
-            }
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{folder}: not framed pictures ({error}); frame them again") from None
-        for frame, array in self.arrays.items():
-            if len(array) != len(self.rows):
-                raise StudyError(
-                    f"{folder}: {len(array)} pictures of {frame.aspect} {frame.pixels}, but {len(self.rows)} "
-                    "names; frame them again"
-                )
+    def __init__(self, folders: Sequence[Path], root: Path) -> None:
+        self.folders = folders
+        self.arrays: dict[Frame, tuple[Mapping[Path, int], Array]] = {}
+        for folder in folders:
+            try:
+                index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+                rows = {root / name: row for row, name in enumerate(index["pictures"])}
+                for entry in index["frames"]:
+                    array = np.load(folder / entry["file"], mmap_mode="r")
+                    if len(array) != len(rows):
+                        raise ValueError(f"{len(array)} pictures for {len(rows)} names")
+                    self.arrays[_frame(entry["frame"])] = rows, array
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                raise StudyError(f"{folder}: not framed pictures ({error}); frame them again") from None
 
     def framed(self, path: Path, frames: Iterable[Frame]) -> Framed:
         """A picture in each of the frames. Raises StudyError for a picture or a frame it does not hold."""
-        row = self.rows.get(path)
-        if row is None:
-            raise StudyError(f"{self.folder}: holds no picture {path}; frame the pictures again")
-        return {frame: torch.from_numpy(np.array(self._array(frame)[row])) for frame in frames}
+        return {frame: torch.from_numpy(np.array(self._pixels(path, frame))) for frame in frames}
 
-    def _array(self, frame: Frame) -> Array:
-        try:
-            return self.arrays[frame]
-        except KeyError:
+    def _pixels(self, path: Path, frame: Frame) -> Array:
+        held = ", ".join(map(str, self.folders))
+        if frame not in self.arrays:
             raise StudyError(
-                f"{self.folder}: holds no pictures framed by {frame.aspect} to {frame.pixels} pixels; "
-                "frame the pictures again"
-            ) from None
+                f"{held}: no pictures framed by {frame.aspect} to {frame.pixels} pixels; frame them again"
+            )
+        rows, array = self.arrays[frame]
+        if path not in rows:
+            raise StudyError(f"{held}: no picture {path}; frame the pictures again")
+        pixels: Array = array[rows[path]]
+        return pixels
 
 
-def open_store(folder: Path | None, root: Path) -> PictureStore | None:
-    """The store of a folder; None where the study reads its pictures from their files."""
-    return None if folder is None else PictureStore(folder, root)
+def open_store(folders: Sequence[Path], root: Path) -> PictureStore | None:
+    """The store of some folders; None where the study reads its pictures from their files."""
+    return PictureStore(folders, root) if folders else None
 
 
 def write_store(

@@ -79,7 +79,7 @@ def measure_pretrained_ranks(
     curve: Path,
     draws: Path,
     spectra: Path,
-    pictures: Path | None = None,
+    pictures: tuple[Path, ...] = (),
 ) -> None:
     """Ranks of the pool's encoders before any training.
 
@@ -91,7 +91,7 @@ def measure_pretrained_ranks(
         curve: rank_curve.csv: effective rank against the number of pictures.
         draws: encoder, resample, erank: the bootstrap that `measure_ranks` pairs its own with.
         spectra: rows of spectra.csv: the singular values of every encoder.
-        pictures: the store of framed pictures; without one every file is decoded.
+        pictures: folders of framed pictures; without them every file is decoded.
 
     Raises:
         StudyError: an encoder or a picture is missing or damaged; too few pictures; features that are
@@ -131,7 +131,7 @@ def measure_ranks(
     draws: Path,
     output: Path,
     spectra: Path,
-    pictures: Path | None = None,
+    pictures: tuple[Path, ...] = (),
 ) -> None:
     """Ranks of a trained model's encoders, and their ratios to the pretrained ones on the same pictures.
 
@@ -143,7 +143,7 @@ def measure_ranks(
         pretrained, draws: `output` and `draws` of `measure_pretrained_ranks`.
         output: rows of ranks.csv, one per encoder; `ratio_solo` is filled by `collect_ranks`.
         spectra: rows of spectra.csv, the singular values of every encoder.
-        pictures: the store of framed pictures; without one every file is decoded.
+        pictures: folders of framed pictures; without them every file is decoded.
 
     Raises:
         StudyError: as `measure_pretrained_ranks`; or the pretrained ranks are of other pictures or encoders.

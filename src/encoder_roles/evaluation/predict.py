@@ -147,7 +147,7 @@ class TrainedModel:
     """A trained model that sits the exam, as the settings say."""
 
     def __init__(
-        self, folder: Path, requests: Path, stage: PredictStage, pictures: Path | None = None
+        self, folder: Path, requests: Path, stage: PredictStage, pictures: tuple[Path, ...] = ()
     ) -> None:
         torch.set_num_threads(stage.threads)
         self.stage = stage
@@ -218,7 +218,7 @@ class TrainedModel:
 
 
 def predict_subset(
-    *, settings: Path, requests: Path, model: Path, subset: str, output: Path, pictures: Path | None = None
+    *, settings: Path, requests: Path, model: Path, subset: str, output: Path, pictures: tuple[Path, ...] = ()
 ) -> None:
     """The answers of one trained model as it is: {benchmark}.jsonl for every benchmark of the manifest.
 
@@ -228,7 +228,7 @@ def predict_subset(
         model: the folder written by train-tune.
         subset: the subset it must have been trained on.
         output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
-        pictures: the store of the requests' framed pictures; without one every file is decoded.
+        pictures: folders of the requests' framed pictures; without them every file is decoded.
     """
     candidate = TrainedModel(model, requests, read_settings(settings, PredictStage), pictures)
     if candidate.subset != subset:
@@ -269,8 +269,8 @@ def predict_masks(
     masks: tuple[str, ...],
     data: Path,
     output_root: Path,
-    pictures: Path | None = None,
-    calibration_pictures: Path | None = None,
+    pictures: tuple[Path, ...] = (),
+    calibration_pictures: tuple[Path, ...] = (),
 ) -> None:
     """The answers of one trained model under many masks, its encoders run once on every picture.
 
@@ -282,8 +282,8 @@ def predict_masks(
         masks: the kept encoders of each mask, in pool order joined with `+`, or `none`.
         data: training data, for the operators that need calibration pictures.
         output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
-        pictures: the store of the requests' framed pictures; without one every file is decoded.
-        calibration_pictures: the store of the training pictures; likewise.
+        pictures: folders of the requests' framed pictures; without them every file is decoded.
+        calibration_pictures: folders of the framed training pictures; likewise.
     """
     stage = read_settings(settings, MaskStage)
     candidate = TrainedModel(model, requests, stage, pictures)

@@ -58,6 +58,34 @@ class Model:
     predict_memory: int
 
 
+def count_training_samples(study: Study) -> int:
+    """Training pictures: the world's, or as many as the plan states."""
+    return study.plan.training_samples or study.world.train_pictures
+
+
+def count_questions(study: Study) -> int:
+    """Questions of all benchmarks; of the procedural world at least as many are drawn."""
+    if study.evaluation.data == "hub":
+        return sum(TASKS[name].questions for name in study.benchmarks)
+    return study.world.questions_per_benchmark * len(study.benchmarks)
+
+
+def frame_jobs(study: Study) -> tuple[int, float]:
+    """Jobs that frame pictures once, and the GB that those take: all pictures as all encoders want them.
+
+    The pictures are those trained on, asked about and, for effective ranks, probed; several questions may be
+    about one picture, so the disk is an upper bound.
+    """
+    studies = study.variants.values() or (study,)
+    rows = {row.framing: row for each in studies for row in (each.encoders[name] for name in study.pool)}
+    sets = 2 if study.own_records else 1  # of align and of tune; the world's are one
+    pictures = sets * count_training_samples(study) + count_questions(study)
+    if not study.variants:  # only the paper measures effective ranks
+        sets, pictures = sets + 1, pictures + study.effective_rank.pictures
+    sizes = (3 * row.pixels**2 * (FP32 if row.normalisation == "picture" else 1) for row in rows.values())
+    return len(rows) * (sets + 1), pictures * sum(sizes) / GIGA
+
+
 class Planner:
     """Costs of a study's models and rules.
 
@@ -78,14 +106,7 @@ class Planner:
             encoder = meta_encoder(name, study.encoders[name])
             self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
             self.levels[name] = tuple(encoder.widths)
-        self.training_samples = study.plan.training_samples or study.world.train_pictures
-        self.questions = self._count_questions()
-
-    def _count_questions(self) -> int:
-        """Questions of all benchmarks; of the procedural world at least as many are drawn."""
-        if self.study.evaluation.data == "hub":
-            return sum(TASKS[name].questions for name in self.study.benchmarks)
-        return self.study.world.questions_per_benchmark * len(self.study.benchmarks)
+        self.training_samples, self.questions = count_training_samples(study), count_questions(study)
 
     def model(self, subset: str) -> Model:
         """The costs of the model of one subset."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.planning.costs import Model, Planner, Row
+from encoder_roles.planning.costs import Model, Planner, Row, frame_jobs
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND
@@ -54,6 +54,11 @@ def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
         made = made_models(study, variant, planner)
         rules += [{"variant": variant, **row} for row in rule_rows(study, variant, planner, made)]
         models += [{"variant": variant, **asdict(model)} for model in made.values()]
+    if study.pictures == "stored":
+        jobs, gigabytes = frame_jobs(study)
+        nothing: Row = {"devices": 1, "flops": 0, "device_hours": 0.0, "memory_gb": 0.0}
+        row: Row = {"rule": "frame_pictures", "jobs": jobs, **nothing, "disk_gb": gigabytes}
+        rules.insert(0, {"variant": study.baseline, **row})
     return rules, models
 
 
@@ -118,6 +123,11 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
             else ": TOO LITTLE, take more processes, a smaller micro_batch, ZeRO-3 or offload"
         ),
     ]
+    if study.pictures == "read":
+        lines.append(
+            f"pictures are decoded by every job; framed once (`pictures: stored`) they would take up to "
+            f"{frame_jobs(study)[1]:,.1f} GB"
+        )
     if study.variants:
         lines.append(
             "this compares the variants; masks and ranks of the baseline, for `-- paper`, are not counted"

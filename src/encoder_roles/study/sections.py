@@ -110,6 +110,16 @@ class EncoderSpec(Checkpoint):
     library_config: dict[str, Any] | None = None
     published: Published | None = None
 
+    @property
+    def framing(self) -> str:
+        """A name for how pictures are framed; encoders of equal names share framed pictures."""
+        parts = [f"{self.aspect}{self.pixels}"]
+        if self.aspect == "pad":
+            parts += [f"{channel:g}" for channel in self.mean or ()]
+        if self.normalisation == "picture":
+            parts.append("standardised")
+        return "_".join(parts)
+
     @field_validator("layer", mode="before")
     @classmethod
     def _layers(cls, value: object) -> object:

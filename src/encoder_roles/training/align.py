@@ -117,7 +117,7 @@ def train_align(
     data: Path,
     restart: Path,
     output: Path,
-    pictures: Path | None = None,
+    pictures: tuple[Path, ...] = (),
 ) -> None:
     """Train the connector of one subset, from stored features or, for data too large to store, from pixels.
 
@@ -135,8 +135,7 @@ def train_align(
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
-        pictures: the store of framed pictures, read where features are computed; without one every file is
-            decoded.
+        pictures: folders of framed pictures, where features are computed; without them every file is decoded.
     """
     stage = read_settings(settings, AlignStage)
     process = join_processes(stage.engine)

@@ -65,7 +65,7 @@ def train_tune(
     data: Path,
     restart: Path,
     output: Path,
-    pictures: Path | None = None,
+    pictures: tuple[Path, ...] = (),
 ) -> None:
     """Train the model of one subset; the subset `blind` reads the same questions without any picture.
 
@@ -81,7 +81,7 @@ def train_tune(
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
-        pictures: the store of framed pictures; without one every file is decoded.
+        pictures: folders of framed pictures; without them every file is decoded.
     """
     stage = read_settings(settings, TuneStage)
     process = join_processes(stage.engine)
