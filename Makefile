@@ -18,7 +18,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper variants verify report test check format sources relock environment dry-run
+.PHONY: help paper variants verify report test check format schema sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -41,12 +41,16 @@ dry-run: environment ## what `make paper` would do
 test: environment check ## the whole test suite
 	@python -m pytest $(TESTS)
 
-check: environment   ## formatting, lint and types
+check: environment   ## formatting, lint, types and the schema of the config
 	@ruff check . && ruff format --check . && mypy
 	@snakefmt --check Snakefile workflow/rules && snakemake --lint && snakemake --lint --configfile studies/laptop_connectors.yaml
+	@python -m encoder_roles.study.schema --check config.schema.json
 
 format: environment  ## format all code
 	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
+
+schema: environment  ## config.schema.json, with which editors complete and check the config
+	@python -m encoder_roles.study.schema config.schema.json
 
 sources: environment ## pretrain the laptop study's encoders and language model again, into sources/laptop
 	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources
