@@ -18,7 +18,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper variants verify report test check format rulegraph sources relock environment dry-run
+.PHONY: help paper variants verify report test check format schema rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:                ## list the commands
@@ -41,15 +41,19 @@ dry-run: environment ## show what `make paper` would run
 test: environment check ## run the checks and all tests, on two cores
 	@python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-check: environment   ## check formatting, lint, types and the layers of the package
+check: environment   ## check formatting, lint, types, the layers of the package and the schema of the config
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
 	@snakefmt --check Snakefile workflow/rules && snakemake --lint && snakemake --lint --configfile studies/laptop_connectors.yaml
+	@python -m encoder_roles.study.schema --check config.schema.json
 
 format: environment  ## format all code
 	@ruff check --fix --quiet . ; ruff format . && snakefmt Snakefile workflow/rules
 
 rulegraph: environment ## draw docs/rulegraph.svg, the rule graph (needs graphviz)
 	@python docs/rulegraph.py
+
+schema: environment  ## write config.schema.json, with which editors complete and check the config
+	@python -m encoder_roles.study.schema config.schema.json
 
 sources: environment ## pretrain the laptop study's encoders and language model again, into sources/laptop
 	@$(snakemake) --config sources=train gates=report --logger study -- pretrained_sources

@@ -157,16 +157,27 @@ def test_a_run_in_an_environment_of_another_lock_stops_before_any_job(workflow: 
     assert not (workflow / "results").exists() or not list((workflow / "results").rglob("*.json"))
 
 
-@pytest.mark.parametrize(("key", "value"), [("polo", 1), ("pool", [])])
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"polo": 1}, "polo: unknown key (correct its spelling or remove it)"),
+        ({"pool": []}, "pool: has 0 entries, 1 or more are needed"),
+        ({"rank": {"tau": 0.2}}, "rank: is now called effective_rank (rename the key)"),
+        (
+            {"training": {"engine": {"ranks": 2}}},
+            "training.engine.ranks: is now called engine.processes (rename the key)",
+        ),
+    ],
+    ids=str,
+)
 def test_a_faulty_config_ends_in_one_line_and_not_in_a_traceback(
-    workflow: Path, key: str, value: object
+    workflow: Path, study: dict[str, object], message: str
 ) -> None:
-    (workflow / "studies/faulty.yaml").write_text(yaml.safe_dump({key: value}))
+    (workflow / "studies/faulty.yaml").write_text(yaml.safe_dump(study))
     failed = snakemake(workflow, "--dry-run", "--configfile", "studies/faulty.yaml")
-    told = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert failed.returncode != 0
-    assert len(told) == 1
-    assert "config.yaml" in told[0] and "studies/faulty.yaml" in told[0] and f": {key}: " in told[0]
+    assert errors == [f"error: config.yaml, {workflow / 'studies/faulty.yaml'}: {message}"]
     assert "Traceback" not in failed.stderr
     assert not (workflow / "results").exists()
 

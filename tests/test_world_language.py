@@ -20,7 +20,7 @@ from encoder_roles.provenance import sha256_of
 from encoder_roles.study.names import BENCHMARKS, StudyError
 from encoder_roles.world.captions import caption
 from encoder_roles.world.gates import read_gates
-from encoder_roles.world.pretraining.language_commands import gate_language_model, grade, save
+from encoder_roles.world.pretraining.language_commands import gate_language_model, gate_row, grade, save
 from encoder_roles.world.pretraining.language_model import (
     ANSWER,
     BOS,
@@ -218,3 +218,12 @@ def test_the_pinned_language_model_answers_new_questions_of_every_format(
     for benchmark in BENCHMARKS:
         right = [right for _, right in grade(model, tokenizer, benchmark, seed=77)]
         assert np.mean(right) >= 0.9, benchmark
+
+
+def test_the_committed_gates_have_the_intervals_that_their_answers_give() -> None:
+    rows = read_gates(PINNED / "gates.csv")
+    assert len(rows) > len(BENCHMARKS)
+    for row in rows:
+        right = round(float(row["value"]) * int(row["n"]) / 100)
+        computed = gate_row(row["gate"], [True] * right + [False] * (int(row["n"]) - right))
+        assert {key: str(value) for key, value in computed.items()} == row

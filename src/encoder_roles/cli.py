@@ -1,16 +1,21 @@
-"""`encoder-roles <command>`: every rule of the workflow is one of these; each is one function of the package.
+"""`encoder-roles <command>`: every rule of the workflow calls one command, and each is one function.
 
-A command's module is imported only when that command runs, so that a job starts with what it uses and nothing
-else. A StudyError ends the command with its one line and exit code 1; any other exception keeps its
-traceback, because it is a fault of ours.
+A command's module is imported only when that command runs, so that a job loads only what it uses. A
+StudyError ends the command with its one line and exit code 1. Any other exception is a fault of this package
+and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import ast
+import difflib
 import gc
 import importlib
+import importlib.metadata
+import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
@@ -56,32 +61,82 @@ COMMANDS: dict[str, str] = {
     "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
 
+# the commands that people call themselves, by what for; Snakemake calls the others
+CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
+    "use a model": ("chat", "export-model"),
+    "analyse scores": ("analyse-scores", "advise"),
+    "run a study": (
+        "check-environment",
+        "preflight",
+        "cancel-orphans",
+        "await-orphans",
+        "locate-results",
+        "verify",
+        "compare-runs",
+    ),
+}
+STEPS = tuple(name for name in COMMANDS if name not in itertools.chain(*CALLED_BY_HAND.values()))
+GROUPS = CALLED_BY_HAND | {"steps of the workflow, which Snakemake calls": STEPS}
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; its options are the function's parameters (`encoder-roles <command> --help`)."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    if not argv or argv[0] not in COMMANDS:
-        known = "\n  ".join(COMMANDS)
-        sys.exit(f"usage: encoder-roles <command> --help\ncommands:\n  {known}")
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text())
+    elif argv[0] == "--version":
+        print(f"encoder-roles {importlib.metadata.version('encoder-roles')}")
+    elif argv[0] in COMMANDS:
+        run(argv[0], argv[1:])
+    else:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=3)
+        question = f"did you mean {' or '.join(near)}? " if near else ""
+        sys.exit(
+            f"encoder-roles: unknown command {argv[0]!r}; {question}`encoder-roles --help` lists the commands"
+        )
+
+
+def help_text() -> str:
+    """The commands by group, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = ["usage: encoder-roles <command> [options]", "       encoder-roles <command> --help"]
+    for group, names in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<{width}}  {summary(COMMANDS[name])}" for name in names)]
+    return "\n".join(lines)
+
+
+def summary(target: str) -> str:
+    """The first sentence of a command's docstring, read from its source: importing takes seconds."""
+    module, function = target.split(":")
+    source = Path(__file__).parents[1] / f"{module.replace('.', '/')}.py"
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+            return paragraph.partition(". ")[0].partition("; ")[0].partition(": ")[0].rstrip(".")
+    raise LookupError(f"{target}: no such function")
+
+
+def run(name: str, options: Sequence[str]) -> None:
+    """Run the command `name` with its options."""
     import tyro
 
     from encoder_roles.manifest.job import announce
     from encoder_roles.study.names import StudyError
 
-    module, function = COMMANDS[argv[0]].split(":")
-    if not module.startswith("encoder_roles.manifest."):  # these look at results and make none
+    module, function = COMMANDS[name].split(":")
+    if not module.startswith("encoder_roles.manifest."):  # these read results and make none
         try:
-            announce(argv[0], module)
+            announce(name, module)
         except StudyError as error:
-            sys.exit(f"encoder-roles {argv[0]}: {error}")
-    gc.disable()  # what imports make stays: no use in looking for garbage among it
+            sys.exit(f"encoder-roles {name}: {error}")
+    gc.disable()  # imported objects stay: collecting garbage among them costs time for nothing
     command = getattr(importlib.import_module(module), function)
     gc.freeze()
     gc.enable()
     try:
-        tyro.cli(command, prog=f"encoder-roles {argv[0]}", args=argv[1:])
+        tyro.cli(command, prog=f"encoder-roles {name}", args=list(options))
     except StudyError as error:
-        sys.exit(f"encoder-roles {argv[0]}: {error}")
+        sys.exit(f"encoder-roles {name}: {error}")
 
 
 if __name__ == "__main__":

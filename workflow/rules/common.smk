@@ -129,14 +129,14 @@ def encoders_of(subset):
 
 def records_of(name):
     """The records that `align` or `tune` trains on, or the `probe` pictures of effective ranks."""
-    if name in STUDY.own_records:
+    if name in STUDY.user_records:
         return f"{RESULTS}/data/own/{name}/{name}.jsonl"
     return PROBE if name == "probe" else TRAIN
 
 
 def pictures_of(name):
     """The folder of their pictures where a rule makes it; a user's own stay where they are."""
-    return [] if name in STUDY.own_records else f"{Path(records_of(name)).parent}/pictures"
+    return [] if name in STUDY.user_records else f"{Path(records_of(name)).parent}/pictures"
 
 
 def pixels_of(name):

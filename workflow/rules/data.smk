@@ -37,7 +37,7 @@ rule stage_records:
         lock=LOCKED,
         # a dry run needs none; staging without them is an error that says so
         records=lambda wildcards: [
-            file for file in [STUDY.own_records[wildcards.name].records] if Path(file).is_file()
+            file for file in [STUDY.user_records[wildcards.name].records] if Path(file).is_file()
         ],
     output:
         f"{RESULTS}/data/own/{{name}}/{{name}}.jsonl",
@@ -46,7 +46,7 @@ rule stage_records:
     benchmark:
         f"{RESULTS}/timings/stage_records/{{name}}.tsv"
     wildcard_constraints:
-        name=one_of(STUDY.own_records or ["none"]),
+        name=one_of(STUDY.user_records or ["none"]),
     conda:
         "../../envs/evaluation.yaml"
     resources:

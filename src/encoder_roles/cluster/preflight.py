@@ -21,7 +21,7 @@ from encoder_roles.cluster.slurm import (
 )
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study.config import Study, load_study
-from encoder_roles.study.names import TRAINED, StudyError
+from encoder_roles.study.names import TRAINING_JOBS, StudyError
 from encoder_roles.study.sections import JobRequest
 
 EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
@@ -90,7 +90,7 @@ def check_partitions(study: Study, site: Site) -> Iterator[str]:
         if request.minutes > (most := known.get(partition, float("inf"))):
             where = f"partition {partition}" if partition else "the default partition"
             yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
-        if name in TRAINED and request.minutes * 60 < site.warning_seconds + EARLIER:
+        if name in TRAINING_JOBS and request.minutes * 60 < site.warning_seconds + EARLIER:
             yield (
                 f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes, and is warned "
                 f"as it starts: at most {max(1, request.minutes * 60 - EARLIER)}, or give it more minutes"
@@ -132,7 +132,7 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
     asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
     for name, request in study.jobs.items():
         partition = site.partition(name, request)
-        processes = study.training.engine.processes if name in TRAINED else 1
+        processes = study.training.engine.processes if name in TRAINING_JOBS else 1
         asked.setdefault(tuple(sbatch_options(request, partition, site, processes)), (name, partition))
     for options, (name, partition) in asked.items():
         if partition and partition not in known:
@@ -183,7 +183,7 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
 
 def check_sources(study: Study) -> Iterator[str]:
     """Every pretrained source must be there, or be fetched by its lock; so must the user's own records."""
-    hub, records = study.hub_sources, study.own_records
+    hub, records = study.hub_sources, study.user_records
     lock = Path(f"studies/{study.study}.lock.yaml")
     for name, own in records.items():
         if not Path(own.records).is_file() or not Path(own.pictures).is_dir():

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from encoder_roles.study.config import describe_faults
-from encoder_roles.study.names import TRAINED, StudyError
+from encoder_roles.study.names import TRAINING_JOBS, StudyError
 from encoder_roles.study.sections import JobRequest, Settings
 
 SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
@@ -121,7 +121,7 @@ def job_resources(name: str, request: JobRequest, site: Site | None, processes: 
         found["slurm_partition"] = partition
     if site and site.account:
         found["slurm_account"] = site.account
-    if site and name in TRAINED:
+    if site and name in TRAINING_JOBS:
         found["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
         if processes > 1:  # `mpi`: the plugin leaves it to the command to start its processes
             found |= {"mpi": "srun", "tasks": processes, "nodes": request.nodes, "tasks_per_gpu": 0}

@@ -1,4 +1,4 @@
-"""A whole study: its sections held against each other, its variants, and how it is read from files."""
+"""The study: its sections, the checks between them, its variants, and how it is read from files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from encoder_roles.study.names import (
     JOBS,
     NONE_KEPT,
     OVERLAYS,
-    TRAINED,
+    TRAINING_JOBS,
     StudyError,
     all_subsets,
     name_subset,
@@ -37,162 +37,212 @@ from encoder_roles.study.sections import (
     LanguageModelSpec,
     MaskSettings,
     Name,
-    OwnData,
     PlanSettings,
     RecordFile,
     Settings,
     StatisticsSettings,
     TrainingSettings,
+    UserData,
     WorldSettings,
 )
 
-# The full-scale encoders, a row each.
+# The full-scale encoders, one row each.
 ENCODER_TABLE = Path(__file__).parent.with_name("encoders") / "table.yaml"
 
 
 class Study(Settings):
-    """A whole study, as config.yaml and its overrides describe it."""
+    """A complete study, as config.yaml and its overrides describe it."""
 
-    study: Name
-    pool: tuple[Name, ...] = Field(min_length=1)
-    subsets: Literal["all"] | tuple[str, ...] = "all"
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1)
-    sources: Literal["pinned", "train"]
-    gates: Literal["stop", "report"] = "stop"
-    encoders: dict[str, EncoderSpec]
-    language_model: LanguageModelSpec
-    pictures: Literal["stored", "read"] = "stored"  # framed once into one file, or decoded by every job
-    connector: ConnectorSettings
-    world: WorldSettings
-    training: TrainingSettings
-    evaluation: EvaluationSettings
-    masks: MaskSettings
-    effective_rank: EffectiveRankSettings
-    statistics: StatisticsSettings
-    scores: ExternalScoresSettings | None = None
-    advisor: AdvisorSettings = AdvisorSettings()
-    plan: PlanSettings
-    jobs: dict[str, JobRequest]
-    variants: dict[Name, Study] = Field(default_factory=dict)  # each whole, as what it changes makes it
+    study: Name = Field(description="Name of the study: results go to results/<study>/.")
+    pool: tuple[Name, ...] = Field(
+        min_length=1,
+        description="The encoders of the study, in the order in which the names of subsets list them.",
+    )
+    subsets: Literal["all"] | tuple[str, ...] = Field(
+        default="all",
+        description="The subsets to train: all, or a list such as [clip, clip+sam]; the full pool is always "
+        "trained.",
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
+        min_length=1, description="Training seeds: one model per subset and seed."
+    )
+    sources: Literal["pinned", "train"] = Field(
+        description="Whether pretrained sources are read as they are (pinned), or pretrained by the "
+        "workflow (train)."
+    )
+    gates: Literal["stop", "report"] = Field(
+        default="stop",
+        description="What happens when a pretrained source misses a gate: the run stops, or only reports it.",
+    )
+    encoders: dict[str, EncoderSpec] = Field(
+        description="One row per encoder; a row of the encoder table needs only the keys that change."
+    )
+    language_model: LanguageModelSpec = Field(description="The pretrained language model.")
+    pictures: Literal["stored", "read"] = Field(
+        default="stored",
+        description="Whether pictures are framed once, into one file per framing that all jobs read (stored), "
+        "or decoded by every job (read).",
+    )
+    connector: ConnectorSettings = Field(description="How features become visual tokens.")
+    world: WorldSettings = Field(description="Size of the procedural world.")
+    training: TrainingSettings = Field(description="The training recipe.")
+    evaluation: EvaluationSettings = Field(description="How models answer the benchmarks.")
+    masks: MaskSettings = Field(description="How encoders are masked in the checkpoint of the full pool.")
+    effective_rank: EffectiveRankSettings = Field(description="How effective rank is measured.")
+    statistics: StatisticsSettings = Field(description="How intervals and the overall score are computed.")
+    scores: ExternalScoresSettings | None = Field(
+        default=None,
+        description="A table of scores from elsewhere, analysed without training: its file, or a section of "
+        "keys.",
+    )
+    advisor: AdvisorSettings = Field(default=AdvisorSettings(), description="The design advisor.")
+    plan: PlanSettings = Field(description="What `snakemake plan` assumes. No run reads it.")
+    jobs: dict[str, JobRequest] = Field(
+        description="What one job of each rule requests from a cluster at its first attempt."
+    )
+    # each one complete after validation: the study with the variant's changes
+    variants: dict[Name, Study] = Field(
+        default_factory=dict,
+        description="Name -> the connector, encoder or training keys that the variant changes; exactly one "
+        "changes nothing.",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _rows_of_the_table(cls, config: object) -> object:
-        """An encoder of the pool that the encoder table has is taken from it, less what its row changes."""
+    def _add_table_rows(cls, config: object) -> object:
+        """Take encoders of the pool from the encoder table, and merge the config's rows into its rows."""
         if not isinstance(config, dict) or not isinstance(config.get("pool"), (list, tuple)):
             return config
         rows = config.get("encoders")
         if not isinstance(rows, dict):
             return config
-        known = encoder_table()
-        taken = {name: copy.deepcopy(known[name]) for name in config["pool"] if name in known}
-        for name, row in taken.items():
+        table = encoder_table()
+        merged = {name: copy.deepcopy(table[name]) for name in config["pool"] if name in table}
+        for name, row in merged.items():
             if {"pixels", "layer"} & (rows.get(name) or {}).keys():
                 row["published"] = {"parameters": row["published"]["parameters"]}
-        _merge(taken, {name: row for name, row in rows.items() if isinstance(row, dict)})
-        return config | {"encoders": taken | {k: v for k, v in rows.items() if not isinstance(v, dict)}}
+        _merge(merged, {name: row for name, row in rows.items() if isinstance(row, dict)})
+        return config | {"encoders": merged | {k: v for k, v in rows.items() if not isinstance(v, dict)}}
 
     @model_validator(mode="before")
     @classmethod
-    def _variants_in_full(cls, config: object) -> object:
-        """A variant is written as what it changes, and validated as the study that it then is."""
-        # runs before _rows_of_the_table (pydantic takes the last one first), so that a variant's change of a
-        # row of the encoder table is treated as a config's
+    def _complete_variants(cls, config: object) -> object:
+        """Complete each variant: a config writes only its changes, and validation needs a complete study."""
+        # pydantic runs the last validator first, so this runs before _add_table_rows: a variant's change of a
+        # table row is then treated as the config's own
         if not isinstance(config, dict) or not isinstance(config.get("variants"), dict):
             return config
         base = {key: value for key, value in config.items() if key != "variants"}
         changes = config["variants"].items()
-        whole = {name: _vary(base, name, change) for name, change in changes if isinstance(change, dict)}
-        return config | {"variants": config["variants"] | whole}
+        complete = {name: _vary(base, name, change) for name, change in changes if isinstance(change, dict)}
+        return config | {"variants": config["variants"] | complete}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_sections_together(self) -> Self:
+        """The checks between sections, in an order that reports the cause before its consequences."""
+        self._check_pool()
+        self._check_seeds()
+        self._check_questions()
+        self._check_learning_rates()
+        self._check_subsets()
+        self._check_benchmarks()
+        self._check_jobs()
+        self._check_processes()
+        self._check_external_scores()
+        self._check_sources()
+        return self
+
+    def _check_pool(self) -> None:
+        """The encoders of the pool are distinct, have rows, and have the layers that the connector needs."""
         if len(set(self.pool)) != len(self.pool):
             raise ValueError(f"pool: an encoder is named twice in {list(self.pool)}")
         if reserved := {BLIND, NONE_KEPT} & set(self.pool):
-            raise ValueError(f"pool: {sorted(reserved)} is a reserved word, name the encoder otherwise")
+            raise ValueError(f"pool: {sorted(reserved)} is a reserved word; give the encoder another name")
         if missing := [e for e in self.pool if e not in self.encoders]:
             rows = sorted({*self.encoders, *encoder_table()})
             raise ValueError(f"pool: {missing} has no row under encoders (known: {rows})")
         if self.connector.kind == "multi_level" and all(len(self.encoders[e].layers) == 1 for e in self.pool):
             raise ValueError(
-                "connector.kind: 'multi_level' needs an encoder of the pool that has several layers, as "
-                "`layer: [12, 24]`"
+                "connector.kind: 'multi_level' needs an encoder with several layers, such as `layer: [12, "
+                "24]`"
             )
+
+    def _check_seeds(self) -> None:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: a seed is named twice in {list(self.seeds)}")
-        for stage, asked in (("align", self.training.align), ("tune", self.training.tune)):
-            if asked.questions_per_picture > self.world.questions_per_picture:
+
+    def _check_questions(self) -> None:
+        """No stage takes more questions per picture than the procedural world has."""
+        available = self.world.questions_per_picture
+        for name, stage in (("align", self.training.align), ("tune", self.training.tune)):
+            if stage.questions_per_picture > available:
                 raise ValueError(
-                    f"training.{stage}.questions_per_picture: {asked.questions_per_picture} is more than the "
-                    f"{self.world.questions_per_picture} that world.questions_per_picture makes"
+                    f"training.{name}.questions_per_picture: {stage.questions_per_picture} is more than the "
+                    f"{available} of world.questions_per_picture"
                 )
+
+    def _check_learning_rates(self) -> None:
         if unknown := [e for e in self.training.tune.learning_rates.by_encoder if e not in self.pool]:
             raise ValueError(f"training.tune.learning_rates.by_encoder: {unknown[0]!r} is not in the pool")
+
+    def _check_subsets(self) -> None:
         if self.subsets != "all":
             for subset in self.subsets:
                 parse_subset(subset, self.pool)
-        if self.evaluation.benchmarks != "all":
-            for benchmark in self.evaluation.benchmarks:
-                if benchmark not in BENCHMARKS:
-                    known = ", ".join(BENCHMARKS)
-                    raise ValueError(
-                        f"evaluation.benchmarks: {benchmark!r} belongs to no group (known: {known})"
-                    )
+
+    def _check_benchmarks(self) -> None:
+        """The benchmarks to evaluate exist, and the overlays are benchmarks that have one."""
+        chosen = () if self.evaluation.benchmarks == "all" else self.evaluation.benchmarks
+        if unknown := [name for name in chosen if name not in BENCHMARKS]:
+            known = ", ".join(BENCHMARKS)
+            raise ValueError(f"evaluation.benchmarks: unknown benchmark {unknown[0]!r} (known: {known})")
         if wrong := [name for name in self.overlays if name not in OVERLAYS]:
             known = ", ".join(OVERLAYS)
-            raise ValueError(f"evaluation.overlays: {wrong[0]!r} has none to switch (known: {known})")
+            raise ValueError(f"evaluation.overlays: {wrong[0]!r} has no overlay (those that have: {known})")
+
+    def _check_jobs(self) -> None:
         if wrong := sorted(set(self.jobs) ^ set(JOBS)):
             fault = "unknown job" if wrong[0] in self.jobs else "missing"
-            raise ValueError(f"jobs.{wrong[0]}: {fault} (there is a row for each of {', '.join(JOBS)})")
-        self._check_processes()
-        if self.scores is not None and self.scores.study == self.study:
-            raise ValueError(
-                f"scores: results/{self.study} is this study's own folder; rename {self.scores.file}"
-            )
-        if self.sources == "train" and (fetched := self.hub_sources):
-            raise ValueError(
-                f"{next(iter(fetched)).replace('/', '.')}.revision: with `sources: train` every source is "
-                "pretrained here; remove the revision, or set `sources: pinned`"
-            )
-        return self
+            raise ValueError(f"jobs.{wrong[0]}: {fault} (the jobs are {', '.join(JOBS)})")
 
     def _check_processes(self) -> None:
-        """A training divides its processes evenly among nodes and cores, with a GPU each or none."""
+        """A training divides its processes evenly over nodes and cores, and gives each a GPU or none."""
         processes = self.training.engine.processes
         for name, variant in self.variants.items():
             if (other := variant.training.engine.processes) != processes:
                 raise ValueError(
                     f"variants.{name}.training.engine.processes: {other}, but the study's jobs have "
-                    f"{processes}: change it for the study"
+                    f"{processes}; change it for the study"
                 )
         for name, job in self.jobs.items():
-            if name not in TRAINED:
-                if job.nodes > 1:
-                    raise ValueError(f"jobs.{name}.nodes: only {' and '.join(TRAINED)} run on several nodes")
-                continue
-            for key, amount in (
-                ("nodes", processes % job.nodes),
-                ("cpus", job.cpus > 1 and job.cpus % processes),
-            ):
-                if amount:
-                    raise ValueError(
-                        f"jobs.{name}.{key}: the {processes} of training.engine.processes cannot be divided "
-                        f"evenly with {key}: {getattr(job, key)}"
-                    )
-            if job.gpus not in (0, processes):
+            if name in TRAINING_JOBS:
+                _check_division(name, job, processes)
+            elif job.nodes > 1:
                 raise ValueError(
-                    f"jobs.{name}.gpus: {job.gpus}, but training.engine.processes is {processes}: "
-                    "a GPU for each, or none"
+                    f"jobs.{name}.nodes: only {' and '.join(TRAINING_JOBS)} run on several nodes; set 1"
                 )
 
+    def _check_external_scores(self) -> None:
+        if self.scores is not None and self.scores.study == self.study:
+            raise ValueError(
+                f"scores: results/{self.study} is the folder of this study; rename {self.scores.file}"
+            )
+
+    def _check_sources(self) -> None:
+        if self.sources == "train" and (fetched := self.hub_sources):
+            raise ValueError(
+                f"{next(iter(fetched)).replace('/', '.')}.revision: `sources: train` pretrains every source; "
+                "remove the revision, or set `sources: pinned`"
+            )
+
     @model_validator(mode="after")
-    def _one_baseline(self) -> Self:
+    def _check_variants(self) -> Self:
+        """The variants differ from each other, and exactly one is the study itself."""
         dumps = {name: variant.model_dump(exclude={"variants"}) for name, variant in self.variants.items()}
         if self.variants and list(dumps.values()).count(self.model_dump(exclude={"variants"})) != 1:
             raise ValueError(
-                "variants: exactly one must change nothing, as `mlp: {}`: it names the study as it stands, "
-                f"which the others are compared with (found: {list(dumps)})"
+                "variants: exactly one must change nothing, as `mlp: {}`; it names the unchanged study, "
+                f"which the others are compared with (here: {list(dumps)})"
             )
         for one, other in itertools.combinations(dumps, 2):
             if dumps[one] == dumps[other]:
@@ -201,34 +251,35 @@ class Study(Settings):
 
     @property
     def baseline(self) -> str:
-        """The variant that the others are compared with: the study as it stands; '' without variants."""
-        own = self.model_dump(exclude={"variants"})
-        return next((n for n, v in self.variants.items() if v.model_dump(exclude={"variants"}) == own), "")
+        """The variant that changes nothing, which the others are compared with; '' without variants."""
+        unchanged = self.model_dump(exclude={"variants"})
+        variants = self.variants.items()
+        return next((name for name, v in variants if v.model_dump(exclude={"variants"}) == unchanged), "")
 
     @property
     def hub_sources(self) -> dict[str, HubSource]:
-        """The pretrained sources that a hub has, by the names of their folders."""
+        """The pretrained sources that come from a hub, by the names of their folders."""
         sources: dict[str, Checkpoint] = {f"encoders/{name}": self.encoders[name] for name in self.pool}
         sources["language_model"] = self.language_model
         return {name: source.hub for name, source in sources.items() if source.hub}
 
     @property
-    def own_records(self) -> dict[str, RecordFile]:
-        """The user's own data files, by what they are for; none on the procedural world."""
+    def user_records(self) -> dict[str, RecordFile]:
+        """The user's data files by purpose (align, tune, probe); empty for the procedural world."""
         data = self.training.data
         if data == "world":
             return {}
-        return {name: getattr(data, name) for name in OwnData.model_fields}
+        return {name: getattr(data, name) for name in UserData.model_fields}
 
     @property
     def overlays(self) -> tuple[str, ...]:
-        """The benchmarks whose score is ours and not lmms-eval's figure, in the order of OVERLAYS."""
+        """The benchmarks scored by our rule instead of lmms-eval's."""
         chosen = self.evaluation.overlays
         return OVERLAYS if chosen == "all" else tuple(dict.fromkeys(chosen))
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """The benchmarks evaluated, in the order of GROUPS."""
+        """The benchmarks to evaluate, in the order of GROUPS."""
         chosen = self.evaluation.benchmarks
         return BENCHMARKS if chosen == "all" else tuple(b for b in BENCHMARKS if b in chosen)
 
@@ -239,7 +290,7 @@ class Study(Settings):
 
     @property
     def trained_subsets(self) -> tuple[str, ...]:
-        """The subsets to train, smallest first, without `blind`. The full pool is always among them."""
+        """The subsets to train, smallest first, without `blind`. The full pool is always one of them."""
         if self.subsets == "all":
             return all_subsets(self.pool)
         chosen = {name_subset(parse_subset(s, self.pool), self.pool) for s in self.subsets} | {self.full}
@@ -251,37 +302,54 @@ class Study(Settings):
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
 
 
-# keys of earlier versions -> what they are called now
-RENAMED = {"rank": "effective_rank", "engine.ranks": "engine.processes"}
-VARIED = ("connector", "encoders", "training")  # what a variant may change
-SAME_ENCODER = ("library", "source", "revision", "library_config")  # but not of an encoder
+RENAMED_KEYS = {"rank": "effective_rank", "engine.ranks": "engine.processes"}  # old spelling -> new spelling
+VARIANT_KEYS = ("connector", "encoders", "training")  # what a variant may change,
+FIXED_ENCODER_KEYS = ("library", "source", "revision", "library_config")  # except these keys of an encoder
+
+
+def _check_division(name: str, job: JobRequest, processes: int) -> None:
+    """Raise ValueError unless a training job divides its processes evenly over nodes, cores and GPUs."""
+    remainders = {"nodes": processes % job.nodes, "cpus": job.cpus > 1 and job.cpus % processes}
+    for key, remainder in remainders.items():
+        if remainder:
+            raise ValueError(
+                f"jobs.{name}.{key}: {getattr(job, key)} does not divide evenly with the {processes} of "
+                "training.engine.processes"
+            )
+    if job.gpus not in (0, processes):
+        raise ValueError(
+            f"jobs.{name}.gpus: {job.gpus}, but training.engine.processes is {processes}; set one GPU per "
+            "process, or none"
+        )
 
 
 def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a variant. Raises ValueError where it changes what all variants of a study share."""
-    # a whole study, as settings files write it, has a key `variants` that is empty
+    """The config of a variant. Raises ValueError if it changes what all variants of a study share."""
+    # a complete study, as settings files store it, has an empty `variants`
     change = {key: value for key, value in change.items() if key != "variants" or value}
     merged = copy.deepcopy(dict(base))
     _merge(merged, copy.deepcopy(change))
     for key in change:
-        if key not in VARIED and merged[key] != base.get(key):  # equal: as settings files write it, in full
-            raise ValueError(f"variants.{name}.{key}: a variant can change {', '.join(VARIED)}, not this key")
-    rows, change_of = base.get("encoders"), change.get("encoders")
-    if isinstance(rows, dict) and isinstance(change_of, dict):
-        for encoder, row in change_of.items():
-            had = encoder_table().get(encoder, {}) | (rows.get(encoder) or {})
-            for key in SAME_ENCODER:
-                if isinstance(row, dict) and key in row and row[key] != had.get(key):
+        if key not in VARIANT_KEYS and merged[key] != base.get(key):  # equal: settings files store every key
+            raise ValueError(
+                f"variants.{name}.{key}: a variant can only change {', '.join(VARIANT_KEYS)}; remove the key"
+            )
+    rows, changed_rows = base.get("encoders"), change.get("encoders")
+    if isinstance(rows, dict) and isinstance(changed_rows, dict):
+        for encoder, row in changed_rows.items():
+            base_row = encoder_table().get(encoder, {}) | (rows.get(encoder) or {})
+            for key in FIXED_ENCODER_KEYS:
+                if isinstance(row, dict) and key in row and row[key] != base_row.get(key):
                     raise ValueError(
                         f"variants.{name}.encoders.{encoder}.{key}: a variant reads the study's checkpoints; "
-                        "make another one an encoder of its own in the pool"
+                        "add the other checkpoint to the pool as an encoder"
                     )
     return merged
 
 
 @functools.cache
 def encoder_table() -> dict[str, dict[str, Any]]:
-    """The full-scale encoder table, as the config writes rows: name -> row. Do not change it."""
+    """The full-scale encoder table: name -> row, as a config writes it. Do not modify it."""
     table: dict[str, dict[str, Any]] = yaml.safe_load(ENCODER_TABLE.read_text(encoding="utf-8"))
     return table
 
@@ -291,25 +359,25 @@ def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Stu
     try:
         return Study.model_validate(dict(config))
     except ValidationError as error:
-        # what is wrong with the study is wrong with each of its variants too: told once
+        # every variant repeats the study's faults: report them once
         raise StudyError(f"{where}: {describe_faults(error, repeated='variants')}") from None
 
 
 def describe_faults(error: ValidationError, repeated: str = "") -> str:
-    """Every fault of a file's keys in one line; those below the key `repeated` if there are no others."""
+    """All faults of a file's keys in one line; those under `repeated` only if there are no others."""
     # a list with a wrong entry is also reported as too short: only the entry is at fault
     faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
     faults = faults or list(error.errors())
     faults = [f for f in faults if f["loc"][:1] != (repeated,)] or faults
-    return "; ".join(_fault(fault) for fault in faults)
+    return "; ".join(_describe_fault(fault) for fault in faults)
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
-    """One fault of a config in words: its key, what is wrong and, where it is short, the value found."""
-    key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # less the types of a union
-    said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+def _describe_fault(fault: Mapping[str, Any]) -> str:
+    """One fault of a config: its key, what is wrong and the value, shortened."""
+    key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # without the types of a union
+    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if fault["type"] == "extra_forbidden":
-        for old, new in RENAMED.items():
+        for old, new in RENAMED_KEYS.items():
             if key == old or key.endswith(f".{old}"):
                 return f"{key}: is now called {new} (rename the key)"
         return f"{key}: unknown key (correct its spelling or remove it)"
@@ -320,10 +388,10 @@ def _fault(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "too_long":
         return f"{key}: has {len(fault['input'])} entries, at most {fault['ctx']['max_length']} are allowed"
     if not key:
-        return said  # a rule about several keys: its message names them
+        return message  # a check between keys: its message names them
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return f"{key}.{said}"  # the same of a section: its message names the key within
-    return f"{key}: {said.replace('tuple', 'list')}, not {fault['input']!r:.60}"
+        return f"{key}.{message}"  # a check within a section: its message names the key
+    return f"{key}: {message.replace('tuple', 'list')}, not {fault['input']!r:.60}"
 
 
 def load_study(*configs: Path) -> Study:

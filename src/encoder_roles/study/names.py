@@ -1,4 +1,4 @@
-"""What everything is called: benchmarks and their groups, jobs, masks, and the subsets of a pool."""
+"""Names: benchmarks and their groups, jobs, masks, and the subsets of a pool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 BLIND = "blind"  # the subset without any encoder
-NO_MASK = "unmasked"  # the operator of a model that is evaluated as trained
+NO_MASK = "unmasked"  # the operator of an answer without any mask
 NONE_KEPT = "none"  # the mask that keeps no encoder
 GROUPS: dict[str, tuple[str, ...]] = {
     "General": ("mme", "mmbench", "seed", "gqa"),
@@ -17,38 +17,56 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 BENCHMARKS: tuple[str, ...] = tuple(itertools.chain(*GROUPS.values()))
 
-# The benchmarks whose score can be switched back to lmms-eval's own figure (docs/benchmarks.md).
+# The benchmarks that our rule scores, unless the config selects lmms-eval's (docs/benchmarks.md).
 OVERLAYS: tuple[str, ...] = ("mmmu", "mathvista", "ocrbench", "cvbench2d")
 
-# The jobs whose needs the config states; `paper` is every figure, every table, the values and the PDF.
-JOBS: tuple[str, ...] = (
-    *("pretrain_encoder", "pretrain_language_model", "fetch_source", "fetch_benchmark"),
-    *("check_gates", "stage_encoder", "stage_language_model"),
-    *("make_world", "stage_records", "write_requests", "frame_pictures", "extract_features"),
-    *("train_align", "train_tune", "predict_subset", "predict_masks", "score_predictions"),
-    *("measure_pretrained_ranks", "measure_ranks", "collect_ranks", "collect_costs"),
-    *("assign_roles", "replay_advisor", "paper"),
-)
-TRAINED = ("train_align", "train_tune")  # the jobs of as many processes as training.engine.processes
+# The rules whose jobs have a row in the config -> what they do.
+JOBS: dict[str, str] = {
+    "pretrain_encoder": "pretrain an encoder of the laptop study",
+    "pretrain_language_model": "pretrain the language model of the laptop study",
+    "fetch_source": "fetch a pretrained checkpoint from a model hub",
+    "fetch_benchmark": "fetch a benchmark from a data hub",
+    "check_gates": "check the accuracy gates of a pretrained source",
+    "stage_encoder": "check an encoder and copy it into the study's results",
+    "stage_language_model": "check the language model and copy it into the study's results",
+    "make_world": "draw a split of the procedural world",
+    "stage_records": "check the records of your own",
+    "write_requests": "write the prompts of a benchmark",
+    "frame_pictures": "frame the pictures of one set once, for all jobs that read them",
+    "extract_features": "store the features of a frozen encoder",
+    "train_align": "train the connector of a subset",
+    "train_tune": "train the model of a subset",
+    "predict_subset": "answer the benchmarks with a trained model",
+    "predict_masks": "answer the benchmarks with masked encoders",
+    "score_predictions": "score all answers",
+    "measure_pretrained_ranks": "measure the effective rank of a pretrained encoder",
+    "measure_ranks": "measure the effective ranks in a trained model",
+    "collect_ranks": "join the tables of effective ranks",
+    "collect_costs": "join the tables of costs",
+    "assign_roles": "compute all role measures and verdicts",
+    "replay_advisor": "replay the design advisor",
+    "paper": "draw one figure, write one table, or build the PDF",
+}
+TRAINING_JOBS = ("train_align", "train_tune")  # these run training.engine.processes processes
 
 
 class StudyError(ValueError):
-    """Bad input from the user: the message is one line that says what is wrong, where, and what to do."""
+    """An error in the user's input. The message is one line: what is wrong, where, and what to do."""
 
 
 def study_of(path: Path) -> str:
-    """A study's name from that of its file of scores: lower case, words joined with _."""
+    """The name of a study from the name of its table of scores: lower case, words joined with _."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
     return name if re.match(r"[a-z]", name) else f"scores_{name}"
 
 
 def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:
-    """The one name of a set of encoders: pool order, joined with `+`; `blind` for the empty set."""
+    """The name of a set of encoders: in pool order, joined with `+`; `blind` for the empty set."""
     return "+".join(e for e in pool if e in encoders) or BLIND
 
 
 def parse_subset(name: str, pool: tuple[str, ...]) -> tuple[str, ...]:
-    """The encoders of a subset's name, in pool order; () for `blind`. Raises StudyError if one is unknown."""
+    """The encoders in a subset's name, in pool order; () for `blind`. Raises StudyError if one is unknown."""
     if name == BLIND:
         return ()
     parts = name.split("+")

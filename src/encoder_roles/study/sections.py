@@ -1,4 +1,4 @@
-"""The sections of a config, each with the keys that it may have."""
+"""The sections of a config. Every key is described here, and config.schema.json is generated from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from encoder_roles.study.names import StudyError, study_of
 
 Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
 Precision = Literal["fp32", "bf16"]
-REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # a hub's owner/name
+REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -22,40 +22,46 @@ Channels = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown keys are errors, values cannot be changed after validation."""
+    """Base of every section: an unknown key is an error, and a validated value cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class HubSource(Settings):
-    """Something of a model or data hub: a repository at a revision; of a model, the pattern of the files that
-    its weights are read from; of data, one split of one config."""
+    """A repository of a model hub or data hub, at one revision."""
 
-    kind: Literal["model", "dataset"]
-    repository: Annotated[str, Field(pattern=REPOSITORY)]
-    revision: str
-    weights: str = ""
-    config: str = ""
-    split: str = ""
+    kind: Literal["model", "dataset"] = Field(
+        description="Whether the repository holds a model or a data set."
+    )
+    repository: str = Field(pattern=REPOSITORY, description="The repository as owner/name.")
+    revision: str = Field(description="The branch, tag or commit to fetch.")
+    weights: str = Field(default="", description="For a model: the file-name pattern of its weights.")
+    config: str = Field(default="", description="For a data set: the configuration that holds the split.")
+    split: str = Field(default="", description="For a data set: the split to fetch.")
 
 
 class Checkpoint(Settings):
-    """Where pretrained weights are: a folder, or with `revision` a repository of a hub."""
+    """Pretrained weights: a folder, or a repository of a model hub if `revision` is given."""
 
-    source: str
-    revision: str | None = None
+    source: str = Field(
+        description="A folder of pretrained weights; with `revision`, a repository of a model hub "
+        "(owner/name)."
+    )
+    revision: str | None = Field(
+        default=None, description="The branch, tag or commit of the repository; null if `source` is a folder."
+    )
 
     @model_validator(mode="after")
     def _repository(self) -> Self:
         if self.revision is not None and not re.fullmatch(REPOSITORY, self.source):
             raise ValueError(
-                f"source: with a revision it must be a hub's repository (owner/name), not {self.source!r}"
+                f"source: with a revision it must be a repository of a hub (owner/name), not {self.source!r}"
             )
         return self
 
     @property
     def hub(self) -> HubSource | None:
-        """The hub's repository that it is taken from; None for a folder."""
+        """The repository to fetch the weights from; None for a folder."""
         if self.revision is None:
             return None
         return HubSource(
@@ -64,51 +70,76 @@ class Checkpoint(Settings):
 
     @property
     def weight_files(self) -> str:
-        """The pattern of the names of its files of weights: transformers' and timm's."""
+        """The file-name pattern of the weights, as transformers and timm save them."""
         return "model*.safetensors"
 
 
 class Published(Settings):
-    """What an encoder's publication says of its network: what is staged is held against it.
+    """The published size of an encoder's network, which staging checks.
 
-    Attributes:
-        parameters: of the whole vision network, before anything is cut off; within 1%.
-        width: channels of the row's layer, summed if there are several.
-        grid: tokens a side at the row's pixels (of the finest layer). Where a config changes pixels or layer
-            of a row of the table, that row's width and grid are no longer held.
+    If a config changes `pixels` or `layer` of a row of the encoder table, only `parameters` is still checked.
     """
 
-    parameters: Positive
-    width: Positive | None = None
-    grid: Positive | None = None
+    parameters: Positive = Field(
+        description="Published number of parameters of the uncut vision network; staging allows 1% of "
+        "difference."
+    )
+    width: Positive | None = Field(
+        default=None,
+        description="Published channels of `layer`, summed over several layers; null: not checked.",
+    )
+    grid: Positive | None = Field(
+        default=None,
+        description="Published tokens per side at `pixels`, for the finest layer; null: not checked.",
+    )
 
 
 class EncoderSpec(Checkpoint):
-    """One row of the encoder table: where its weights are, and how pixels become what the connector reads.
+    """One vision encoder: where its weights are, and how it turns pixels into features."""
 
-    Attributes:
-        library: whose format the folder is in.
-        pixels: the square side that the network is fed with (aspect `keep`: of a square of the same area).
-        aspect: how a picture that is not square gets there, see `encoders.framing`.
-        normalisation: of pixel values in 0..1: by `mean` and `std` of each channel, or by the picture's own
-            (Pix2Struct), which are not given.
-        layer: the hidden state that the connector reads, or several (levels), see `encoders.encoder`.
-        positions: whether the position table must be made for `pixels` (as_is), or is resampled to them.
-        library_config: what the network is, in the library's words: enough to build it without a file. Of
-            timm's format it is what is built, in place of the folder's own config.json.
-        published: its published size.
-    """
-
-    library: Literal["transformers", "open_clip", "timm"]
-    pixels: Positive
-    aspect: Literal["squash", "pad", "longest", "crop", "keep"] = "squash"
-    normalisation: Literal["channels", "picture"] = "channels"
-    mean: Channels | None = None
-    std: Channels | None = None
-    layer: int | tuple[int, ...] = -1
-    positions: Literal["as_is", "resample"] = "as_is"
-    library_config: dict[str, Any] | None = None
-    published: Published | None = None
+    library: Literal["transformers", "open_clip", "timm"] = Field(
+        description="The library whose format the folder has, and which loads it."
+    )
+    pixels: Positive = Field(
+        description="Side of the square input, in pixels; with aspect `keep`, of a square of the same area."
+    )
+    aspect: Literal["squash", "pad", "longest", "crop", "keep"] = Field(
+        default="squash",
+        description="How a picture becomes square: squash; pad (centred on the mean colour); longest (top "
+        "left, then zeros: SAM); crop (the centre: CLIP); keep (stays rectangular: Pix2Struct).",
+    )
+    normalisation: Literal["channels", "picture"] = Field(
+        default="channels",
+        description="How pixels are normalised: by `mean` and `std`, or by the picture's own mean and "
+        "deviation (picture: Pix2Struct).",
+    )
+    mean: Channels | None = Field(
+        default=None,
+        description="Mean per colour channel, subtracted from pixel values in 0..1; absent for `picture`.",
+    )
+    std: Channels | None = Field(
+        default=None,
+        description="Standard deviation per colour channel, which divides pixel values; absent for "
+        "`picture`.",
+    )
+    layer: int | tuple[int, ...] = Field(
+        default=-1,
+        description="The hidden layer that the connector reads (-1: the last, after its norm), or a list of "
+        "layers, put side by side in the channels.",
+    )
+    positions: Literal["as_is", "resample"] = Field(
+        default="as_is",
+        description="Whether the position table must fit `pixels` (as_is) or is resampled to them "
+        "(resample).",
+    )
+    library_config: dict[str, Any] | None = Field(
+        default=None,
+        description="The network's configuration in its library's terms, enough for `plan` to build it "
+        "without files; for timm it replaces the folder's config.json.",
+    )
+    published: Published | None = Field(
+        default=None, description="The published size, which staging checks; null: no check."
+    )
 
     @property
     def framing(self) -> str:
@@ -125,7 +156,7 @@ class EncoderSpec(Checkpoint):
     def _layers(cls, value: object) -> object:
         layers = list(value) if isinstance(value, (list, tuple)) else [value]
         if not layers or any(not isinstance(layer, int) or isinstance(layer, bool) for layer in layers):
-            raise ValueError("must be a whole number or a list of some")
+            raise ValueError("must be a whole number or a list of whole numbers")
         if len(set(layers)) != len(layers):
             raise ValueError("names a layer twice")
         return tuple(layers) if len(layers) > 1 else layers[0]
@@ -134,38 +165,43 @@ class EncoderSpec(Checkpoint):
     def _normalised(self) -> Self:
         for key in ("mean", "std"):
             if (getattr(self, key) is None) == (self.normalisation == "channels"):
-                need = "missing" if self.normalisation == "channels" else "not read, remove it"
-                raise ValueError(f"{key}: {need} (normalisation is {self.normalisation!r})")
+                fault = "missing" if self.normalisation == "channels" else "not read, remove it"
+                raise ValueError(f"{key}: {fault} (normalisation is {self.normalisation!r})")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std: must be positive, not {list(self.std)}")
         if self.normalisation == "picture" and self.aspect in ("pad", "longest"):
-            raise ValueError(f"aspect: {self.aspect!r} would put the padding into the picture's own mean")
+            raise ValueError(
+                f"aspect: {self.aspect!r} adds padding that normalisation `picture` would average in; "
+                "set another aspect"
+            )
         return self
 
     @property
     def weight_files(self) -> str:
-        """As `Checkpoint.weight_files`; open_clip has a name of its own."""
+        """As `Checkpoint.weight_files`, or the name that open_clip saves weights under."""
         return "open_clip_model.safetensors" if self.library == "open_clip" else super().weight_files
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that are read, one or several."""
+        """The layers that the connector reads, one or several."""
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
 
 class LanguageModelSpec(Checkpoint):
-    """The language model.
+    """The pretrained language model."""
 
-    Attributes:
-        chat_template: Jinja, in place of the tokenizer's own or where it has none.
-        library_config: what the network is, in transformers' words with its `model_type`, for `plan`.
-    """
+    chat_template: str | None = Field(
+        default=None,
+        description="Jinja chat template that replaces the tokenizer's; null: the tokenizer's own is used.",
+    )
+    library_config: dict[str, Any] | None = Field(
+        default=None,
+        description="The network's configuration in transformers' terms, with `model_type`, so that `plan` "
+        "needs no files.",
+    )
 
-    chat_template: str | None = None
-    library_config: dict[str, Any] | None = None
 
-
-# connector kind -> the keys beside kind, layers, grid and width that it reads; all of them must be given
+# connector kind -> the keys that it needs, beside kind, layers, grid and width
 CONNECTORS: dict[str, tuple[str, ...]] = {
     "linear": (),
     "mlp": (),
@@ -179,133 +215,190 @@ CONNECTORS: dict[str, tuple[str, ...]] = {
 ConnectorKind = Literal[
     "linear", "mlp", "token_concat", "token_interleave", "multi_level", "resampler", "sva", "vit"
 ]
-_WIDE = ("multi_level", "resampler", "sva", "vit")  # the kinds that read `width`
+KINDS_WITH_WIDTH = ("multi_level", "resampler", "sva", "vit")
 
 
 class ConnectorSettings(Settings):
-    """How features become visual tokens; docs/models.md has the kinds with their shapes and papers.
+    """How features become visual tokens; docs/models.md describes the kinds."""
 
-    Attributes:
-        kind: see CONNECTORS.
-        layers: linear layers of the projector to the language model's width, GELU between them (`linear` has
-            one whatever is written).
-        grid: every encoder is resampled to grid x grid tokens before the connector.
-        width: inner width; the language model's if not given.
-        depth: blocks.
-        heads: of attention; they divide the width.
-        queries: learned queries, which become the visual tokens (resampler).
-        query_grid: query_grid x query_grid queries, each with its window of the grid (sva).
-        groups: groups of queries, side by side in the channels (sva).
-    """
-
-    kind: ConnectorKind = "mlp"
-    layers: Positive = 2
-    grid: Positive = 4
-    width: Positive | None = None
-    depth: Positive | None = None
-    heads: Positive | None = None
-    queries: Positive | None = None
-    query_grid: Positive | None = None
-    groups: Positive | None = None
+    kind: ConnectorKind = Field(
+        default="mlp",
+        description="linear or mlp (channels side by side); token_concat or token_interleave (tokens of each "
+        "encoder); multi_level (weighted layers); resampler, sva or vit.",
+    )
+    layers: Positive = Field(
+        default=2,
+        description="Linear layers of the projector, with GELU between them; `linear` always has one.",
+    )
+    grid: Positive = Field(
+        default=4,
+        description="Tokens per side to which the features of every encoder are resampled before the "
+        "connector.",
+    )
+    width: Positive | None = Field(
+        default=None,
+        description="Channels inside multi_level, resampler, sva and vit; null: the language model's width.",
+    )
+    depth: Positive | None = Field(default=None, description="Number of blocks in resampler, sva and vit.")
+    heads: Positive | None = Field(
+        default=None, description="Attention heads in resampler, sva and vit; they must divide the width."
+    )
+    queries: Positive | None = Field(
+        default=None, description="Learned queries of resampler; each becomes one visual token."
+    )
+    query_grid: Positive | None = Field(
+        default=None,
+        description="Queries per side in sva, each attending to its own window; it must divide `grid`.",
+    )
+    groups: Positive | None = Field(
+        default=None, description="Groups of queries in sva, put side by side in the channels."
+    )
 
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
         needed = CONNECTORS[self.kind]
         for key in ("depth", "heads", "queries", "query_grid", "groups"):
             if key in needed and getattr(self, key) is None:
-                raise ValueError(f"{key}: missing, the kind {self.kind!r} needs it")
+                raise ValueError(f"{key}: missing; the kind {self.kind!r} needs it")
             if key not in needed and getattr(self, key) is not None:
-                raise ValueError(f"{key}: must be removed, the kind {self.kind!r} does not read it")
-        if self.width is not None and self.kind not in _WIDE:
-            raise ValueError(f"width: must be removed, the kind {self.kind!r} does not read it")
+                raise ValueError(f"{key}: remove it; the kind {self.kind!r} does not read it")
+        if self.width is not None and self.kind not in KINDS_WITH_WIDTH:
+            raise ValueError(f"width: remove it; the kind {self.kind!r} does not read it")
         if self.width is not None and self.heads is not None and self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} do not divide the width of {self.width}")
+            raise ValueError(f"heads: {self.heads} does not divide the width of {self.width}")
         if self.query_grid is not None and self.grid % self.query_grid:
             raise ValueError(f"query_grid: {self.query_grid} does not divide the grid of {self.grid}")
         return self
 
 
 class WorldSettings(Settings):
-    seed: int = 0
-    train_pictures: Positive
-    questions_per_picture: Positive
-    probe_pictures: Positive
-    questions_per_benchmark: Positive
+    """Size of the procedural world. A study on real data ignores this section."""
+
+    seed: int = Field(default=0, description="Seed of all scenes, captions and questions.")
+    train_pictures: Positive = Field(description="Number of pictures in the training split.")
+    questions_per_picture: Positive = Field(
+        description="Questions drawn for each training picture; align and tune each take some of them."
+    )
+    probe_pictures: Positive = Field(
+        description="Number of pictures for effective rank; they are in no other split."
+    )
+    questions_per_benchmark: Positive = Field(
+        description="Minimum questions per benchmark; benchmarks that ask in pairs or circles round up."
+    )
 
 
 class EngineSettings(Settings):
-    """What carries out a training step, and how the work is divided. Only `precision` changes its weights."""
+    """What runs the training steps, and how processes share the work; docs/training.md has details.
 
-    kind: Literal["torch", "deepspeed"] = "torch"
-    processes: Positive = 1
-    zero_stage: Literal[2, 3] = 2
-    offload: bool = False
-    precision: Precision = "fp32"
-    attention: Literal["sdpa", "flash"] = "sdpa"
-    gradient_checkpointing: bool = False
+    Only `precision` changes what the model learns.
+    """
+
+    kind: Literal["torch", "deepspeed"] = Field(
+        default="torch", description="torch: one process; deepspeed: as many as `processes`."
+    )
+    processes: Positive = Field(
+        default=1, description="Processes of one training; on GPUs, each process has one GPU."
+    )
+    zero_stage: Literal[2, 3] = Field(
+        default=2,
+        description="What deepspeed shards over the processes: optimizer and gradients (2), or weights too "
+        "(3).",
+    )
+    offload: bool = Field(
+        default=False,
+        description="Whether deepspeed keeps the sharded state in CPU memory to save GPU memory.",
+    )
+    precision: Precision = Field(
+        default="fp32", description="Number format of training; bf16 keeps fp32 copies of the weights."
+    )
+    attention: Literal["sdpa", "flash"] = Field(
+        default="sdpa", description="Attention kernel; flash stores no mask, and needs CUDA and bf16."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Recompute activations in the backward pass: less memory, a third more compute.",
+    )
 
     @model_validator(mode="after")
     def _one_process(self) -> Self:
         if self.kind == "torch" and self.processes > 1:
             raise ValueError(
-                f"processes: the torch engine is one process, not {self.processes}; set kind: deepspeed"
+                f"processes: the torch engine runs one process, not {self.processes}; set kind: deepspeed"
             )
         if self.attention == "flash" and self.precision != "bf16":
-            raise ValueError(f"attention: flash computes in bf16 only, precision is {self.precision}")
+            raise ValueError(f"attention: flash needs precision bf16, not {self.precision}")
         return self
 
 
-class AlignSettings(Settings):
-    steps: Positive
-    batch_pictures: Positive
-    micro_batch: Positive | None = None
-    length_grouped: bool = False
-    features: Literal["stored", "computed"] = "stored"
-    questions_per_picture: Positive
-    learning_rate: Rate
-    warmup_fraction: Fraction
-    weight_decay: float = Field(ge=0)
-    clip_norm: float = Field(gt=0)
+class RecipeSettings(Settings):
+    """What the recipes of align and tune have in common."""
+
+    batch_pictures: Positive = Field(description="Samples per step, over all processes.")
+    micro_batch: Positive | None = Field(
+        default=None,
+        description="Samples per process in one pass; null: the process's share of the batch in one pass.",
+    )
+    length_grouped: bool = Field(
+        default=False,
+        description="Whether a batch takes samples of similar length, with or without pictures.",
+    )
+    questions_per_picture: Positive = Field(
+        description="Questions taken of each picture of the procedural world, beside one caption."
+    )
+    warmup_fraction: Fraction = Field(
+        description="Fraction of the steps over which the learning rate rises from zero."
+    )
+    weight_decay: float = Field(ge=0, description="Weight decay of AdamW; 0 disables it.")
+    clip_norm: float = Field(gt=0, description="Norm to which the gradient is clipped.")
+
+
+class AlignSettings(RecipeSettings):
+    """The align stage: the connector learns, encoders and language model are frozen."""
+
+    steps: Positive = Field(description="Number of optimizer steps.")
+    features: Literal["stored", "computed"] = Field(
+        default="stored",
+        description="Whether frozen features are read from files (stored), or computed from pixels in each "
+        "step (computed: for data too large to store).",
+    )
+    learning_rate: Rate = Field(description="Peak learning rate of the connector.")
 
 
 class LearningRates(Settings):
-    connector: Rate
-    language_model: Rate
-    encoders: Rate
-    by_encoder: dict[str, Rate] = Field(default_factory=dict)
+    """Peak learning rates of tune, per part of the model."""
+
+    connector: Rate = Field(description="Peak learning rate of the connector.")
+    language_model: Rate = Field(description="Peak learning rate of the language model.")
+    encoders: Rate = Field(description="Peak learning rate of every encoder without a rate in `by_encoder`.")
+    by_encoder: dict[str, Rate] = Field(
+        default_factory=dict,
+        description="Peak learning rate of single encoders of the pool, as {sam: 1.0e-4}.",
+    )
 
 
-class TuneSettings(Settings):
-    epochs: Positive
-    batch_pictures: Positive
-    micro_batch: Positive | None = None
-    length_grouped: bool = False
-    train_encoders: bool
-    questions_per_picture: Positive
-    learning_rates: LearningRates
-    warmup_fraction: Fraction
-    weight_decay: float = Field(ge=0)
-    clip_norm: float = Field(gt=0)
+class TuneSettings(RecipeSettings):
+    """The tune stage: connector and language model learn, and the encoders if `train_encoders` is set."""
+
+    epochs: Positive = Field(description="Passes over the training data.")
+    train_encoders: bool = Field(description="Whether the encoders are trained (joint training) or frozen.")
+    learning_rates: LearningRates = Field(description="Peak learning rates per part of the model.")
 
 
 class RecordFile(Settings):
-    """A user's own records (LLaVA format: a JSON list, or one a line) and the folder of their pictures."""
+    """Records of your own in LLaVA format, and the folder of their pictures."""
 
-    records: str
-    pictures: str
+    records: str = Field(description="File of records: one JSON list, or one JSON object per line.")
+    pictures: str = Field(description="Folder to which the paths of pictures in the records are relative.")
 
 
-class OwnData(Settings):
-    """What a study on real data is trained on, and the pictures of which effective ranks are measured.
+class UserData(Settings):
+    """Data of your own: what align and tune learn from, and the pictures for effective rank."""
 
-    Attributes:
-        align, tune: conversations about a picture each, or about none.
-        probe: records with an `image`; no picture of training or of a benchmark.
-    """
-
-    align: RecordFile
-    tune: RecordFile
-    probe: RecordFile
+    align: RecordFile = Field(description="Conversations for align, each about one picture or none.")
+    tune: RecordFile = Field(description="Conversations for tune, each about one picture or none.")
+    probe: RecordFile = Field(
+        description="Records with an `image` for effective rank; use no training or benchmark picture."
+    )
 
 
 def accumulation(batch: int, micro: int | None, processes: int) -> int:
@@ -320,20 +413,36 @@ def accumulation(batch: int, micro: int | None, processes: int) -> int:
 
 
 class TrainingSettings(Settings):
-    """The recipe.
+    """The training recipe.
 
-    The procedural world writes a record per question, and those of a picture are one sample; a record of your
-    own is a whole conversation, and a sample by itself, as in the recipes of the public data sets.
+    In the procedural world, all records of a picture form one sample. In your own data each record is one
+    sample, because it is a complete conversation, as in the recipes of the public data sets.
     """
 
-    data: Literal["world"] | OwnData = "world"
-    threads: Positive
-    checkpoint_every: Positive
-    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
-    max_tokens: Positive | None = None
-    engine: EngineSettings = EngineSettings()
-    align: AlignSettings
-    tune: TuneSettings
+    data: Literal["world"] | UserData = Field(
+        default="world",
+        description="world: the procedural world; or your own records for align, tune and probe.",
+    )
+    threads: Positive = Field(
+        description="CPU threads of each process that computes, and of those that read pictures ahead; "
+        "changing it can change result bytes."
+    )
+    checkpoint_every: Positive = Field(description="Steps between two restart checkpoints.")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Also write a checkpoint after this many minutes, if steps are long."
+    )
+    max_tokens: Positive | None = Field(
+        default=None,
+        description="Tokens after which a conversation is cut; null: the language model's limit, and a "
+        "longer conversation is an error.",
+    )
+    engine: EngineSettings = Field(
+        default=EngineSettings(), description="What runs the training steps, and on how many processes."
+    )
+    align: AlignSettings = Field(description="The first stage: only the connector learns.")
+    tune: TuneSettings = Field(
+        description="The second stage: connector and language model learn, and by default the encoders."
+    )
 
     @property
     def group_by_picture(self) -> bool:
@@ -351,86 +460,145 @@ class TrainingSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    batch_questions: Positive
-    precision: Precision = "fp32"
-    data: Literal["world", "hub"] = "world"
-    benchmarks: Literal["all"] | tuple[str, ...] = "all"
-    overlays: Literal["all"] | tuple[str, ...] = "all"
+    """How models answer the benchmarks."""
+
+    batch_questions: Positive = Field(
+        description="Questions answered at a time; the answers do not depend on it, except for ties in bf16."
+    )
+    precision: Precision = Field(
+        default="fp32",
+        description="Number format in which models answer, with and without masks; stored features and "
+        "effective ranks are always fp32.",
+    )
+    data: Literal["world", "hub"] = Field(
+        default="world",
+        description="Where the benchmarks come from: generated (world), or the public data sets (hub).",
+    )
+    benchmarks: Literal["all"] | tuple[str, ...] = Field(
+        default="all", description="The benchmarks to evaluate: all sixteen, or a list of their names."
+    )
+    overlays: Literal["all"] | tuple[str, ...] = Field(
+        default="all",
+        description="The benchmarks scored by our rule instead of lmms-eval's (docs/benchmarks.md); [] for "
+        "none.",
+    )
 
 
 class MaskSettings(Settings):
-    operators: tuple[Operator, ...] = Field(min_length=1)
-    calibration_pictures: Positive
+    """How encoders are masked in the checkpoint of the full pool."""
+
+    operators: tuple[Operator, ...] = Field(
+        min_length=1,
+        description="What replaces the features of a removed encoder: zero, mean, shuffle or noise; drop "
+        "removes the encoder from the connector.",
+    )
+    calibration_pictures: Positive = Field(
+        description="Number of training pictures that the operators other than zero and drop are calibrated "
+        "on."
+    )
 
 
 class EffectiveRankSettings(Settings):
-    pictures: Positive
-    resamples: Positive
-    tau: Fraction
+    """How effective rank is measured, and when a rank survives or expands."""
+
+    pictures: Positive = Field(
+        description="Number of probe pictures; the same for all encoders, because effective rank grows with "
+        "it."
+    )
+    resamples: Positive = Field(description="Number of bootstrap resamples over pictures.")
+    tau: Fraction = Field(
+        description="Tolerance of the rank ratio: a rank survives at 1 - tau or more, and expands above 1 + "
+        "tau."
+    )
 
 
 class StatisticsSettings(Settings):
-    resamples: Positive
-    level: Rate
-    seed: int
-    overall: Literal["benchmarks", "groups"]
-    margin: float = Field(default=1.0, gt=0)
-    seed_deviation: float | None = Field(default=None, ge=0)
+    """How intervals and the overall score are computed."""
+
+    resamples: Positive = Field(description="Number of bootstrap resamples over clusters of questions.")
+    level: Rate = Field(description="Confidence level of all intervals, between 0 and 1.")
+    seed: int = Field(description="Seed of the resampling.")
+    overall: Literal["benchmarks", "groups"] = Field(
+        description="The overall score: the mean of the benchmarks, or the mean of the four group means."
+    )
+    margin: float = Field(
+        default=1.0,
+        gt=0,
+        description="Points: a smaller difference counts as little, and scores within it count as a match.",
+    )
+    seed_deviation: float | None = Field(
+        default=None,
+        ge=0,
+        description="Points: standard deviation of a model's scores between seeds, used in every interval; "
+        "null: estimated, which needs two seeds or more.",
+    )
 
 
 class AdvisorSettings(Settings):
-    at_most: Positive = 2
-    margin: float = Field(default=0.5, ge=0)
-    replays: Positive = 100
+    """The design advisor, replayed on the study's own scores (docs/advisor.md)."""
+
+    at_most: Positive = Field(
+        default=2, description="The advisor looks for the best subset of at most this many encoders."
+    )
+    margin: float = Field(
+        default=0.5,
+        ge=0,
+        description="Points by which a smaller subset may fall short of the full pool and still match it.",
+    )
+    replays: Positive = Field(default=100, description="Number of random replays per strategy.")
 
 
 class Utilisation(Settings):
     """The share of a device's peak that is reached."""
 
-    training: Rate
-    prediction: Rate
+    training: Rate = Field(description="Share of the peak that training reaches, between 0 and 1.")
+    prediction: Rate = Field(description="Share of the peak that prediction reaches, between 0 and 1.")
 
 
 class PlanSettings(Settings):
-    """What `plan` assumes, and no run reads.
+    """What `snakemake plan` assumes. No run reads it."""
 
-    Attributes:
-        device: its name, for the reader.
-        peak_teraflops: its peak at the precision of training, dense.
-        memory_gb: what one device has.
-        utilisation: of the peak.
-        text_tokens: of a training sample or an asked question, on average.
-        answer_tokens: generated an answer, on average.
-        training_samples: in the training data; the world's pictures if not given.
-    """
-
-    device: str
-    peak_teraflops: float = Field(gt=0)
-    memory_gb: float = Field(gt=0)
-    utilisation: Utilisation
-    text_tokens: Positive
-    answer_tokens: Positive
-    training_samples: Positive | None = None
+    device: str = Field(description="Name of the device, as printed in the plan.")
+    peak_teraflops: float = Field(
+        gt=0, description="Peak TFLOP/s of one device at the precision of training, without sparsity."
+    )
+    memory_gb: float = Field(gt=0, description="Memory of one device, in GB.")
+    utilisation: Utilisation = Field(description="The share of the peak that is reached.")
+    text_tokens: Positive = Field(
+        description="Mean text tokens of a training sample, and of a benchmark question."
+    )
+    answer_tokens: Positive = Field(description="Mean tokens generated per answer.")
+    training_samples: Positive | None = Field(
+        default=None, description="Samples in the training data; null: the pictures of the procedural world."
+    )
 
 
 class JobRequest(Settings):
-    """What one job of a rule asks of a cluster, at its first attempt; memory is that of each of its nodes."""
+    """What one job of a rule requests from a cluster at its first attempt. A laptop ignores it."""
 
-    memory_mb: Positive
-    minutes: Positive
-    gpus: int = Field(default=0, ge=0)
-    cpus: Positive = 1
-    nodes: Positive = 1
+    memory_mb: Positive = Field(
+        description="Memory of each of the job's nodes, in MB; Snakemake itself takes 300 MB of it."
+    )
+    minutes: Positive = Field(description="Time limit of the job, in minutes.")
+    gpus: int = Field(default=0, ge=0, description="GPUs of the job, over all its nodes.")
+    cpus: Positive = Field(default=1, description="CPU cores of the job, over all its nodes.")
+    nodes: Positive = Field(default=1, description="Nodes of the job; only trainings run on several.")
 
 
 class ExternalScoresSettings(Settings):
-    """Anybody's table of scores, analysed by `snakemake roles`; a file's name alone stands for it too."""
+    """A table of scores from elsewhere, which `snakemake roles` analyses. A file name alone is enough."""
 
-    file: str
-    ranks: str | None = None
-    costs: str | None = None
-    pool: tuple[str, ...] = ()
-    leave_out: tuple[Positive, ...] = ()
+    file: str = Field(description="The table of scores.")
+    ranks: str | None = Field(default=None, description="A table of effective ranks of the same models.")
+    costs: str | None = Field(
+        default=None, description="A table of the parameters and costs of the same models."
+    )
+    pool: tuple[str, ...] = Field(
+        default=(), description="The encoders in the order of the pool; []: in the table's order."
+    )
+    leave_out: tuple[Positive, ...] = Field(
+        default=(), description="Line numbers of the table that are not read."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -439,5 +607,5 @@ class ExternalScoresSettings(Settings):
 
     @property
     def study(self) -> str:
-        """The name of the study that the table is: its results go to results/<study>/."""
+        """The study's name, made from the file's name: results go to results/<study>/."""
         return study_of(Path(self.file))

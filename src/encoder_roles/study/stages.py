@@ -1,5 +1,6 @@
-"""What each stage of the DAG reads: a file results/<study>/settings/<stage>.json per stage, so that an edit
-of the config reruns the stages that read the edited section and no other.
+"""The settings that each stage of the DAG reads, one file results/<study>/settings/<stage>.json per stage.
+
+An edit of the config therefore reruns only the stages that read the edited section.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from encoder_roles.study.sections import (
 
 
 class TrainingStage(Settings):
-    """What align and tune both read; `group_by_picture`: the records of a picture are one sample."""
+    """What both align and tune read; `group_by_picture`: all records of a picture form one sample."""
 
     connector: ConnectorSettings
     group_by_picture: bool = True
@@ -122,16 +123,16 @@ class ExternalScoresStage(Settings):
 
 
 def stage_table(study: Study) -> dict[str, Settings]:
-    """The settings that each stage reads, by stage: those below and `encoder_<name>` for the pool."""
+    """Stage -> the settings that it reads; each encoder of the pool has a stage `encoder_<name>`."""
     training, threads = study.training, study.training.threads
-    trained = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
+    shared = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
     evaluation = study.evaluation
     predict = PredictStage(
         batch_questions=evaluation.batch_questions, threads=threads, precision=evaluation.precision
     )
-    own = {}
+    external = {}
     if study.scores is not None:
-        own["external_scores"] = ExternalScoresStage(
+        external["external_scores"] = ExternalScoresStage(
             study=study.scores.study,
             pool=study.scores.pool,
             leave_out=study.scores.leave_out,
@@ -139,15 +140,15 @@ def stage_table(study: Study) -> dict[str, Settings]:
             tau=study.effective_rank.tau,
         )
     return {
-        **own,
+        **external,
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
         "study": study,
         "world": study.world,
         "gates": GateStage(gates=study.gates),
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
-        "align": AlignStage(connector=study.connector, align=training.align, **trained),
-        "tune": TuneStage(connector=study.connector, tune=training.tune, **trained),
+        "align": AlignStage(connector=study.connector, align=training.align, **shared),
+        "tune": TuneStage(connector=study.connector, tune=training.tune, **shared),
         "predict": predict,
         "masks": MaskStage(**predict.model_dump(), calibration_pictures=study.masks.calibration_pictures),
         "effective_rank": EffectiveRankStage(
@@ -163,7 +164,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
             study=study.study,
             sources=study.hub_sources,
             benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
-            records=study.own_records,
+            records=study.user_records,
         ),
         "requests": RequestStage(benchmarks=study.benchmarks),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
@@ -183,8 +184,9 @@ Stage = TypeVar("Stage", bound=Settings)
 
 
 def read_settings(path: Path, kind: type[Stage]) -> Stage:
-    """Read one results/<study>/settings/*.json back as its type."""
+    """Read results/<study>/settings/<stage>.json as its type. Raises StudyError if that fails."""
     try:
         return kind.model_validate(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError, ValidationError) as error:
-        raise StudyError(f"{path}: not the settings of {kind.__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{path}: not valid settings for {kind.__name__}: {reason:.300}") from error

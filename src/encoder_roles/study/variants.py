@@ -1,6 +1,6 @@
-"""Variants of a study: its models again with another connector, other layers or another recipe.
+"""Variants of a study: the same models with another connector, other layers or another recipe.
 
-What a variant has in common with the study, or with a variant before it, is made once: `owner` says by whom.
+An output that several variants share is made once; `owner` names the variant that makes it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from encoder_roles.study.names import BLIND, parse_subset
 from encoder_roles.study.sections import ConnectorKind, Settings, StatisticsSettings
 from encoder_roles.study.stages import TuneStage, stage_table
 
-MEAN = "mean"  # in variants.csv in place of a subset: the mean over the trained subsets, without blind
+MEAN = "mean"  # replaces the subset in variants.csv: the mean over the trained subsets, without blind
 
 Made = Literal["encoder", "features", "align", "tune", "answers"]
 Reads = dict[str, Any]
 
 
 class VariantRow(Settings):
-    """What the comparison knows of a variant.
+    """One variant, as the comparison reads it.
 
     Attributes:
-        name: its name.
-        connector: its connector's kind.
-        levels: the most layers that it reads of an encoder of the pool.
+        name: the variant's name.
+        connector: the kind of its connector.
+        levels: the largest number of layers that it reads from one encoder.
         train_encoders: whether tune trains the encoders.
-        shared: the subsets whose model is the baseline's own.
+        shared: the subsets whose model is the baseline's model.
     """
 
     name: str
@@ -40,7 +40,7 @@ class VariantRow(Settings):
 
 
 class VariantStage(Settings):
-    """settings/variants.json: what `compare-variants` reads."""
+    """The settings of `compare-variants` (settings/variants.json)."""
 
     study: str
     pool: tuple[str, ...]
@@ -50,13 +50,13 @@ class VariantStage(Settings):
 
 
 def owner(study: Study, variant: str, made: Made, of: str) -> str:
-    """Who makes something for a variant: the baseline, or the first variant that reads the same settings.
+    """The variant that makes an output for `variant`: the baseline, or the first with the same settings.
 
     Args:
         study: the study.
-        variant: who needs it.
-        made: what: an encoder as staged, its features; of a subset what align and tune train, its answers.
-        of: the encoder's or the subset's name.
+        variant: the variant that needs the output.
+        made: the kind of output: a staged encoder, its features, or the align, tune or answers of a subset.
+        of: the name of the encoder or subset.
     """
     needed = _READS[made](study.variants[variant], of)
     others = (study.baseline, *study.variants)
@@ -64,7 +64,7 @@ def owner(study: Study, variant: str, made: Made, of: str) -> str:
 
 
 def variant_stage(study: Study) -> VariantStage:
-    """The settings of the comparison."""
+    """The settings of `compare-variants` for a study with variants."""
     rows = [
         VariantRow(
             name=name,
@@ -104,7 +104,7 @@ def _align(study: Study, subset: str) -> Reads:
 def _tune(study: Study, subset: str) -> Reads:
     stage = stage_table(study)["tune"]
     assert isinstance(stage, TuneStage)
-    if subset == BLIND:  # it has no connector, and no encoder that could be trained or frozen
+    if subset == BLIND:  # it has no connector and no encoders
         return stage.model_dump(exclude={"connector": True, "tune": {"train_encoders"}})
     return _align(study, subset) | {"tune": stage.model_dump()}
 

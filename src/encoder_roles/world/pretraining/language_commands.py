@@ -1,4 +1,4 @@
-"""Commands: pretrain the laptop study's language model, and gate one by text alone."""
+"""Commands: pretrain the laptop study's language model, and measure its gates on text alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import encoder_roles.encoders._torchvision  # noqa: F401  # before transformers'
 
 # isort: split
 
+from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from encoder_roles.models.tokenizer import load_tokenizer
@@ -41,7 +42,7 @@ from encoder_roles.world.questions import benchmark_questions
 THRESHOLD = 95.0  # percent of questions answered right with the caption in the picture's place
 GATE_QUESTIONS = 500  # per format, at least
 GATE_BATCH = 48
-NORMAL_QUANTILE = 1.959963984540054  # of 97.5%
+LEVEL = 0.95  # of the intervals
 SUMS = "SHA256SUMS"
 
 
@@ -56,9 +57,9 @@ def pretrain_language_model(
 ) -> None:
     """Pretrain the language model on text; write it, its gates and its model card into `output`.
 
-    `steps` ask in all formats alike, `practice_steps` most in those that the model still answers wrongly.
-
-    With `snapshots`, the unfinished model is saved there every `snapshot_every` steps.
+    The first `steps` draw all formats equally. The `practice_steps` after them draw mostly the formats that
+    the model still answers wrongly. With `snapshots`, the unfinished model is saved there every
+    `snapshot_every` steps.
     """
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
@@ -87,17 +88,17 @@ def pretrain_language_model(
 
 
 def gate_language_model(*, language_model: Path, output: Path, seed: int = 0) -> None:
-    """Measure the gates of the language model in a folder and write them as `gates.csv` rows to `output`."""
+    """Measure the gates of the language model in a folder and write the table to `output`."""
     torch.set_num_threads(1)
     if not (language_model / "model.safetensors").is_file():
-        raise StudyError(f"{language_model}: no model.safetensors; make one with pretrain-language-model")
+        raise StudyError(f"{language_model}: no model.safetensors; make it with pretrain-language-model")
     model = Qwen2ForCausalLM.from_pretrained(language_model, trust_remote_code=False, use_safetensors=True)
     tokenizer = load_tokenizer(language_model)
     write_rows(output, GATE_COLUMNS, measure_gates(model, tokenizer, seed))
 
 
 def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Model (safetensors) and tokenizer in the library's own format."""
+    """Save model (safetensors) and tokenizer in the format of transformers."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -105,7 +106,7 @@ def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def measure_gates(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> list[dict[str, object]]:
-    """Text-only accuracy on development scenes: of each of the sixteen formats, and by number of things."""
+    """Text-only accuracy on development scenes, per format of the sixteen and per number of things."""
     by_gate: dict[str, list[bool]] = {}
     by_things: dict[str, list[bool]] = {}
     for benchmark in BENCHMARKS:
@@ -115,53 +116,45 @@ def measure_gates(
                 by_things.setdefault(f"text accuracy with {things} thing{'s' * (things > 1)}", []).append(
                     right
                 )
-    return [_gate_row(gate, found) for gate, found in (*by_gate.items(), *sorted(by_things.items()))]
+    return [gate_row(gate, answers) for gate, answers in (*by_gate.items(), *sorted(by_things.items()))]
 
 
 @torch.inference_mode()
 def grade(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, benchmark: str, seed: int
 ) -> list[tuple[int, bool]]:
-    """(things in an objects scene or 0, whether greedy answering is right) of each development question.
+    """Per development question: (things in an objects scene or 0, whether the greedy answer is right).
 
-    Greedy decoding gives the answer exactly if the answer's every token, the end among them, is the most
-    likely one after the tokens before it, so one forward pass decides.
+    Greedy decoding gives the answer exactly if each of its tokens, including the end, is the most likely one
+    after the tokens before it. One forward pass decides that.
     """
     encode = encoder_of(tokenizer)
     rng = np.random.default_rng((seed, BENCHMARKS.index(benchmark), 2))
     scenes, questions = benchmark_questions(benchmark, seed, "development", GATE_QUESTIONS)
     scene_of = {scene.id: scene for scene in scenes}
-    found: list[tuple[int, bool]] = []
+    graded: list[tuple[int, bool]] = []
     for begin in range(0, len(questions), GATE_BATCH):
-        chosen = questions[begin : begin + GATE_BATCH]
-        segments = [
-            (encode(asked.prompt) + encode(ANSWER), encode(asked.answer) + encode(EOS)) for asked in chosen
-        ]
-        told = [scene_of[question.scene] for question in chosen]
+        batch = questions[begin : begin + GATE_BATCH]
+        segments = [(encode(q.prompt) + encode(ANSWER), encode(q.answer) + encode(EOS)) for q in batch]
+        batch_scenes = [scene_of[question.scene] for question in batch]
         rows = [
             Row(encode(BOS) + encode(caption(scene, rng)), (segment,))
-            for scene, segment in zip(told, segments, strict=True)
+            for scene, segment in zip(batch_scenes, segments, strict=True)
         ]
         logits, targets = answer_logits(model, pack(rows))
         right = (logits.argmax(-1) == targets).split([len(answer) for _, answer in segments])
-        for scene, tokens in zip(told, right, strict=True):
-            found.append((len(scene.things) if scene.kind == "objects" else 0, bool(tokens.all())))
-    return found
+        for scene, tokens in zip(batch_scenes, right, strict=True):
+            graded.append((len(scene.things) if scene.kind == "objects" else 0, bool(tokens.all())))
+    return graded
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, in percent."""
-    z2 = NORMAL_QUANTILE**2
-    share = right / n
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_QUANTILE * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5 / (1 + z2 / n)
-    return 100 * (centre - half), 100 * (centre + half)
-
-
-def _gate_row(gate: str, found: list[bool]) -> dict[str, object]:
-    value = 100 * sum(found) / len(found)
-    low, high = wilson(sum(found), len(found))
-    numbers = {"value": f"{value:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}", "n": len(found)}
+def gate_row(gate: str, answers: list[bool]) -> dict[str, object]:
+    """A row of gates.csv: the share of right answers in percent, with its Wilson interval."""
+    right, n = sum(answers), len(answers)
+    value = 100 * right / n
+    interval = binomtest(right, n).proportion_ci(confidence_level=LEVEL, method="wilson")
+    low, high = 100 * interval.low, 100 * interval.high
+    numbers = {"value": f"{value:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}", "n": n}
     passed = str(value >= THRESHOLD).lower()
     return {"source": "language_model", "gate": gate, **numbers, "threshold": THRESHOLD, "passed": passed}
 
@@ -175,7 +168,7 @@ def model_card(
     loss: float,
     rows: list[dict[str, object]],
 ) -> str:
-    """The README of the folder: what the model is, how it was made, and its measured gates."""
+    """The README of the folder: what the model is, how it was made, and the gates it reached."""
     config = model.config
     table = "\n".join(
         f"| {r['gate']} | {r['value']} | {r['low']}–{r['high']} | {r['n']} | {r['passed']} |" for r in rows
@@ -202,7 +195,7 @@ A Qwen2 of {sum(p.numel() for p in model.parameters()):,} parameters ({config.nu
 ## Gates
 
 Greedy text-only accuracy in percent on development scenes, the caption in the picture's place; threshold
-{THRESHOLD:.0f}, Wilson 95% intervals.
+{THRESHOLD:.0f}, Wilson {LEVEL:.0%} intervals.
 
 | gate | accuracy | interval | n | passed |
 | --- | --- | --- | --- | --- |

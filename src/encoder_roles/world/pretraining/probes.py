@@ -1,8 +1,8 @@
-"""What frozen features hold: a linear readout per skill, fitted on train scenes, measured on development.
+"""What frozen features show: one linear readout per skill, fitted on train scenes, measured on development.
 
-The readout sees what the connector sees: the encoder's tokens on the common grid, each normalised. It is
-linear (ridge regression, in closed form), because a probe that learns features by itself solves this world
-from those of an untrained network; what is asked is how openly the features show a skill.
+The readout reads what the connector reads: the encoder's tokens on the common grid, each normalised. It is
+ridge regression in closed form. A stronger probe would learn its own features and solve this world even from
+an untrained network, but the gate measures how directly the features show a skill.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ SEEDS: dict[Split, int] = {"train": 9001, "development": 9002}
 PICTURES: dict[Split, int] = {"train": 1000, "development": 500}
 RIDGE = 0.01  # of the mean squared length of a row
 RESAMPLES = 500
+LEVEL = 0.95  # of the intervals
 
 View = Literal["cell", "whole", "mean", "halves"]
 ProbeQuestion = tuple[
     int, int, int
-]  # which readout, which cell of the layout (for the view "cell"), the answer's class
+]  # the readout, the cell of the layout (for the view "cell"), the class of the answer
 
 
 @dataclass(frozen=True)
 class Skill:
-    """One thing to read off features: its kind of scene, what the readout sees, the answers, the questions.
+    """One skill: its kind of scene, the view of the readout, the number of answers, the questions.
 
-    Views: the tokens of one cell of the 2 x 2 layout; all tokens; their mean; the means of the left and the
-    right half with their absolute difference. Ordered answers are read as one number and rounded.
+    Views: cell is the tokens of one cell of the 2 x 2 layout; whole is all tokens; mean is their mean; halves
+    is the means of the left and right half with their absolute difference. An ordered answer is predicted as
+    one number and rounded.
     """
 
     kind: Kind
@@ -126,7 +128,7 @@ SKILLS: dict[str, Skill] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """A readout's accuracy on development questions, in percent, with its interval over pictures."""
+    """Accuracy of a readout on development questions, in percent, with its interval over pictures."""
 
     value: float
     low: float
@@ -135,7 +137,7 @@ class Reading:
 
 
 def probe(encoder: Encoder, skills: Sequence[str]) -> dict[str, Reading]:
-    """Fit a readout for each skill on the frozen encoder's features; measure it on the development split."""
+    """Fit a readout per skill on the frozen encoder's features, and measure it on the development split."""
     readings = {}
     for kind in dict.fromkeys(SKILLS[skill].kind for skill in skills):
         scenes = {split: _pictures(kind, split)[0] for split in PICTURES}
@@ -155,7 +157,7 @@ def _pictures(kind: Kind, split: Split) -> tuple[list[Scene], Tensor]:
 
 @torch.no_grad()
 def _tokens(encoder: Encoder, pictures: Tensor) -> Tensor:
-    """(n, GRID, GRID, D), each token normalised."""
+    """Tokens of the pictures, each normalised: (n, GRID, GRID, D)."""
     chunks = []
     for some in pictures.split(250):
         features = resample_grid(encoder(encoder.preprocess(some)), GRID)
@@ -164,19 +166,19 @@ def _tokens(encoder: Encoder, pictures: Tensor) -> Tensor:
 
 
 def _read(skill: Skill, scenes: dict[Split, list[Scene]], tokens: dict[Split, Tensor]) -> Reading:
-    asked = {
+    questions = {
         split: [(n, *q) for n, scene in enumerate(scenes[split]) for q in skill.ask(scene)]
         for split in scenes
     }
     right, cluster = [], []
-    for readout in sorted({question[1] for question in asked["train"]}):
-        rows = {split: [q for q in asked[split] if q[1] == readout] for split in asked}
+    for readout in sorted({question[1] for question in questions["train"]}):
+        rows = {split: [q for q in questions[split] if q[1] == readout] for split in questions}
         seen = {split: _view(skill.view, tokens[split], rows[split]) for split in rows}
         answers = {split: torch.tensor([q[3] for q in rows[split]]) for split in rows}
-        found = _answer(skill, seen["train"], answers["train"], seen["development"])
-        right.append((found == answers["development"]).numpy() * 100.0)
+        predicted = _answer(skill, seen["train"], answers["train"], seen["development"])
+        right.append((predicted == answers["development"]).numpy() * 100.0)
         for number, *_ in rows["development"]:
-            scene = scenes["development"][number]  # a handwriting drawn twice is not two independent pictures
+            scene = scenes["development"][number]  # two pictures of one handwriting are not independent
             cluster.append(number if scene.handwriting is None else scene.handwriting)
     scored = np.concatenate(right)
     low, high = _interval(scored, np.array(cluster))
@@ -184,7 +186,7 @@ def _read(skill: Skill, scenes: dict[Split, list[Scene]], tokens: dict[Split, Te
 
 
 def _view(view: View, tokens: Tensor, rows: list[tuple[int, int, int, int]]) -> Tensor:
-    """What the readout sees of each row's picture: double (rows, inputs)."""
+    """The readout's inputs for each row: double (rows, inputs)."""
     chosen = tokens[torch.tensor([row[0] for row in rows])]
     if view == "whole":
         return chosen.flatten(1).double()
@@ -198,15 +200,17 @@ def _view(view: View, tokens: Tensor, rows: list[tuple[int, int, int, int]]) -> 
     return cells[torch.arange(len(rows)), torch.tensor([row[2] for row in rows])].double()
 
 
-def _answer(skill: Skill, seen: Tensor, answers: Tensor, asked: Tensor) -> Tensor:
-    """The readout's answers (rows of `asked`)."""
+def _answer(skill: Skill, seen: Tensor, answers: Tensor, unseen: Tensor) -> Tensor:
+    """The readout's answer for each row of `unseen`, after fitting on `seen` and `answers`."""
     if skill.ordered:
-        return _ridge(seen, answers[:, None].double(), asked)[:, 0].round().clamp(0, skill.answers - 1).long()
-    return _ridge(seen, one_hot(answers, skill.answers).double(), asked).argmax(1)
+        return (
+            _ridge(seen, answers[:, None].double(), unseen)[:, 0].round().clamp(0, skill.answers - 1).long()
+        )
+    return _ridge(seen, one_hot(answers, skill.answers).double(), unseen).argmax(1)
 
 
-def _ridge(seen: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """Scores of `asked` by ridge regression of `target` on `seen`, in the smaller of its two forms."""
+def _ridge(seen: Tensor, target: Tensor, unseen: Tensor) -> Tensor:
+    """Scores of `unseen` by ridge regression of `target` on `seen`, in the cheaper of its two forms."""
     mean, middle = seen.mean(0), target.mean(0)
     x, y = seen - mean, target - middle
     penalty = RIDGE * float((x**2).sum(1).mean()) * len(x) / min(x.shape)
@@ -216,15 +220,15 @@ def _ridge(seen: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     else:
         gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype)
         weights = torch.linalg.solve(gram, x.T @ y)
-    scores: Tensor = (asked - mean) @ weights + middle
+    scores: Tensor = (unseen - mean) @ weights + middle
     return scores
 
 
 def _interval(scores: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
-    """95% bootstrap interval of the mean over clusters."""
+    """Bootstrap interval of the mean, resampled over clusters."""
     _, inverse = np.unique(cluster, return_inverse=True)
     sums, counts = np.bincount(inverse, scores), np.bincount(inverse)
     rows = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[rows].sum(1) / counts[rows].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
