@@ -17,11 +17,9 @@ from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_language_model
 from encoder_roles.study.names import StudyError
-from encoder_roles.study.stages import AlignStage, read_settings
-from encoder_roles.training.batches import Batches
-from encoder_roles.training.distributed import join_processes
+from encoder_roles.study.stages import AlignStage
 from encoder_roles.training.engine import Part
-from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
+from encoder_roles.training.stages import Run, check_subset, freeze, read_stage, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens, Visual
 
 CONNECTOR_FILE = "connector.safetensors"
@@ -129,9 +127,7 @@ def train_align(
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
     """
-    stage = read_settings(settings, AlignStage)
-    process = join_processes(stage.engine)
-    torch.set_num_threads(stage.threads)
+    stage, process = read_stage(settings, AlignStage)
     folders = check_subset(subset, encoders)
     if not folders:
         raise StudyError(f"subset {subset!r} has no connector to align")
@@ -143,21 +139,13 @@ def train_align(
     for name, part in parts.items():
         if name != "connector":
             freeze(part)
-    align = stage.align
+    inputs = (*encoders, language_model, *features, data)
+    run = Run("align", subset, seed, stage, inputs, process, restart, output)
     pictures = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
-    batches = Batches(
-        pictures,
-        samples=align.steps * align.batch_pictures,
-        batch_pictures=align.batch_pictures,
-        questions=align.questions_per_picture,
-        seed=seed,
-        stage="align",
-        length_grouped=align.length_grouped,
-    )
+    batches = run.batches(pictures, stage.align.steps * stage.align.batch_pictures)
+    trained = {"connector": Part(connector, stage.align.learning_rate)}
 
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(strip(weights, "parts.connector."), folder / CONNECTOR_FILE)
 
-    run = Run("align", subset, seed, stage, (*encoders, language_model, *features, data), process)
-    trained = {"connector": Part(connector, align.learning_rate)}
-    run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, restart, output, write)
+    run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, write)

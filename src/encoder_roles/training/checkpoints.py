@@ -85,20 +85,18 @@ class Checkpoints:
         for old in self._steps()[KEPT:]:
             shutil.rmtree(old)
 
-    def load(self, engine: Engine) -> list[dict[str, Any]]:
-        """Take up the newest whole checkpoint and return its log; an empty log if there is none.
+    def load(self, engine: Engine) -> tuple[Path | None, list[dict[str, Any]]]:
+        """Load the newest intact checkpoint into the engine. Returns its folder and its log, or None and [].
 
-        A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one
+        A truncated or altered checkpoint is detected by its hashes, reported on stderr and removed; the one
         before it is used. Nothing is lost but time.
         """
-        newest = engine.gather(self._newest() if engine.process.rank == 0 else None)[0]
+        newest: Path | None = engine.gather(self._newest() if engine.process.rank == 0 else None)[0]
         if newest is None:
-            return []
+            return None, []
         log: list[dict[str, Any]] = json.loads((newest / LOG_FILE).read_text())
         engine.load(newest)
-        if engine.process.rank == 0:
-            _complain(f"going on from {newest}")
-        return log
+        return newest, log
 
     def _newest(self) -> Path | None:
         for part in self.folder.glob(f".step*{PART}"):

@@ -119,15 +119,28 @@ def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bo
 
 
 def train(
-    engine: Engine, task: Task, schedule: Schedule, saving: Saving, rate: float
+    engine: Engine,
+    task: Task,
+    schedule: Schedule,
+    saving: Saving,
+    rate: float,
+    log: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Run the task to its end, from the newest checkpoint if there is one; returns the log, one row a step.
+    """Run the task to its end; returns the log, one row per step.
 
-    ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or
-    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 comes to
-    any rank.
+    Args:
+        engine: holds the weights after the last step of ``log``.
+        task: what is learned.
+        schedule: scales every learning rate.
+        saving: when and where checkpoints are written.
+        rate: the learning rate that the log shows, before the schedule.
+        log: of the steps that are done; [] at the beginning.
+
+    Raises:
+        StudyError: a loss or a gradient is not finite.
+        SystemExit: with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 reaches any process.
     """
-    log = saving.checkpoints.load(engine)
+    log = list(log)
     earlier = log[-1]["seconds"] if log else 0.0
     quiet = engine.process.rank > 0
     progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,18 +19,21 @@ from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import atomic_folder, versions, write_json, write_jsonl
 from encoder_roles.study.names import BLIND, StudyError
-from encoder_roles.study.sections import EngineSettings, accumulation
-from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage
+from encoder_roles.study.sections import AlignSettings, EngineSettings, TuneSettings, accumulation
+from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage, read_settings
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
-from encoder_roles.training.distributed import ProcessRank
+from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, train
+from encoder_roles.training.opening import announce
 from encoder_roles.training.step import AnswerModel, AnswerTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+AnyStage = TypeVar("AnyStage", AlignStage, TuneStage)
 
 # Settings that say how a run is computed and not what: a run goes on when one of them has changed.
 HOW = {
@@ -40,6 +43,17 @@ HOW = {
     "align": {"micro_batch"},
     "tune": {"micro_batch"},
 }
+
+
+def read_stage(settings: Path, kind: type[AnyStage]) -> tuple[AnyStage, ProcessRank]:
+    """A stage's settings, and this process's rank; the processes are connected, torch's threads are set.
+
+    Raises StudyError if the settings cannot be read or another number of processes was started.
+    """
+    stage = read_settings(settings, kind)
+    process = join_processes(stage.engine)
+    torch.set_num_threads(stage.threads)
+    return stage, process
 
 
 def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
@@ -144,7 +158,17 @@ def explained(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one stage: who it is, and all its weights depend on."""
+    """One training of one stage.
+
+    Attributes:
+        stage: `align` or `tune`.
+        subset, seed: which model.
+        settings: the stage's settings.
+        inputs: the files and folders that the weights depend on.
+        process: this process.
+        restart: folder of restart checkpoints, outside the output.
+        output: the folder to write, whole or not at all.
+    """
 
     stage: str
     subset: str
@@ -152,50 +176,71 @@ class Run:
     settings: AlignStage | TuneStage
     inputs: tuple[Path, ...]
     process: ProcessRank
+    restart: Path
+    output: Path
 
     @property
     def title(self) -> str:
         """Its name in progress lines and errors."""
         return f"{self.stage} {self.subset} seed {self.seed}"
 
-    def checkpoints(self, restart: Path) -> Checkpoints:
-        """Its restart checkpoints; how it is computed is not in their key."""
+    @property
+    def recipe(self) -> AlignSettings | TuneSettings:
+        """The settings of the stage alone."""
+        return self.settings.align if isinstance(self.settings, AlignStage) else self.settings.tune
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Its restart checkpoints; their key leaves out the settings in HOW."""
         settings = self.settings.model_dump(mode="json", exclude=HOW)  # type: ignore[arg-type]
-        return Checkpoints(run_folder(restart, [self.stage, self.subset, self.seed, settings], self.inputs))
+        return Checkpoints(
+            run_folder(self.restart, [self.stage, self.subset, self.seed, settings], self.inputs)
+        )
+
+    def batches(self, pictures: TrainingData, samples: int) -> Batches:
+        """The batches of all steps: `samples` in all."""
+        return Batches(
+            pictures,
+            samples=samples,
+            batch_pictures=self.recipe.batch_pictures,
+            questions=self.recipe.questions_per_picture,
+            seed=self.seed,
+            stage=self.stage,
+            length_grouped=self.recipe.length_grouped,
+        )
 
     def train(
         self,
         model: AnswerModel,
         batches: Batches,
         visual_tokens: int,
-        parts: Mapping[str, Part],
-        restart: Path,
-        output: Path,
+        trained: Mapping[str, Part],
         write: Callable[[Path, dict[str, Tensor]], None],
     ) -> None:
-        """Train, then write to `output`, whole or not at all: what `write` makes of the weights, log.jsonl
-        and training.json.
+        """Train the parts `trained` of the model, then write the output: what `write` makes of the weights,
+        log.jsonl and training.json.
         """
-        stage: Any = getattr(self.settings, self.stage)
-        processes, parameters = self.settings.engine.processes, count_parameters(dict(model.parts.items()))
-        accumulated = accumulation(stage.batch_pictures, stage.micro_batch, processes)
-        prepare(dict(model.parts.items()), self.settings.engine)
-        optimizer = {"weight_decay": stage.weight_decay, "clip_norm": stage.clip_norm}
-        engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.process)
+        recipe, parts = self.recipe, dict(model.parts.items())
+        parameters = count_parameters(parts)
+        accumulated = accumulation(recipe.batch_pictures, recipe.micro_batch, self.settings.engine.processes)
+        prepare(parts, self.settings.engine)
+        optimizer = {"weight_decay": recipe.weight_decay, "clip_norm": recipe.clip_norm}
+        engine = build_engine(self.settings, model, trained, optimizer, accumulated, self.process)
         task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.process, model.visual)
-        schedule = Schedule(len(batches), stage.warmup_fraction)
-        rate = next(iter(parts.values())).learning_rate
-        saving = Saving(
-            self.checkpoints(restart), self.settings.checkpoint_every, self.settings.checkpoint_minutes
-        )
-        log = train(engine, task, schedule, saving, rate)
+        saving = Saving(self.checkpoints, self.settings.checkpoint_every, self.settings.checkpoint_minutes)
+        checkpoint, log = saving.checkpoints.load(engine)
+        if self.process.rank == 0:
+            rates = {name: part.learning_rate for name, part in trained.items()}
+            announce(task, parameters, rates, engine.device, checkpoint)
+        schedule = Schedule(len(batches), recipe.warmup_fraction)
+        log = train(engine, task, schedule, saving, next(iter(trained.values())).learning_rate, log)
         flops, weights = count_flops(engine, task), engine.weights()
         if weights is not None:
-            with explained(output), atomic_folder(output) as folder:
+            with explained(self.output), atomic_folder(self.output) as folder:
                 write(folder, weights)
                 self._write_records(folder, log, batches.samples, parameters, flops, engine)
             saving.checkpoints.remove()
-        engine.gather(None)  # no rank ends the job before the outputs are there
+        engine.gather(None)  # no process ends the job before the outputs are there
 
     def _write_records(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from encoder_roles.encoders.weights import load_strictly, read_tensors
@@ -14,13 +13,11 @@ from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import write_text
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import TuneSettings
-from encoder_roles.study.stages import TuneStage, read_settings
+from encoder_roles.study.stages import TuneStage
 from encoder_roles.training.align import CONNECTOR_FILE
-from encoder_roles.training.batches import Batches
 from encoder_roles.training.card import model_card
-from encoder_roles.training.distributed import join_processes
 from encoder_roles.training.engine import Part
-from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
+from encoder_roles.training.stages import Run, check_subset, freeze, read_stage, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens
 
 
@@ -80,41 +77,30 @@ def train_tune(
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
     """
-    stage = read_settings(settings, TuneStage)
-    process = join_processes(stage.engine)
-    torch.set_num_threads(stage.threads)
+    stage, process = read_stage(settings, TuneStage)
     model = MultiEncoderVLM.from_sources(
         check_subset(subset, encoders), language_model, stage.connector, seed
     )
     load_connector(model, align, subset)
     tokenizer = load_tokenizer(language_model)
     pictures = read_training_data(data, tokenizer, model.language_model, model.tokens_per_picture, stage)
-    tune = stage.tune
-    batches = Batches(
-        pictures,
-        samples=tune.epochs * len(pictures),
-        batch_pictures=tune.batch_pictures,
-        questions=tune.questions_per_picture,
-        seed=seed,
-        stage="tune",
-        length_grouped=tune.length_grouped,
-    )
+    inputs = (*encoders, language_model, *([] if align is None else [align]), data)
+    run = Run("tune", subset, seed, stage, inputs, process, restart, output)
+    batches = run.batches(pictures, stage.tune.epochs * len(pictures))
 
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
-        model.save_pretrained(folder, state_dict=whole_model(model, weights))
+        model.write(folder, whole_model(model, weights))
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", model_card(subset, seed, model, stage, data))
 
-    inputs = (*encoders, language_model, *([] if align is None else [align]), data)
-    run = Run("tune", subset, seed, stage, inputs, process)
     step = AnswerModel(model_parts(model), PictureTokens(model, data.parent))
-    run.train(step, batches, model.tokens_per_picture, trained_parts(model, tune), restart, output, write)
+    run.train(step, batches, model.tokens_per_picture, trained_parts(model, stage.tune), write)
 
 
 def whole_model(model: MultiEncoderVLM, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parts' weights under the names they have in the model."""
-    found = {}
+    renamed = {}
     for part in model_parts(model):
         prefix = f"encoders.{part}." if part in model.encoders else f"{part}."
-        found.update({prefix + name: value for name, value in strip(weights, f"parts.{part}.").items()})
-    return found
+        renamed.update({prefix + name: value for name, value in strip(weights, f"parts.{part}.").items()})
+    return renamed
