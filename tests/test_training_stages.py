@@ -30,11 +30,6 @@ from encoder_roles.training.tune import train_tune
 WEIGHTS = "model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
-
-
 def align(study, output, subset="clip+sam", seed=0, **changes):
     names = subset.split("+")
     settings = study.settings(f"align-{output.name}", ALIGN | {"align": ALIGN["align"] | changes})
