@@ -214,7 +214,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(
     asked.send_signal(signal.SIGTERM)
     said = asked.communicate()[1]
     assert asked.returncode == TERMINATED
-    assert "going on from" in said
+    assert "continuing from" in said
     assert not (tmp_path / "broken").exists()
 
     newest = wait_for_step(restart, 24)  # a checkpoint cut off on disk is not gone on from

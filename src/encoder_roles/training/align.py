@@ -1,4 +1,4 @@
-"""Stage one: the connector learns to speak to a frozen language model, from features of frozen encoders."""
+"""Stage one: only the connector is trained; the encoders and the language model are frozen."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ CONNECTOR_FILE = "connector.safetensors"
 
 
 class FeatureFile:
-    """Cached pre-projector features of one encoder, mapped from the file, row by picture."""
+    """Stored pre-projector features of one encoder, memory-mapped, a row per picture."""
 
     def __init__(self, path: Path, grid: int, width: int) -> None:
+        """Raises StudyError if the features have another grid or width."""
         pictures, self.features = read_feature_file(path)
         self.path, self.rows = path, {picture: row for row, picture in enumerate(pictures)}
         if tuple(self.features.shape) != (len(pictures), grid, grid, width):
@@ -38,7 +39,7 @@ class FeatureFile:
             )
 
     def read(self, pictures: Sequence[str]) -> Tensor:
-        """Features (B, G, G, D) of these pictures; of none, zeros that stand for one.
+        """Features (B, G, G, D) of these pictures; without pictures, zeros (1, G, G, D).
 
         Raises StudyError if a picture has no features.
         """
@@ -50,21 +51,24 @@ class FeatureFile:
 
 
 def read_stores(files: Sequence[Path], widths: Mapping[str, int], grid: int) -> dict[str, FeatureFile]:
-    """The feature files `features/<encoder>/train.safetensors` of the subset's encoders, in pool order."""
-    if (given := [file.parent.name for file in files]) != list(widths):
-        raise StudyError(f"features: files of {given}, expected those of {list(widths)}")
+    """The files `features/<encoder>/train.safetensors` of the subset's encoders, in pool order.
+
+    Raises StudyError if they are the files of other encoders.
+    """
+    if (encoders := [file.parent.name for file in files]) != list(widths):
+        raise StudyError(f"features: files of {encoders}, expected those of {list(widths)}")
     return {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
 
 
 class StoredTokens:
-    """Visual tokens through features from files; no encoder is loaded."""
+    """Visual tokens from stored features; no encoder is loaded."""
 
     def __init__(self, connector: Connector, files: Sequence[Path], levels: Levels, grid: int) -> None:
         self.connector, self.levels = connector, levels
         self.stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
 
     def begin(self, pictures: Iterable[str]) -> None:
-        """See `Visual`: the files are mapped, there is nothing to wait for."""
+        """See `Visual`: the files are memory-mapped, so nothing has to be read ahead."""
 
     def __call__(self, pictures: Sequence[str]) -> Tensor:
         """See `Visual`."""
@@ -77,7 +81,7 @@ class StoredTokens:
 def parts_on_features(
     folders: Mapping[str, Path], language_model: Path, features: Sequence[Path], stage: AlignStage, seed: int
 ) -> tuple[dict[str, Any], Visual]:
-    """A fresh connector and the language model, and how stored features become visual tokens."""
+    """A new connector, the language model, and the source of visual tokens: stored features."""
     levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
     language = load_language_model(language_model)
     connector = build_connector(levels, stage.connector, language.config.get_text_config().hidden_size, seed)
@@ -88,7 +92,7 @@ def parts_on_features(
 def parts_on_pictures(
     folders: Mapping[str, Path], language_model: Path, pictures: Path, stage: AlignStage, seed: int
 ) -> tuple[dict[str, Any], Visual]:
-    """As `parts_on_features`, with the encoders, which read the pictures below a folder themselves."""
+    """As `parts_on_features`, but with the encoders, which read the pictures in a folder."""
     model = MultiEncoderVLM.from_sources(folders, language_model, stage.connector, seed)
     parts = {
         "connector": model.connector,
@@ -110,22 +114,25 @@ def train_align(
     restart: Path,
     output: Path,
 ) -> None:
-    """Train the connector of one subset, from stored features or, for data too large to store, from pixels.
+    """Train the connector of one subset, from stored features or, where they are too large, from pixels.
 
-    The data are captions and questions packed as in tune: at laptop scale captions alone teach the connector
-    too little in so few steps. Writes connector.safetensors, log.jsonl and training.json to `output`.
+    The data are captions and questions, packed as in tune: at laptop scale there are too few steps to train
+    the connector on captions alone. Writes connector.safetensors, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/align.json.
         subset: the encoders' names joined with `+`.
         seed: of the connector's initial weights and of the order of the data.
-        encoders: the staged encoder folders of the subset, in pool order; of stored features only their
+        encoders: the staged encoder folders of the subset, in pool order; with stored features only their
             encoder.json is read.
         language_model: the staged language model with its tokenizer.
-        features: features/<encoder>/train.safetensors of the subset, in pool order; none if computed.
+        features: features/<encoder>/train.safetensors of the subset, in pool order; empty if computed.
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
+
+    Raises:
+        StudyError: an input is missing, damaged or not the subset's, or the loss is not finite.
     """
     stage, process = read_stage(settings, AlignStage)
     folders = check_subset(subset, encoders)

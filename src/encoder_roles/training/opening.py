@@ -1,4 +1,4 @@
-"""What a training says of itself when it starts: two lines on stderr."""
+"""The two lines that a training prints on stderr when it starts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parts_line(parameters: Mapping[str, int], rates: Mapping[str, float]) -> str
 
 
 def size_line(task: AnswerTask, device: torch.device, checkpoint: Path | None) -> str:
-    """Steps, samples and tokens of a step, processes, device, and the checkpoint that the run goes on from.
+    """Steps, batch size, processes, device, and the checkpoint that the run continues from.
 
     The tokens of a step are those of the first micro batch, scaled to the step's samples.
     """
@@ -51,5 +51,5 @@ def size_line(task: AnswerTask, device: torch.device, checkpoint: Path | None) -
     tokens = round(batch.tokens * size / max(1, samples))
     batch_size = f"{size:,} samples (about {tokens:,} tokens, {task.visual_tokens:,} of them per picture)"
     processes = f"{task.process.world_size} processes, " if task.process.world_size > 1 else ""
-    start = "from the beginning" if checkpoint is None else f"going on from {checkpoint}"
+    start = "from the beginning" if checkpoint is None else f"continuing from {checkpoint}"
     return f"{task.steps:,} steps of {batch_size}, {processes}{device_name(device)}, {start}"

@@ -1,4 +1,4 @@
-"""What the two stages share: their inputs checked, their engine, their records."""
+"""What align and tune share: checked inputs, the engine, the run and its records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 AnyStage = TypeVar("AnyStage", AlignStage, TuneStage)
 
-# Settings that say how a run is computed and not what: a run goes on when one of them has changed.
+# Settings of how a run is computed, not of what: after a change of one, a run continues from its checkpoint.
 HOW = {
     "checkpoint_every": True,
     "checkpoint_minutes": True,
@@ -60,9 +60,7 @@ def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
     """Encoder -> folder. Raises StudyError if the folders are not those of the subset, in pool order."""
     named = {folder.name: folder for folder in encoders}
     if ("+".join(named) or BLIND) != subset:
-        raise StudyError(
-            f"subset {subset!r}: the encoder folders given are those of {'+'.join(named) or BLIND!r}"
-        )
+        raise StudyError(f"subset {subset!r}: the encoder folders are those of {'+'.join(named) or BLIND!r}")
     return named
 
 
@@ -73,7 +71,7 @@ def read_training_data(
     visual_tokens: int,
     stage: TrainingStage,
 ) -> TrainingData:
-    """The pictures of the training file with their questions as token ids, read when they are needed."""
+    """The pictures of a training file with their questions as token ids, read when they are needed."""
     longest = int(language_model.config.get_text_config().max_position_embeddings)
     if stage.max_tokens is not None:
         longest = min(longest, stage.max_tokens)
@@ -82,13 +80,14 @@ def read_training_data(
 
 
 def freeze(module: nn.Module) -> None:
-    """Take a part out of training: no gradient, evaluation mode."""
+    """Exclude a part from training: no gradient, evaluation mode."""
     module.requires_grad_(False).eval()
 
 
 def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
-    """Give the language model packed attention and, if asked for, have every part keep only its layers'
-    inputs and compute the rest again in the backward pass. Raises StudyError where the device cannot.
+    """Give the language model packed attention and, if set, every part gradient checkpointing.
+
+    Raises StudyError if the attention is `flash` and there is no CUDA device.
     """
     if settings.attention == "flash" and not torch.cuda.is_available():
         raise StudyError("training.engine.attention: flash needs a CUDA device, there is none; set sdpa")
@@ -96,7 +95,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
     use_packed_attention(language_model, flash=settings.attention == "flash")
     if not settings.gradient_checkpointing:
         return
-    # under ZeRO-3 weights have no shape when a layer is not running, which the other way takes for a fault
+    # under ZeRO-3 a weight has no shape while its layer does not run; only reentrant checkpointing allows it
     reentrant = settings.kind == "deepspeed" and settings.zero_stage == 3
     for part in parts.values():
         network: Any = getattr(part, "trunk", part)
@@ -104,7 +103,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
             network.gradient_checkpointing_enable({"use_reentrant": reentrant})
         elif hasattr(network, "set_grad_checkpointing"):
             network.set_grad_checkpointing()
-    language_model.train()  # transformers checkpoints in this mode only, frozen or not
+    language_model.train()  # transformers checkpoints only in this mode, frozen or not
 
 
 def build_engine(
@@ -126,9 +125,9 @@ def build_engine(
 
 
 def count_flops(engine: Engine, task: AnswerTask) -> int:
-    """FLOPs of the run: this rank's first micro batch's, forward and backward, scaled to all samples.
+    """FLOPs of the run: forward and backward of the first micro batch, scaled to all samples.
 
-    On a CPU attention runs in plain products while it is counted: the counter sees no fused kernel there.
+    On a CPU attention is computed with plain products here, because the counter misses the fused kernel.
     """
     kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
     batch, samples = task.first()
@@ -139,20 +138,20 @@ def count_flops(engine: Engine, task: AnswerTask) -> int:
 
 
 def count_parameters(parts: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Parameters of each part; before an engine divides them."""
+    """The number of parameters of each part, before an engine partitions them."""
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a full disk, or one that cannot be written, into one line."""
+    """Turn a full or read-only disk into one line: a StudyError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(
-            f"{path}: cannot be written ({reason}): make room, then run the job again; it goes on "
-            "from its last checkpoint"
+            f"{path}: cannot be written ({reason}): make room, then run the job again; it "
+            "continues from its last checkpoint"
         ) from error
 
 
@@ -272,5 +271,5 @@ class Run:
 
 
 def strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights whose names begin so, without it."""
+    """The weights whose names begin with `prefix`, by their names without it."""
     return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

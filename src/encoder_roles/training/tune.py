@@ -1,4 +1,4 @@
-"""Stage two: connector, language model and, by default, encoders trained together, from pixels."""
+"""Stage two: connector, language model and, by default, the encoders are trained together, from pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from encoder_roles.training.step import AnswerModel, PictureTokens
 
 
 def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> None:
-    """Give the model the connector that `align` trained. Raises StudyError if that does not fit."""
+    """Load the connector that `align` trained into the model. Raises StudyError if it does not fit."""
     if (model.connector is None) != (align is None):
         need = "needs no" if model.connector is None else "needs an"
         raise StudyError(f"subset {subset!r} {need} align folder")
@@ -32,13 +32,13 @@ def load_connector(model: MultiEncoderVLM, align: Path | None, subset: str) -> N
 
 
 def model_parts(model: MultiEncoderVLM) -> dict[str, nn.Module]:
-    """The parts that have parameters and learning rates of their own, by name."""
+    """The parts of the model that have their own learning rates, by name."""
     connector = {} if model.connector is None else {"connector": model.connector}
     return {**connector, "language_model": model.language_model, **dict(model.encoders.items())}
 
 
 def trained_parts(model: MultiEncoderVLM, settings: TuneSettings) -> dict[str, Part]:
-    """The parts to train, each with its learning rate; frozen encoders are taken out of training."""
+    """The parts to train, each with its learning rate; other encoders are frozen."""
     rates, trained = settings.learning_rates, {}
     for name, module in model_parts(model).items():
         if name in model.encoders and not settings.train_encoders:
@@ -62,20 +62,23 @@ def train_tune(
     restart: Path,
     output: Path,
 ) -> None:
-    """Train the model of one subset; the subset `blind` reads the same questions without any picture.
+    """Train the model of one subset; the model `blind` reads the same questions without pictures.
 
     Writes the whole model with its tokenizer and model card, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/tune.json.
         subset: the encoders' names joined with `+`, or `blind`.
-        seed: of the order of the data; the connector starts from align's.
+        seed: of the order of the data; the connector starts with the weights of align.
         encoders: the staged encoder folders of the subset, in pool order.
         language_model: the staged language model with its tokenizer.
-        align: the folder written by train-align; none for `blind`.
+        align: the folder written by train-align; None for `blind`.
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
+
+    Raises:
+        StudyError: an input is missing, damaged or not the subset's, or the loss is not finite.
     """
     stage, process = read_stage(settings, TuneStage)
     model = MultiEncoderVLM.from_sources(
@@ -98,7 +101,7 @@ def train_tune(
 
 
 def whole_model(model: MultiEncoderVLM, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parts' weights under the names they have in the model."""
+    """The weights of all parts, by their names in the model."""
     renamed = {}
     for part in model_parts(model):
         prefix = f"encoders.{part}." if part in model.encoders else f"{part}."
