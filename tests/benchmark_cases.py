@@ -10,8 +10,9 @@ from typing import Any
 from PIL import Image
 
 from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, picture_columns, write_rows
-from encoder_roles.benchmarks.table import MME_PERCEPTION
+from encoder_roles.benchmarks.table import TASKS
 
+_, PERCEPTION = TASKS["mme"].keep or ("", ())  # the categories of MME that are part of the benchmark
 LETTERS = "ABCDEF"
 WORDS = (
     "red",
@@ -121,7 +122,7 @@ def _options(rng: random.Random, most: int = 4) -> list[str]:
 
 
 def _mme(i: int, rng: random.Random) -> list[dict[str, Any]]:
-    category = rng.choice([*MME_PERCEPTION[: 4 + i % 3], "code_reasoning"])
+    category = rng.choice([*PERCEPTION[: 4 + i % 3], "code_reasoning"])
     base = {"question_id": f"{i}.png", "category": category}
     return [{**base, "question": f"Is it {a}? Please answer yes or no.", "answer": a} for a in ("Yes", "No")]
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from slurm_cluster import Cluster, missing_programs
+
+if TYPE_CHECKING:
+    from tiny_study import TinyStudy
 
 _left_out = pytest.StashKey[int]()
 _sees_gpus: list[Callable[[], bool]] = []  # torch's own
@@ -42,6 +47,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if count := config.stash.get(_left_out, 0):
         terminalreporter.write_line(f"{count} tests marked cuda left out: torch sees no CUDA device")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    """A tiny study with two encoders."""
+    from tiny_study import write_tiny_study  # imports torch
+
+    return write_tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def model(study: TinyStudy) -> Path:
+    """An untrained model of both encoders of the tiny study."""
+    from tiny_study import write_model
+
+    return write_model(study, "clip+sam", study.root / "full")
 
 
 def start(cluster: Cluster) -> Iterator[Cluster]:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import tiny_encoders
 import torch
-from test_predict_answers import write_model
-from tiny_study import TinyStudy, write_tiny_study
+from tiny_study import TinyStudy
 from torch import Tensor, nn
 
 import encoder_roles.encoders.encoder
@@ -35,16 +34,6 @@ from encoder_roles.training.distributed import ProcessRank
 EVERY = (*tiny_encoders.WRITERS, *tiny_encoders.MORE_WRITERS)
 SIZES = {"depth": 1, "heads": 2, "queries": 3, "query_grid": 2, "groups": 2}
 RANK = {"study": "t", "grid": 2, "pictures": 8, "resamples": 5, "level": 0.95, "seed": 0, "threads": 1}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def model(study: TinyStudy) -> Path:
-    return write_model(study, "clip+sam", study.root / "full")
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ import pytest
 import torch
 import yaml
 from benchmark_cases import write_case
-from test_predict_answers import write_model
-from tiny_study import TinyStudy, write_tiny_study
+from tiny_study import TinyStudy
 
 from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.evaluation.adapter import EncoderRoles, cut
@@ -39,16 +38,6 @@ MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # lmms-eval writes `submissions` where it is run
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def model(study: TinyStudy) -> Path:
-    return write_model(study, "clip+sam", study.root / "full")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_predict_answers import write_model
-from tiny_study import TinyStudy, write_tiny_study
+from tiny_study import TinyStudy
 
 import encoder_roles.evaluation.chat
 from encoder_roles.evaluation.chat import chat
@@ -22,16 +21,6 @@ from encoder_roles.study.names import StudyError
 PICTURE = 3  # of the tiny study's requests: a red square
 QUESTION = "is the circle red ?"
 STAGE = {"batch_questions": 4, "threads": 1, "calibration_pictures": 4}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def model(study: TinyStudy) -> Path:
-    return write_model(study, "clip+sam", study.root / "full")
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import pytest
 from benchmark_cases import make_rows, picture_bytes, write_case
 
 from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, write_rows
-from encoder_roles.benchmarks.table import ANSWER_TOKENS, TASKS
+from encoder_roles.benchmarks.table import ANSWER_TOKENS, TABLE, TASKS, read_table
 from encoder_roles.evaluation.requests import read_manifest, read_requests, write_requests
-from encoder_roles.provenance import sha256_of
+from encoder_roles.manifest.code import code_of
+from encoder_roles.provenance import sha256_of, write_json
 from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
 
 ROWS = 12
@@ -88,6 +89,21 @@ def test_reading_requests_imports_no_lmms_eval() -> None:
         "sys.exit('lmms_eval' in sys.modules or 'datasets' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_edit_of_the_table_is_an_edit_of_the_code_that_reads_it() -> None:
+    code = code_of("encoder_roles.evaluation.requests")
+    assert code["encoder_roles/benchmarks/table.yaml"] == sha256_of(TABLE)
+    assert TABLE.name not in {Path(file).name for file in code_of("encoder_roles.world.drawing")}
+
+
+def test_a_row_with_a_key_that_no_benchmark_has_is_refused(tmp_path: Path) -> None:
+    row = TASKS["gqa"].model_dump(exclude={"name"})
+    write_json(tmp_path / "table.yaml", {"gqa": row})  # JSON is YAML
+    assert read_table(tmp_path / "table.yaml") == {"gqa": TASKS["gqa"]}
+    write_json(tmp_path / "table.yaml", {"gqa": row | {"sufix": ""}})
+    with pytest.raises(ValueError, match="sufix"):
+        read_table(tmp_path / "table.yaml")
 
 
 def test_changed_requests_are_refused(cases: Path, tmp_path: Path) -> None:

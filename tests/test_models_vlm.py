@@ -20,11 +20,12 @@ from encoder_roles.models.connectors.channels import ChannelConcat
 from encoder_roles.models.connectors.factory import KINDS
 from encoder_roles.models.grid import grid_features
 from encoder_roles.models.masking import calibrate, mask_features
-from encoder_roles.models.vlm import MultiEncoderVLM, load_trained_encoders, load_vlm
+from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM, load_trained_encoders, load_vlm
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import CONNECTORS, ConnectorSettings
 
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
+FILES = ["config.json", "model.safetensors"]
 SETTINGS = ConnectorSettings(kind="mlp", layers=2, grid=4)
 
 
@@ -75,6 +76,25 @@ def test_a_saved_model_answers_the_same_with_its_sources_gone(
     again.save_pretrained(tmp_path / "twice")
     for file in ("config.json", "model.safetensors"):
         assert (tmp_path / "tune" / file).read_bytes() == (tmp_path / "twice" / file).read_bytes()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_is_written_as_save_pretrained_writes_it(
+    sources: dict[str, Path], tmp_path: Path, tied: bool
+) -> None:
+    model = build(sources)
+    if not tied:
+        row = model.config.language_model | {"tie_word_embeddings": False}
+        model = MultiEncoderVLM(MultiEncoderConfig(model.config.encoders, model.config.connector, row))
+    head, embeddings = model.language_model.lm_head, model.language_model.get_input_embeddings()
+    assert (head.weight is embeddings.weight) == tied
+    (tmp_path / "written").mkdir()
+    model.write(tmp_path / "written", model.state_dict())
+    load_vlm(tmp_path / "written").save_pretrained(tmp_path / "saved")
+    for folder in ("written", "saved"):
+        assert sorted(file.name for file in (tmp_path / folder).iterdir()) == FILES
+    for name in FILES:
+        assert (tmp_path / "written" / name).read_bytes() == (tmp_path / "saved" / name).read_bytes(), name
 
 
 def test_trained_encoders_are_read_without_the_rest(sources: dict[str, Path], tmp_path: Path) -> None:

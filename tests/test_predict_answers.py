@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_study import TUNE, write_tiny_study
+from tiny_study import write_model
 
 import encoder_roles.evaluation.decoding as predict_answers
 import encoder_roles.evaluation.predict as predict
@@ -29,39 +29,13 @@ from encoder_roles.evaluation.requests import read_requests
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.names import StudyError
-from encoder_roles.study.sections import ConnectorSettings
 from encoder_roles.study.stages import PredictStage
 
 PREDICT = {"batch_questions": 32, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}
 BENCHMARKS = ("mme", "mmmu")
-
-
-def write_model(study, subset, folder):
-    """An untrained model, saved as train-tune saves it: it babbles, which no batching may change."""
-    names = [] if subset == "blind" else subset.split("+")
-    connector = ConnectorSettings.model_validate(TUNE["connector"])
-    encoders = {name: study.encoders[name] for name in names}
-    model = MultiEncoderVLM.from_sources(encoders, study.language_model, connector, 0)
-    with torch.no_grad():
-        for parameter in model.language_model.parameters():
-            parameter.mul_(3)  # answers that depend on the picture and do not all run to the limit
-    model.save_pretrained(folder)
-    load_tokenizer(study.language_model).save_pretrained(folder)
-    write_json(folder / "training.json", {"subset": subset, "seed": 0})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def model(study):
-    return write_model(study, "clip+sam", study.root / "full")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ import pytest
 import tiny_encoders
 import torch
 from PIL import Image
-from test_predict_answers import write_model
-from tiny_study import TinyStudy, write_tiny_study
+from tiny_study import TinyStudy, write_model, write_tiny_study
 
 from encoder_roles.data.features import extract_features, read_features
 from encoder_roles.effective_rank.measure import measure_pretrained_ranks, measure_ranks

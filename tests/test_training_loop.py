@@ -115,7 +115,9 @@ class Line(torch.nn.Module):
 
     def train(self, checkpoints, every=3, minutes=None):
         saving = Saving(checkpoints, every, minutes)
-        return train(self.engine(), self, Schedule(self.steps, 0.1), saving, 0.1)
+        engine = self.engine()
+        _, log = checkpoints.load(engine)
+        return train(engine, self, Schedule(self.steps, 0.1), saving, 0.1, log)
 
     def weights(self):
         return {**self.first.state_dict(prefix="1"), **self.second.state_dict(prefix="2")}
@@ -149,7 +151,8 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
         file.write_bytes(whole)
     assert damage(tmp_path / "step000000009") is None
     (tmp_path / "step000000009/sha256.json").write_text("{}")
-    assert len(Checkpoints(tmp_path).load(Line().engine())) == 6
+    folder, log = Checkpoints(tmp_path).load(Line().engine())
+    assert (folder, len(log)) == (tmp_path / "step000000006", 6)
     assert "step000000009 is damaged" in capsys.readouterr().err
     assert not (tmp_path / "step000000009").exists()
 
@@ -196,7 +199,7 @@ def test_checkpoints_come_by_steps_or_by_minutes(tmp_path):
 def test_what_a_dead_run_left_half_written_is_removed(tmp_path):
     Line().train(Checkpoints(tmp_path))
     (tmp_path / ".step000000012.part").mkdir()
-    assert len(Checkpoints(tmp_path).load(Line().engine())) == 9
+    assert Checkpoints(tmp_path).load(Line().engine())[0] == tmp_path / "step000000009"
     assert not list(tmp_path.glob(".step*"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,11 +28,6 @@ from encoder_roles.training.stages import count_flops
 from encoder_roles.training.tune import train_tune
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return write_tiny_study(tmp_path_factory.mktemp("study"))
 
 
 def align(study, output, subset="clip+sam", seed=0, **changes):
@@ -114,6 +110,38 @@ def test_training_json_has_the_documented_record(tuned):
     assert "torch" in record["versions"]
 
 
+def test_a_training_says_which_parts_it_trains_and_which_are_frozen(study, aligned, tmp_path, capsys):
+    tune(study, tmp_path / "tune", aligned=aligned, train_encoders=False)
+    parts, size, *_ = capsys.readouterr().err.splitlines()
+    counts = json.loads((tmp_path / "tune/training.json").read_text())["parameters"]
+    assert parts == (
+        f"tune clip+sam seed 0: trains connector ({counts['connector']:,} parameters, learning rate 0.01), "
+        f"language_model ({counts['language_model']:,} parameters, learning rate 0.01); "
+        f"frozen: clip ({counts['clip']:,}), sam ({counts['sam']:,})"
+    )
+    assert re.fullmatch(
+        r"tune clip\+sam seed 0: 9 steps of 8 samples \(about \d+ tokens, 4 of them per picture\), cpu, "
+        "from the beginning",
+        size,
+    )
+    align(study, tmp_path / "align")
+    parts = capsys.readouterr().err.splitlines()[0]
+    assert "trains connector (" in parts
+    assert parts.endswith(f"frozen: language_model ({counts['language_model']:,})")
+
+
+def test_a_tune_with_the_torch_engine_does_not_import_deepspeed(study, aligned, tmp_path):
+    names = ("--encoders", *study.encoders.values(), "--align", aligned, "--data", study.data)
+    arguments = [
+        *("--settings", study.settings("tune-light", TUNE), "--subset", "clip+sam", "--seed", 0, *names),
+        *("--language-model", study.language_model, "--restart", tmp_path / "restart"),
+        *("--output", tmp_path / "tune"),
+    ]
+    code = f"import sys; {COMMAND}; sys.exit('deepspeed' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, "train-tune", *map(str, arguments)], check=True)
+    assert (tmp_path / "tune" / WEIGHTS).exists()
+
+
 def test_joint_training_changes_every_part_and_frozen_training_no_encoder(study, aligned, tuned):
     frozen = tune(study, study.root / "models/frozen/tune", aligned=aligned, train_encoders=False)
     start = MultiEncoderVLM.from_sources(
@@ -186,7 +214,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(
     asked.send_signal(signal.SIGTERM)
     said = asked.communicate()[1]
     assert asked.returncode == TERMINATED
-    assert "going on from" in said
+    assert "continuing from" in said
     assert not (tmp_path / "broken").exists()
 
     newest = wait_for_step(restart, 24)  # a checkpoint cut off on disk is not gone on from

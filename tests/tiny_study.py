@@ -16,7 +16,10 @@ from tiny_language_model import write_tiny_language_model
 from encoder_roles.data.pictures import read_picture
 from encoder_roles.encoders.loading import load_encoder, read_spec
 from encoder_roles.models.grid import grid_features
+from encoder_roles.models.tokenizer import load_tokenizer
+from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import sha256_of, write_json, write_jsonl
+from encoder_roles.study.sections import ConnectorSettings
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 CONNECTOR = {"kind": "mlp", "layers": 2, "grid": 2}
@@ -104,6 +107,21 @@ def write_data(folder: Path, count: int) -> None:
             turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
             rows.append({"id": id, "image": f"pictures/{name}", "conversations": turns})
     write_jsonl(folder / "train.jsonl", rows)
+
+
+def write_model(study: TinyStudy, subset: str, folder: Path) -> Path:
+    """An untrained model, saved as train-tune saves it: it babbles, which no batching may change."""
+    names = [] if subset == "blind" else subset.split("+")
+    connector = ConnectorSettings.model_validate(TUNE["connector"])
+    encoders = {name: study.encoders[name] for name in names}
+    model = MultiEncoderVLM.from_sources(encoders, study.language_model, connector, 0)
+    with torch.no_grad():
+        for parameter in model.language_model.parameters():
+            parameter.mul_(3)  # answers that depend on the picture and do not all run to the limit
+    model.save_pretrained(folder)
+    load_tokenizer(study.language_model).save_pretrained(folder)
+    write_json(folder / "training.json", {"subset": subset, "seed": 0})
+    return folder
 
 
 def write_features(study: TinyStudy, name: str, count: int) -> None:

@@ -146,7 +146,7 @@ def pixels_of(name):
     def pixels(wildcards):
         if not PICTURES_STORED:
             return f"{RESULTS}/requests/images" if name == "requests" else pictures_of(name)
-        shared = name in ("align", "tune") and name not in STUDY.own_records
+        shared = name in ("align", "tune") and name not in STUDY.user_records
         rows = STUDY.variants[wildcards.variant].encoders if hasattr(wildcards, "variant") else STUDY.encoders
         names = getattr(wildcards, "encoder", None) or getattr(wildcards, "subset", STUDY.full)
         framings = dict.fromkeys(rows[encoder].framing for encoder in parse_subset(names, STUDY.pool))

@@ -1,50 +1,42 @@
-"""The sixteen benchmarks as data: lmms-eval's task for each, its data, its metric and what we do differently.
+"""The sixteen benchmarks as data: lmms-eval's task for each, its data, its metric and what differs here.
 
-Nothing here imports lmms-eval: the table is read by every stage, the task code only where prompts are
-rendered and answers are scored (`evaluation.harness`). docs/benchmarks.md is written from this table.
+The rows are in table.yaml. Nothing here imports lmms-eval: every stage reads the table, but the task code is
+needed only where prompts are rendered and answers are scored (`evaluation.harness`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
-from encoder_roles.study.sections import HubSource
+from encoder_roles.study.sections import HubSource, Positive, Settings
 
-LMMS_EVAL = "0.7.3"  # another version has other prompts and parsers: it is refused, not warned about
-ANSWER_TOKENS = 128  # the most tokens an answer may have, and what is allowed where a task sets no limit
-
-SHORT = "\nAnswer the question using a single word or phrase."
-LETTER = "\nAnswer with the option's letter from the given choices directly."
-WORD = "\nAnswer the question with a single word."
-IMAGES = "images"
-MME_PERCEPTION = (
-    "existence",
-    "count",
-    "position",
-    "color",
-    "posters",
-    "celebrity",
-    "scene",
-    "landmark",
-    "artwork",
-    "OCR",
-)
+LMMS_EVAL = "0.7.3"  # another version has other prompts and parsers: it is an error, not a warning
+ANSWER_TOKENS = 128  # the most tokens an answer may have, and the limit where a task sets none
+IMAGES = "images"  # last part of the name of a data set that holds only a benchmark's pictures
+TABLE = Path(__file__).with_suffix(".yaml")
 
 
-@dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Settings):
     """One benchmark: where its questions come from, and how lmms-eval asks and scores them.
 
-    `file` is the task's own YAML below lmms_eval/tasks. `keep` is a column and its allowed values: rows with
-    others are no part of the benchmark. `cluster` names what questions share: the columns that identify it,
-    `picture`, or MMBench's `circle` and MMVP's `pair`. `questions` is the number of rows of the public data
-    set after `keep`. `suffix` is the text every prompt ends with (empty: the question says itself how to
-    answer). `overlay` is where our score leaves lmms-eval's figure, empty if nowhere. `revision` is the data
-    set's branch; a study's lock says which commit of it. `images` is the configuration that has the pictures
-    where `config` has only the questions.
+    Attributes:
+        name: its name in the study.
+        task: lmms-eval's name of the task.
+        file: the task's YAML file below lmms_eval/tasks.
+        metric: the key of the score in the task's results.
+        source, config, split, revision: the public data set; a study's lock has the commit of `revision`.
+        images: the configuration that has the pictures, if `config` has only the questions.
+        questions: rows of the public data set after `keep`.
+        cluster: the columns that identify what questions share; or `picture`, MMBench's `circle`, MMVP's
+            `pair`.
+        suffix: the text at the end of every prompt; empty if the question itself says how to answer.
+        keep: a column and its allowed values: rows with other values are not part of the benchmark.
+        overlay: how the score differs from lmms-eval's figure; empty if it does not.
     """
 
     name: str
@@ -52,9 +44,9 @@ class Benchmark:
     file: str
     metric: str
     source: str
-    config: str
+    config: str = ""
     split: str
-    questions: int
+    questions: Positive
     cluster: tuple[str, ...] = ("picture",)
     suffix: str = ""
     keep: tuple[str, tuple[str, ...]] | None = None
@@ -64,18 +56,18 @@ class Benchmark:
 
     @property
     def hub_sources(self) -> dict[str, HubSource]:
-        """Its data sets on the hub, by name in a lock: the questions; the pictures where they are apart."""
-        here = HubSource(
+        """Its data sets on the hub, by name in a lock: the questions, and the pictures if they are apart."""
+        questions = HubSource(
             kind="dataset",
             repository=self.source,
             revision=self.revision,
             config=self.config,
             split=self.split,
         )
-        found = {f"benchmarks/{self.name}": here}
+        sources = {f"benchmarks/{self.name}": questions}
         if self.images:
-            found[f"benchmarks/{self.name}/{IMAGES}"] = here.model_copy(update={"config": self.images})
-        return found
+            sources[f"benchmarks/{self.name}/{IMAGES}"] = questions.model_copy(update={"config": self.images})
+        return sources
 
     @property
     def group(self) -> str:
@@ -83,197 +75,13 @@ class Benchmark:
         return next(group for group, names in GROUPS.items() if self.name in names)
 
 
-TASKS: dict[str, Benchmark] = {
-    row.name: row
-    for row in (
-        Benchmark(
-            name="mme",
-            task="mme",
-            file="mme/mme.yaml",
-            metric="mme_perception_score",
-            source="lmms-lab-encoder/MME",
-            config="",
-            split="test",
-            questions=2114,
-            cluster=("category", "question_id"),
-            suffix=SHORT,
-            keep=("category", MME_PERCEPTION),
-            overlay="perception / (2 x categories present): with all ten it is perception / 20, on 0-100",
-        ),
-        Benchmark(
-            name="mmbench",
-            task="mmbench_en_dev_static",
-            file="mmbench/mmbench_en_dev_static.yaml",
-            metric="gpt_eval_score",
-            source="lmms-lab-encoder/MMBench",
-            config="en",
-            split="dev",
-            questions=4329,
-            cluster=("circle",),
-            suffix="\n" + LETTER,
-        ),
-        Benchmark(
-            name="seed",
-            task="seedbench",
-            file="seedbench/seedbench.yaml",
-            metric="seed_image",
-            source="lmms-lab-encoder/SEED-Bench",
-            config="",
-            split="test",
-            questions=14233,
-            suffix=LETTER,
-            keep=("data_type", ("image",)),
-            overlay="questions about one image only (no video)",
-        ),
-        Benchmark(
-            name="gqa",
-            task="gqa",
-            file="gqa/gqa.yaml",
-            metric="exact_match",
-            source="lmms-lab-encoder/GQA",
-            config="testdev_balanced_instructions",
-            split="testdev",
-            questions=12578,
-            cluster=("imageId",),
-            suffix=SHORT,
-            images="testdev_balanced_images",
-            overlay="images joined to the questions in the data, not by the task's own download",
-        ),
-        Benchmark(
-            name="scienceqa",
-            task="scienceqa_img",
-            file="scienceqa/scienceqa_img.yaml",
-            metric="exact_match",
-            source="lmms-lab-encoder/ScienceQA",
-            config="ScienceQA-IMG",
-            split="test",
-            questions=2017,
-            suffix=LETTER,
-        ),
-        Benchmark(
-            name="mmmu",
-            task="mmmu_val",
-            file="mmmu/mmmu_val.yaml",
-            metric="mmmu_acc",
-            source="lmms-lab-encoder/MMMU",
-            config="",
-            split="validation",
-            questions=900,
-            overlay="an unparsable answer is wrong; the task gives it a random option",
-        ),
-        Benchmark(
-            name="mathvista",
-            task="mathvista_testmini_format",
-            file="mathvista/mathvista_testmini_format.yaml",
-            metric="rule_accuracy",  # lmms-eval's own is llm_as_judge_eval
-            source="AI4Math/MathVista",
-            config="",
-            split="testmini",
-            questions=1000,
-            overlay="the answer is read by rules: no language model as judge, no credit for similarity",
-        ),
-        Benchmark(
-            name="ai2d",
-            task="ai2d",
-            file="ai2d/ai2d.yaml",
-            metric="exact_match",
-            source="lmms-lab-encoder/ai2d",
-            config="",
-            split="test",
-            questions=3088,
-            suffix=LETTER,
-        ),
-        Benchmark(
-            name="chartqa",
-            task="chartqa",
-            file="chartqa/chartqa.yaml",
-            metric="relaxed_overall",
-            source="lmms-lab-encoder/ChartQA",
-            config="",
-            split="test",
-            questions=2500,
-            suffix=WORD,
-        ),
-        Benchmark(
-            name="ocrbench",
-            task="ocrbench",
-            file="ocrbench/ocrbench.yaml",
-            metric="ocrbench_accuracy",
-            source="echo840/OCRBench",
-            config="",
-            split="test",
-            questions=1000,
-            overlay="divided by the number of questions, not by 1000; no running total between models",
-        ),
-        Benchmark(
-            name="textvqa",
-            task="textvqa_val",
-            file="textvqa/textvqa_val.yaml",
-            metric="exact_match",
-            source="lmms-lab-encoder/textvqa",
-            config="",
-            split="validation",
-            questions=5000,
-            suffix=SHORT,
-        ),
-        Benchmark(
-            name="docvqa",
-            task="docvqa_val",
-            file="docvqa/docvqa_val.yaml",
-            metric="anls",
-            source="lmms-lab-encoder/DocVQA",
-            config="DocVQA",
-            split="validation",
-            questions=5349,
-            suffix=SHORT,
-        ),
-        Benchmark(
-            name="mmvp",
-            task="mmvp",
-            file="mmvp/mmvp.yaml",
-            metric="mmvp_pair_accuracy",
-            source="lmms-lab-eval/MMVP",
-            config="",
-            split="train",
-            questions=300,
-            cluster=("pair",),
-            suffix=LETTER,
-        ),
-        Benchmark(
-            name="realworldqa",
-            task="realworldqa",
-            file="realworldqa/realworldqa.yaml",
-            metric="exact_match",
-            source="lmms-lab-encoder/RealWorldQA",
-            config="",
-            split="test",
-            questions=765,
-        ),
-        Benchmark(
-            name="cvbench2d",
-            task="cv_bench_2d",
-            file="cv_bench/cv_bench_2d.yaml",
-            metric="cv_bench_acc",
-            source="nyu-visionx/CV-Bench",
-            config="2D",
-            split="test",
-            questions=1438,
-            keep=("type", ("2D",)),
-            overlay="mean of the sources' accuracies (ADE20K and COCO), as the benchmark's authors define it",
-        ),
-        Benchmark(
-            name="cvbench3d",
-            task="cv_bench_3d",
-            file="cv_bench/cv_bench_3d.yaml",
-            metric="cv_bench_acc",
-            source="nyu-visionx/CV-Bench",
-            config="3D",
-            split="test",
-            questions=1200,
-            keep=("type", ("3D",)),
-        ),
-    )
-}
+def read_table(path: Path) -> dict[str, Benchmark]:
+    """The benchmarks of a table, by name, in the file's order."""
+    rows: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: Benchmark.model_validate({"name": name, **row}) for name, row in rows.items()}
+
+
+TASKS = read_table(TABLE)
 assert tuple(TASKS) == BENCHMARKS
 
 
@@ -285,7 +93,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def cluster_of(benchmark: Benchmark, row: Mapping[str, Any], pictures: tuple[str, ...]) -> str:
-    """What a question shares with its neighbours, as text: the unit that the bootstrap draws.
+    """The name of a question's cluster, the unit that the bootstrap draws.
 
     `pictures` are the names of the question's pictures; equal names are equal pictures.
     """
@@ -293,6 +101,6 @@ def cluster_of(benchmark: Benchmark, row: Mapping[str, Any], pictures: tuple[str
         return "+".join(pictures) or "no picture"
     if benchmark.cluster == ("circle",):  # MMBench: the same question with its options rotated, 1e6 apart
         return str(int(row["index"]) % 1_000_000)
-    if benchmark.cluster == ("pair",):  # MMVP: rows 1-2, 3-4, ... ask the same of two pictures
+    if benchmark.cluster == ("pair",):  # MMVP: rows 1-2, 3-4, ... ask the same about two pictures
         return str((int(row["Index"]) - 1) // 2)
     return "/".join(str(row[column]) for column in benchmark.cluster)

@@ -40,7 +40,11 @@ def code_of(module: str | None, script: Path | None = None) -> Code:
         if (path := file_of(name)) is None:
             continue  # a name that a module defines, and no module
         text = path.read_text(encoding="utf-8")
-        files[path.relative_to(PACKAGE.parent).as_posix()] = sha256_of(path)
+        files |= {
+            file.relative_to(PACKAGE.parent).as_posix(): sha256_of(file)
+            for file in (path, path.with_suffix(".yaml"))  # a module's table has the module's name
+            if file.is_file()
+        }
         todo += [*imports(text), name.rpartition(".")[0]]
         if BY_NAME in text:
             folder = name.rpartition(".")[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 
 from encoder_roles.encoders import _transformers  # isort: skip  # noqa: F401  # must come before transformers
@@ -33,6 +34,7 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import ConnectorSettings, EncoderSpec
 
 CPU = torch.device("cpu")
+SHARD = "50GB"  # the most bytes of a file of weights: the default of transformers
 UNSUPPORTED = ("device_map", "quantization_config", "adapter_kwargs", "tp_plan")  # of from_pretrained
 
 
@@ -180,6 +182,19 @@ class MultiEncoderVLM(PreTrainedModel):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         """config.json and model.safetensors with all weights, under the names they have here."""
         super().save_pretrained(save_directory, save_original_format=False, **kwargs)
+
+    def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write the bytes that `save_pretrained` writes of these weights, without its import of DeepSpeed.
+
+        Args:
+            folder: an empty folder.
+            weights: all weights, fp32, by their names in the model; a tied weight may stand under each name.
+        """
+        self.config.dtype, self.config.architectures = "float32", [type(self).__name__]
+        self.config.save_pretrained(folder)
+        single = {name: value for name, value in weights.items() if name not in self.all_tied_weights_keys}
+        pattern = "model{suffix}.safetensors"
+        save_torch_state_dict(single, folder, filename_pattern=pattern, max_shard_size=SHARD)
 
     @property
     def widths(self) -> dict[str, int]:

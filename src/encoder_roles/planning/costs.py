@@ -78,7 +78,7 @@ def frame_jobs(study: Study) -> tuple[int, float]:
     """
     studies = study.variants.values() or (study,)
     rows = {row.framing: row for each in studies for row in (each.encoders[name] for name in study.pool)}
-    sets = 2 if study.own_records else 1  # of align and of tune; the world's are one
+    sets = 2 if study.user_records else 1  # of align and of tune; the world's are one
     pictures = sets * count_training_samples(study) + count_questions(study)
     if not study.variants:  # only the paper measures effective ranks
         sets, pictures = sets + 1, pictures + study.effective_rank.pictures

@@ -80,8 +80,8 @@ class Study(Settings):
     language_model: LanguageModelSpec = Field(description="The pretrained language model.")
     pictures: Literal["stored", "read"] = Field(
         default="stored",
-        description="Whether pictures are framed once, into one file per framing that all jobs read (stored), "
-        "or decoded by every job (read).",
+        description="Whether pictures are framed once, into one file per framing for all jobs (stored), or "
+        "decoded by every job (read).",
     )
     connector: ConnectorSettings = Field(description="How features become visual tokens.")
     world: WorldSettings = Field(description="Size of the procedural world.")

@@ -1,4 +1,4 @@
-"""Stage one: the connector learns to speak to a frozen language model, from features of frozen encoders."""
+"""Stage one: only the connector is trained; the encoders and the language model are frozen."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_language_model
 from encoder_roles.study.names import StudyError
-from encoder_roles.study.stages import AlignStage, read_settings
-from encoder_roles.training.batches import Batches
-from encoder_roles.training.distributed import join_processes
+from encoder_roles.study.stages import AlignStage
 from encoder_roles.training.engine import Part
-from encoder_roles.training.stages import Run, check_subset, freeze, read_training_data, strip
+from encoder_roles.training.stages import Run, check_subset, freeze, read_stage, read_training_data, strip
 from encoder_roles.training.step import AnswerModel, PictureTokens, Visual
 
 CONNECTOR_FILE = "connector.safetensors"
 
 
 class FeatureFile:
-    """Cached pre-projector features of one encoder, mapped from the file, row by picture."""
+    """Stored pre-projector features of one encoder, memory-mapped, a row per picture."""
 
     def __init__(self, path: Path, grid: int, width: int) -> None:
+        """Raises StudyError if the features have another grid or width."""
         pictures, self.features = read_feature_file(path)
         self.path, self.rows = path, {picture: row for row, picture in enumerate(pictures)}
         if tuple(self.features.shape) != (len(pictures), grid, grid, width):
@@ -41,7 +40,7 @@ class FeatureFile:
             )
 
     def read(self, pictures: Sequence[str]) -> Tensor:
-        """Features (B, G, G, D) of these pictures; of none, zeros that stand for one.
+        """Features (B, G, G, D) of these pictures; without pictures, zeros (1, G, G, D).
 
         Raises StudyError if a picture has no features.
         """
@@ -53,21 +52,24 @@ class FeatureFile:
 
 
 def read_stores(files: Sequence[Path], widths: Mapping[str, int], grid: int) -> dict[str, FeatureFile]:
-    """The feature files `features/<encoder>/train.safetensors` of the subset's encoders, in pool order."""
-    if (given := [file.parent.name for file in files]) != list(widths):
-        raise StudyError(f"features: files of {given}, expected those of {list(widths)}")
+    """The files `features/<encoder>/train.safetensors` of the subset's encoders, in pool order.
+
+    Raises StudyError if they are the files of other encoders.
+    """
+    if (encoders := [file.parent.name for file in files]) != list(widths):
+        raise StudyError(f"features: files of {encoders}, expected those of {list(widths)}")
     return {file.parent.name: FeatureFile(file, grid, widths[file.parent.name]) for file in files}
 
 
 class StoredTokens:
-    """Visual tokens through features from files; no encoder is loaded."""
+    """Visual tokens from stored features; no encoder is loaded."""
 
     def __init__(self, connector: Connector, files: Sequence[Path], levels: Levels, grid: int) -> None:
         self.connector, self.levels = connector, levels
         self.stores = read_stores(files, {name: sum(widths) for name, widths in levels.items()}, grid)
 
     def begin(self, pictures: Iterable[str]) -> None:
-        """See `Visual`: the files are mapped, there is nothing to wait for."""
+        """See `Visual`: the files are memory-mapped, so nothing has to be read ahead."""
 
     def __call__(self, pictures: Sequence[str]) -> Tensor:
         """See `Visual`."""
@@ -80,7 +82,7 @@ class StoredTokens:
 def parts_on_features(
     folders: Mapping[str, Path], language_model: Path, features: Sequence[Path], stage: AlignStage, seed: int
 ) -> tuple[dict[str, Any], Visual]:
-    """A fresh connector and the language model, and how stored features become visual tokens."""
+    """A new connector, the language model, and the source of visual tokens: stored features."""
     levels = {name: read_spec(folder)[1] for name, folder in folders.items()}
     language = load_language_model(language_model)
     connector = build_connector(levels, stage.connector, language.config.get_text_config().hidden_size, seed)
@@ -119,27 +121,28 @@ def train_align(
     output: Path,
     pictures: tuple[Path, ...] = (),
 ) -> None:
-    """Train the connector of one subset, from stored features or, for data too large to store, from pixels.
+    """Train the connector of one subset, from stored features or, where they are too large, from pixels.
 
-    The data are captions and questions packed as in tune: at laptop scale captions alone teach the connector
-    too little in so few steps. Writes connector.safetensors, log.jsonl and training.json to `output`.
+    The data are captions and questions, packed as in tune: at laptop scale there are too few steps to train
+    the connector on captions alone. Writes connector.safetensors, log.jsonl and training.json to `output`.
 
     Args:
         settings: settings/align.json.
         subset: the encoders' names joined with `+`.
         seed: of the connector's initial weights and of the order of the data.
-        encoders: the staged encoder folders of the subset, in pool order; of stored features only their
+        encoders: the staged encoder folders of the subset, in pool order; with stored features only their
             encoder.json is read.
         language_model: the staged language model with its tokenizer.
-        features: features/<encoder>/train.safetensors of the subset, in pool order; none if computed.
+        features: features/<encoder>/train.safetensors of the subset, in pool order; empty if computed.
         data: LLaVA-format JSONL; pictures are found relative to its folder.
         restart: folder of restart checkpoints, outside the output.
         output: the folder to write, whole or not at all.
         pictures: folders of framed pictures, where features are computed; without them every file is decoded.
+
+    Raises:
+        StudyError: an input is missing, damaged or not the subset's, or the loss is not finite.
     """
-    stage = read_settings(settings, AlignStage)
-    process = join_processes(stage.engine)
-    torch.set_num_threads(stage.threads)
+    stage, process = read_stage(settings, AlignStage)
     folders = check_subset(subset, encoders)
     if not folders:
         raise StudyError(f"subset {subset!r} has no connector to align")
@@ -152,21 +155,13 @@ def train_align(
     for name, part in parts.items():
         if name != "connector":
             freeze(part)
-    align = stage.align
+    inputs = (*encoders, language_model, *features, data)
+    run = Run("align", subset, seed, stage, inputs, process, restart, output)
     records = read_training_data(data, load_tokenizer(language_model), language, connector.tokens, stage)
-    batches = Batches(
-        records,
-        samples=align.steps * align.batch_pictures,
-        batch_pictures=align.batch_pictures,
-        questions=align.questions_per_picture,
-        seed=seed,
-        stage="align",
-        length_grouped=align.length_grouped,
-    )
+    batches = run.batches(records, stage.align.steps * stage.align.batch_pictures)
+    trained = {"connector": Part(connector, stage.align.learning_rate)}
 
     def write(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(strip(weights, "parts.connector."), folder / CONNECTOR_FILE)
 
-    run = Run("align", subset, seed, stage, (*encoders, language_model, *features, data), process)
-    trained = {"connector": Part(connector, align.learning_rate)}
-    run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, restart, output, write)
+    run.train(AnswerModel(parts, visual), batches, connector.tokens, trained, write)

@@ -1,8 +1,7 @@
-"""Attention over a packed batch, as an attention implementation of transformers: any of its models can use
-it.
+"""Attention over a packed batch, as an attention implementation that any model of transformers can use.
 
-`sdpa` gives every block an explicit mask and runs on every device. `flash` says the same mask as "causal,
-aligned at the last key", which CUDA's flash kernel takes without a mask in memory.
+`sdpa` gives every block an explicit mask and runs on every device. `flash` expresses the same mask as
+"causal, aligned at the last key", which CUDA's flash kernel applies without a mask in memory.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "encoder_roles_packed"
-UNMASKED = "encoder_roles_unmasked"  # a name with "flash" in it transformers takes for a library of its own
+UNMASKED = "encoder_roles_unmasked"  # transformers takes a name with "flash" in it for one of its libraries
 
 
 def use_packed_attention(language_model: PreTrainedModel, flash: bool = False) -> None:
-    """Have the model attend block by block; its forward pass then needs the argument ``blocks``."""
+    """Make the model attend block by block; its forward pass then needs the argument ``blocks``."""
     from transformers import AttentionInterface
 
     name = UNMASKED if flash else NAME
@@ -35,7 +34,7 @@ def use_packed_attention(language_model: PreTrainedModel, flash: bool = False) -
 
 @lru_cache(maxsize=256)
 def _mask(length: int, before: int) -> Tensor:
-    """(length, before + length) fp32: a token sees all of the prefix and no later token of its own."""
+    """(length, before + length) fp32: a token sees the prefix, itself and the tokens between them."""
     seen = torch.ones(length, before + length, dtype=torch.bool).tril(before)
     return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
 
@@ -53,10 +52,10 @@ def packed_attention(
     flash: bool = False,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Each block's queries (1, heads, N, size) on its prefix's and its own keys. Returns (1, N, heads, size).
+    """Attention of each block's queries (1, heads, N, size) to the keys of its prefix and of itself.
 
-    Tokens are split and gathered once for all blocks: the gradient of a slice is as large as what it was cut
-    from.
+    Returns (1, N, heads, size). Tokens are split and gathered once for all blocks, because the gradient of a
+    slice is as large as the tensor it was cut from.
     """
 
     def mask(length: int, before: int) -> Tensor:
@@ -65,10 +64,10 @@ def packed_attention(
         return _mask(length, before).to(query)
 
     queries, keys, values = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
-    own = zip(*(blocks.split(states) for states in (queries, keys, values)), strict=True)
+    within = zip(*(blocks.split(states) for states in (queries, keys, values)), strict=True)
     before = zip(*(blocks.split_prefixes(states) for states in (keys, values)), strict=True)
     outputs = []
-    for (q, k, v), (k_before, v_before) in zip(own, before, strict=True):  # (rows, tokens, heads, size)
+    for (q, k, v), (k_before, v_before) in zip(within, before, strict=True):  # (rows, tokens, heads, size)
         attended = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             torch.cat([k_before, k], dim=1).transpose(1, 2),

@@ -1,7 +1,7 @@
-"""Which pictures and which of their questions each step sees: a function of the seed, and of nothing else.
+"""Which pictures and questions each step sees: a function of the seed alone.
 
-Every subset of a seed is trained on the same questions of the same pictures in the same order, so that models
-differ in their encoders only; and a step sees the same samples however many processes share them.
+With one seed, every subset is trained on the same questions about the same pictures in the same order, so
+models differ only in their encoders. A step sees the same samples for any number of processes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from encoder_roles.study.names import StudyError
 
 STAGES = {"align": 0, "tune": 1}  # numbers that keep the stages' random streams apart
 _ORDER, _CHOICE = 0, 1  # the two streams of a stage
-GROUP = 50  # batches that are sorted by length together: enough for like lengths, few enough to stay mixed
+GROUP = 50  # batches that are sorted by length together: enough for similar lengths, few enough to stay mixed
 
 Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class PicturePrompts:
-    """The rendered captions and questions of one picture; of a text-only record, questions alone."""
+    """The rendered captions and questions about one picture; a text-only record has questions only."""
 
     pictures: tuple[str, ...]
     captions: tuple[Prompt, ...]
@@ -36,7 +36,7 @@ class PicturePrompts:
 
 
 class Pictures(Protocol):
-    """What batches are drawn from."""
+    """The pictures that batches are drawn from."""
 
     def __len__(self) -> int: ...
 
@@ -47,18 +47,18 @@ class Pictures(Protocol):
 
 
 class TrainingData:
-    """A training file's pictures, each read and rendered when it is asked for.
+    """The pictures of a training file, each read and rendered when it is needed.
 
     Args:
         path: LLaVA-format JSONL.
-        renderer: of the language model's prompts.
-        longest: tokens the language model takes, visual ones included.
-        visual_tokens: tokens of a picture.
-        cut: whether a longer conversation is cut off there, as LLaVA's training does; else it is an error.
-        group_by_picture: whether consecutive records of a picture are one sample, or one sample each.
+        renderer: renders the language model's prompts.
+        longest: the most tokens that the language model reads, visual tokens included.
+        visual_tokens: visual tokens per picture.
+        cut: whether a longer conversation is truncated, as in LLaVA's training; otherwise it is an error.
+        group_by_picture: whether consecutive records about a picture are one sample, or one sample each.
 
     Raises:
-        StudyError: with file and line, a record that is wrong, too long, or of which no token is learnt.
+        StudyError: a record is wrong, too long, or has no token to learn; names file and line.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class TrainingData:
         return len(self.index)
 
     def lengths(self) -> Order:
-        """Bytes of its records; a text-only record counts as shorter than any with a picture, so that batches
-        are of one kind.
+        """Bytes of each picture's records; a text-only record is shorter than all others, so that it shares
+        batches with its kind.
         """
         sizes = np.frombuffer(self.index.sizes, dtype=np.int64)
         pictured = np.frombuffer(self.index.pictured, dtype=np.uint8)
@@ -101,28 +101,28 @@ class TrainingData:
         return PicturePrompts(pictures, tuple(captions), tuple(questions))
 
     def _fit(self, prompt: Prompt) -> Prompt:
-        """The prompt, no longer than the language model takes."""
+        """The prompt, no longer than the language model reads. Raises StudyError if it cannot be."""
         before = sum(len(ids) + self.visual_tokens for ids in prompt.prefix)
         if before + len(prompt.body) <= self.longest:
             return prompt
         if not self.cut:
             raise StudyError(
-                f"a conversation has {before + len(prompt.body)} tokens, the language model takes "
-                f"{self.longest}; set training.max_tokens to cut longer ones off"
+                f"a conversation has {before + len(prompt.body)} tokens, the language model reads at most "
+                f"{self.longest}; set training.max_tokens to truncate longer ones"
             )
         room = max(0, self.longest - before)
         short = replace(prompt, body=prompt.body[:room], labels=prompt.labels[:room])
         if all(label == IGNORED for label in short.labels):
-            raise StudyError(f"its first answer begins after the {self.longest} tokens it is cut to")
+            raise StudyError(f"its first answer begins after token {self.longest}, where it is truncated")
         return short
 
 
 class Batches:
     """The batches of a run, by step.
 
-    Epochs are permutations of the pictures, joined into one stream that is cut into batches of
-    ``batch_pictures``; the last batch may be smaller. Of each picture up to ``questions`` questions and one
-    caption are drawn. With ``length_grouped`` a batch's pictures have like lengths.
+    Every epoch is a permutation of the pictures. The epochs form one stream, which is cut into batches of
+    ``batch_pictures``; the last batch may be smaller. A sample has one caption of its picture and up to
+    ``questions`` questions. With ``length_grouped`` the pictures of a batch have similar lengths.
     """
 
     def __init__(
@@ -172,8 +172,9 @@ class Batches:
         return [self._sample(position) for position in self._positions(step)]
 
     def share(self, step: int, part: int, parts: int) -> list[Sample]:
-        """One of ``parts`` shares of a batch, as even as they can be; all together are the batch, in order.
-        Of a last batch with fewer samples than shares some are empty.
+        """Share number ``part`` of ``parts`` of a batch; the shares in order are the batch.
+
+        Their sizes differ by one at most. Some are empty if the last batch has fewer samples than parts.
         """
         positions = self._positions(step)
         first, last = part * len(positions) // parts, (part + 1) * len(positions) // parts
@@ -181,12 +182,13 @@ class Batches:
 
 
 def group_by_length(order: Order, lengths: Order, batch: int, random: np.random.Generator) -> Order:
-    """The order with pictures of like lengths in each batch, and the batches shuffled; a last, smaller batch
-    stays the last.
+    """Reorder pictures so that those of a batch have similar lengths, and shuffle the batches.
+
+    A smaller last batch stays the last.
     """
     size = batch * GROUP
     groups = [order[start : start + size] for start in range(0, len(order), size)]
     joined = np.concatenate([group[np.argsort(lengths[group], kind="stable")] for group in groups])
-    whole = len(joined) // batch * batch
-    shuffled = random.permutation(joined[:whole].reshape(-1, batch), axis=0).reshape(-1)
-    return np.concatenate([shuffled, joined[whole:]])
+    full = len(joined) // batch * batch  # pictures in full batches
+    shuffled = random.permutation(joined[:full].reshape(-1, batch), axis=0).reshape(-1)
+    return np.concatenate([shuffled, joined[full:]])

@@ -25,7 +25,7 @@ def model_card(subset: str, seed: int, model: MultiEncoderVLM, stage: TuneStage,
         subset, seed: which model it is.
         model: as trained.
         stage: the settings it was trained with.
-        data: the training file.
+        data: the training file; its hash is in the card.
     """
     encoders = [(name, part) for name, part in model.encoders.items() if isinstance(part, Encoder)]
     sources = [encoder.spec.source for _, encoder in encoders if encoder.spec.hub]

@@ -1,8 +1,8 @@
-"""Restart checkpoints: whole or absent, checked before use, kept outside every declared output.
+"""Restart checkpoints: written whole or not at all, verified before use, kept outside every declared output.
 
-A folder per run, `<restart>/<key>`, with the last two checkpoints `step000000100/` in it: the engine's
-safetensors, one a rank, the log so far as JSON, and the SHA-256 of all. The key is a hash of everything the
-run's weights depend on, so that a run with other settings never takes up this one's state.
+Each run has a folder `<restart>/<key>` with its last two checkpoints, such as `step000000100/`. A checkpoint
+holds the engine's safetensors, one file per process, the log so far as JSON, and the SHA-256 of every file.
+The key is a hash of everything that the weights depend on, so a run with other settings never uses it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PART = ".part"  # ending of a checkpoint that is being written
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
-    """Name, size and modification time of every file under the paths; new if an input is written anew."""
+    """Name, size and modification time of every file under the paths; changes if an input is rewritten."""
     files = [
         f for path in paths for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()
     ]
@@ -34,7 +34,7 @@ def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
 
 
 def run_folder(restart: Path, settings: Any, inputs: Iterable[Path]) -> Path:
-    """The folder of a run's checkpoints, keyed by its settings, its inputs and the libraries' versions."""
+    """The folder of a run's checkpoints; its name depends on settings, inputs and the libraries' versions."""
     return restart / key_of([settings, fingerprint(inputs), versions()])
 
 
@@ -43,7 +43,7 @@ def _complain(text: str) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run. All processes save and load together; rank 0 names, prunes and removes."""
+    """The checkpoints of one run. All processes save and load together; process 0 renames and removes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,13 +53,13 @@ class Checkpoints:
         return sorted(self.folder.glob("step*"), reverse=True)
 
     def _part(self, step: int) -> Path:
-        """A checkpoint while it is written: the same name for all processes, and found again if they die."""
+        """The folder of an unfinished checkpoint, the same for all processes; the next start removes it."""
         return self.folder / f".step{step:09d}{PART}"
 
     def save(self, engine: Engine, log: list[dict[str, Any]]) -> None:
-        """Write a checkpoint after the last step of the log; keep the last two.
+        """Write the checkpoint after the last step of the log; keep the last two.
 
-        Raises StudyError, on every rank, if one of them cannot write; earlier checkpoints stay.
+        Raises StudyError in every process if one of them cannot write; earlier checkpoints stay.
         """
         part, first = self._part(len(log)), engine.process.rank == 0
         faults = engine.gather(_fault(lambda: _make(part)) if first else None)
@@ -73,7 +73,7 @@ class Checkpoints:
                 shutil.rmtree(part, ignore_errors=True)
             raise StudyError(
                 f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): "
-                "make room, then run the job again; it goes on from the checkpoint before"
+                "make room, then run the job again; it continues from the checkpoint before"
             )
 
     def _finish(self, part: Path, log: list[dict[str, Any]]) -> None:
@@ -85,33 +85,31 @@ class Checkpoints:
         for old in self._steps()[KEPT:]:
             shutil.rmtree(old)
 
-    def load(self, engine: Engine) -> list[dict[str, Any]]:
-        """Take up the newest whole checkpoint and return its log; an empty log if there is none.
+    def load(self, engine: Engine) -> tuple[Path | None, list[dict[str, Any]]]:
+        """Load the newest intact checkpoint into the engine. Returns its folder and its log, or None and [].
 
-        A cut-off or altered checkpoint is told apart by its hashes, said on stderr and removed; the one
+        A truncated or altered checkpoint is detected by its hashes, reported on stderr and removed; the one
         before it is used. Nothing is lost but time.
         """
-        newest = engine.gather(self._newest() if engine.process.rank == 0 else None)[0]
+        newest: Path | None = engine.gather(self._newest() if engine.process.rank == 0 else None)[0]
         if newest is None:
-            return []
+            return None, []
         log: list[dict[str, Any]] = json.loads((newest / LOG_FILE).read_text())
         engine.load(newest)
-        if engine.process.rank == 0:
-            _complain(f"going on from {newest}")
-        return log
+        return newest, log
 
     def _newest(self) -> Path | None:
         for part in self.folder.glob(f".step*{PART}"):
-            shutil.rmtree(part)  # of a run that died while it wrote
+            shutil.rmtree(part)  # left by a run that died while it wrote
         for folder in self._steps():
             if not (fault := damage(folder)):
                 return folder
-            _complain(f"checkpoint {folder} is damaged ({fault}): removed, going on from the one before it")
+            _complain(f"checkpoint {folder} is damaged ({fault}): removed, continuing from the one before it")
             shutil.rmtree(folder)
         return None
 
     def remove(self) -> None:
-        """Drop all checkpoints: the outputs are written."""
+        """Remove all checkpoints, once the outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -121,7 +119,7 @@ def _make(folder: Path) -> None:
 
 
 def _fault(write: Callable[[], None]) -> str | None:
-    """What went wrong when something was written, on one line; None if nothing did."""
+    """Run a function that writes; the error it raised, on one line, or None."""
     try:
         write()
     except (OSError, SafetensorError) as error:
@@ -130,7 +128,7 @@ def _fault(write: Callable[[], None]) -> str | None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """The fault of a checkpoint's files; None if they are intact."""
     try:
         sums = json.loads((folder / SUMS_FILE).read_text())
     except (OSError, ValueError) as error:

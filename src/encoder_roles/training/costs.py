@@ -1,4 +1,4 @@
-"""What every model cost: the records of its training and of its unmasked predictions, one row a model."""
+"""The cost of every model: the records of its training and unmasked predictions, one row per model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
     "peak_memory_mb",
     "core_hours",
 )
-GPU_HOURS = "gpu_hours"  # a column where a GPU was used; one GPU a rank
+GPU_HOURS = "gpu_hours"  # a column if a GPU was used; each process has one GPU
 CPU = "cpu"
 Records = dict[tuple[str, int], dict[str, Any]]  # (subset, seed) -> record
 
@@ -52,7 +52,7 @@ def read_records(files: Iterable[Path], keys: tuple[str, ...]) -> list[dict[str,
 def cost_row(
     study: str, align: dict[str, Any] | None, tune: dict[str, Any], predict: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """One model's row; a stage it does not have costs nothing, predictions not made are left empty."""
+    """One model's row. A stage that it does not have costs 0; missing predictions leave an empty cell."""
     runs = [run for run in (align, tune, predict) if run is not None]
     on_gpu = [run for run in runs if run.get("device", CPU) != CPU]
     parameters = dict(tune["parameters"])
@@ -86,9 +86,12 @@ def collect_costs(
         settings: settings/score.json, for the study's name.
         training: the training.json files of all align and tune folders.
         predictions: the prediction.json files of the unmasked predictions.
-        output: costs.csv: parameters, FLOPs, wall seconds of align, tune and predict on `threads` cores each,
-            the most memory any of them took, and the core hours of all three, over all processes; where a GPU
-            was used its hours too. One row a model, in the order of the tune records.
+        output: costs.csv, one row per model, in the order of the tune records. Its columns are parameters,
+            FLOPs, the wall-clock seconds of align, tune and predict, their peak memory, and their core hours
+            (seconds x threads x processes); if a GPU was used, the GPU hours too.
+
+    Raises:
+        StudyError: a record is unreadable or incomplete, or a model has no tune record.
     """
     study = read_settings(settings, ScoreStage).study
     keys = ("subset", "seed", "seconds", "peak_memory_mb", "threads")
@@ -101,9 +104,9 @@ def collect_costs(
         for record in read_records(predictions, (*keys, "operator"))
         if record["operator"] == NO_MASK
     }
-    if orphans := [key for key in (*stages["align"], *predicted) if key not in stages["tune"]]:
+    if untuned := [key for key in (*stages["align"], *predicted) if key not in stages["tune"]]:
         raise StudyError(
-            f"subset {orphans[0][0]!r} seed {orphans[0][1]}: no training.json of its tune stage given"
+            f"subset {untuned[0][0]!r} seed {untuned[0][1]}: the training.json of its tune stage is missing"
         )
     rows = [
         cost_row(study, stages["align"].get(key), tune, predicted.get(key))

@@ -1,7 +1,8 @@
-"""Many processes through DeepSpeed: ZeRO-2 (Rajbhandari et al. 2020) divides optimizer and gradients among
-them, ZeRO-3 the weights too; with offload they wait in the CPU's memory.
+"""Training in many processes with DeepSpeed.
 
-In bf16 the weights are bf16, and the optimizer's own fp32 copies are the ones that are updated and saved.
+ZeRO-2 (Rajbhandari et al. 2020) partitions the optimizer's state and the gradients among the processes;
+ZeRO-3 also partitions the weights. With offload the partitions stay in the CPU's memory. In bf16 the weights
+are bf16; the optimizer updates fp32 copies of them, which are saved.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from encoder_roles.study.sections import EngineSettings
 from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import BETAS, MOMENTS, Engine, Part
 
-# No operator is compiled: DeepSpeed would build its shared-memory all-reduce at the first start on a CPU, for
-# most of a minute, and wait for ever for the lock of a build that was killed.
+# No operator is compiled. On a CPU, DeepSpeed would compile its shared-memory all-reduce at the first start,
+# for most of a minute, and would wait forever for the lock of a build that was killed.
 deepspeed.ops.__compatible_ops__ = {}
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
 def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: float) -> dict[str, Any]:
-    """DeepSpeed's own settings; the batch is ours, it only needs to know how often gradients are added up."""
+    """DeepSpeed's configuration. The loop forms the batches; DeepSpeed only accumulates gradients."""
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
     if settings.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -58,7 +59,7 @@ def deepspeed_config(settings: EngineSettings, accumulation: int, clip_norm: flo
 
 
 class DeepSpeedEngine(Engine):
-    """AdamW over ZeRO; the groups, their learning rates and the clipping are TorchEngine's."""
+    """AdamW with ZeRO; parameter groups, learning rates and clipping are those of TorchEngine."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class DeepSpeedEngine(Engine):
         self.stage, self.model = settings.zero_stage, model
         self.accumulation, self.accumulated = accumulation, 0
         rounded = settings.precision == "bf16"
-        # not copies: when DeepSpeed rounds a parameter, it gives it other storage
+        # these are not copies: DeepSpeed gives a parameter new storage when it rounds it
         exact = {name: value.detach() for name, value in self.named.items()} if rounded else {}
         buffers = {name: value for name, value in model.named_buffers() if value.is_floating_point()}
         tables = {name: value.clone() for name, value in buffers.items() if "language_model" in name}
@@ -84,7 +85,7 @@ class DeepSpeedEngine(Engine):
         for name, value in exact.items():
             self._set_master(name, value)
         if rounded:
-            for name, buffer in model.named_buffers():  # frequencies of rotary positions must stay exact
+            for name, buffer in model.named_buffers():  # the frequencies of rotary positions must stay fp32
                 if name in tables:
                     buffer.data = tables[name].to(self.device)
 
@@ -93,11 +94,11 @@ class DeepSpeedEngine(Engine):
         return loss
 
     def backward(self, loss: Tensor) -> None:
-        # DeepSpeed takes the mean over processes; the loss is a share of the whole batch's, to be summed
+        # DeepSpeed averages over processes, but the losses of the processes add up to the batch's loss
         self.engine.backward(loss * self.process.world_size, scale_wrt_gas=False)
         self.accumulated += 1
         if self.accumulated < self.accumulation:
-            self.engine.step()  # which only counts the micro batch
+            self.engine.step()  # only counts the micro batch
 
     def step(self, scale: float) -> float:
         for group, rate in zip(self.engine.optimizer.param_groups, self.rates, strict=True):
@@ -138,31 +139,31 @@ class DeepSpeedEngine(Engine):
 
     def weights(self) -> dict[str, Tensor] | None:
         trained = {id(parameter): name for name, parameter in self.named.items()}
-        found: dict[int, Tensor] = {}
-        whole: dict[str, Tensor] = {}
+        tensors: dict[int, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for name, value in self.model.state_dict(keep_vars=True).items():
-            if id(value) not in found:  # a tied weight is one tensor
+            if id(value) not in tensors:  # a tied weight is one tensor
                 tensor = safe_get_full_fp32_param(value) if id(value) in trained else self._gathered(value)
-                found[id(value)] = tensor.detach().float().cpu() if self.process.rank == 0 else tensor[:0]
-            whole[name] = found[id(value)]
-        return whole if self.process.rank == 0 else None
+                tensors[id(value)] = tensor.detach().float().cpu() if self.process.rank == 0 else tensor[:0]
+            weights[name] = tensors[id(value)]
+        return weights if self.process.rank == 0 else None
 
     def _gathered(self, value: Tensor) -> Tensor:
-        """A frozen weight or a buffer, whole."""
+        """A frozen weight or a buffer, gathered from all processes."""
         if self.stage == 3 and isinstance(value, nn.Parameter):
             with deepspeed.zero.GatheredParameters([value]):
                 return value.detach().clone()
         return value
 
     def _set_master(self, name: str, value: Tensor) -> None:
-        """The optimizer's fp32 copy."""
+        """Set the optimizer's fp32 copy of a weight."""
         if self.stage == 3:
             safe_set_local_fp32_param(self.named[name], self._slice(name, value))
         else:
             safe_set_full_fp32_param(self.named[name], value.to(self.device))
 
     def _set_working(self, name: str, value: Tensor) -> None:
-        """The weight that computes."""
+        """Set the weight that the forward pass uses."""
         parameter = self.named[name]
         if self.stage == 3:
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
@@ -172,13 +173,13 @@ class DeepSpeedEngine(Engine):
             parameter.data.copy_(value)
 
     def _slice(self, name: str, value: Tensor) -> Tensor:
-        """What this rank holds of a parameter under ZeRO-3; the last slices are filled up with zeros."""
+        """This process's slice of a parameter under ZeRO-3; the last slices are padded with zeros."""
         size = self.named[name].ds_tensor.ds_numel  # type: ignore[attr-defined]  # ZeRO-3's own
         padded = torch.zeros(size * self.process.world_size)
         padded[: value.numel()] = value.flatten()
         return padded[size * self.process.rank : size * (self.process.rank + 1)].to(self.device)
 
-    # DeepSpeed keeps the optimizer's state by flat partitions, which have no public names (0.19.8).
+    # DeepSpeed (0.19.8) keeps the optimizer's state in flat partitions that have no public names.
 
     def _flats(self) -> list[Tensor]:
         optimizer = self.engine.optimizer
@@ -198,7 +199,7 @@ class DeepSpeedEngine(Engine):
         return states[0].get("step")
 
     def _make_moments(self) -> None:
-        """Moments to be set, where the optimizer has made none yet."""
+        """Create AdamW's moments if the optimizer has not created them yet."""
         if self._steps() is not None:
             return
         for flat, state in zip(self._flats(), self._flat_states(), strict=True):
@@ -208,8 +209,9 @@ class DeepSpeedEngine(Engine):
         self._link_moments()
 
     def _link_moments(self) -> None:
-        """ZeRO-2: have DeepSpeed find every parameter's share of the moments. It does so by itself after the
-        first group's first step, when the other groups have none.
+        """ZeRO-2: link every parameter to its share of the moments.
+
+        DeepSpeed links them after the first step of the first group, when the other groups have no moments.
         """
         if self.stage == 2:
             self.engine.optimizer._hp_optimizer_states_linked = False

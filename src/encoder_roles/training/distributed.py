@@ -1,8 +1,8 @@
-"""The processes that share one training: which of them this is, and how they find each other.
+"""The processes that share one training: the rank of this process, and how the processes connect.
 
-A stage whose settings ask for one process runs where it was called. With more, each process reads its rank
-from the environment that torchrun or srun gave it. A process without a rank starts all of them on this
-machine, through torchrun.
+A stage whose settings ask for one process runs in the calling process. With more processes, each one reads
+its rank from the environment that torchrun or srun sets. A process without a rank starts all of them on this
+machine with torchrun.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from encoder_roles.encoders.compute import choose_device
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EngineSettings
 
-GRACE = 600  # seconds in which torchrun's workers may write their checkpoint when they are asked to stop
-SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to its workers
-PORTS = range(20000, 30000)  # where the processes of a Slurm step meet
+GRACE = 600  # seconds that torchrun's workers have to write a checkpoint after a signal to stop
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # torchrun forwards them to its workers
+PORTS = range(20000, 30000)  # one of them connects the processes of a Slurm step
 
 
 @dataclass(frozen=True)
 class ProcessRank:
-    """This process's number among all processes of the training, and among those on its machine."""
+    """The number of this process among all processes of the training, and among those of its machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -36,7 +36,7 @@ class ProcessRank:
 
     @property
     def device(self) -> torch.device:
-        """Its GPU, if the machine has any, or the CPU."""
+        """The GPU of this process, or the CPU if the machine has no GPU."""
         return choose_device(local=self.local_rank)
 
 
@@ -52,10 +52,10 @@ def find_rank(environment: Mapping[str, str]) -> ProcessRank | None:
 
 
 def join_processes(settings: EngineSettings) -> ProcessRank:
-    """This process's rank; the processes are connected when it returns.
+    """Connect the processes, and return the rank of this one.
 
-    Raises StudyError if there are more or fewer of them than the settings say. Does not return in a process
-    that starts the others: it becomes torchrun.
+    Raises StudyError if their number is not that of the settings. Does not return in a process that starts
+    the others: it becomes torchrun.
     """
     process = find_rank(os.environ)
     if process is None and settings.processes > 1:
@@ -64,7 +64,7 @@ def join_processes(settings: EngineSettings) -> ProcessRank:
     if process.world_size != settings.processes:
         raise StudyError(
             f"training.engine.processes is {settings.processes}, but {process.world_size} were started; "
-            "start as many as the config says"
+            "start as many processes as the config says"
         )
     if settings.kind == "deepspeed" and not torch.distributed.is_initialized():
         for name, value in rendezvous(os.environ, process).items():
@@ -77,8 +77,10 @@ def join_processes(settings: EngineSettings) -> ProcessRank:
 
 
 def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str, str]:
-    """What torch reads from the environment to connect the processes. torchrun sets it; under srun it follows
-    from the step: the address by which Slurm knows its first node, and a port by the numbers of job and step.
+    """The environment variables that torch needs to connect the processes.
+
+    torchrun sets them. Under srun they follow from the job step: the address is that of its first node, and
+    the port is derived from the numbers of job and step.
     """
     address, port = "127.0.0.1", "0"
     if process.world_size > 1:
@@ -91,18 +93,18 @@ def rendezvous(environment: Mapping[str, str], process: ProcessRank) -> dict[str
 
 
 def node_address(nodes: str) -> str:
-    """The address of the first of some nodes, as Slurm writes them (`n[1-3]`); a name need not be one."""
+    """The address of the first node of a Slurm node list (`n[1-3]`); a node's name may not be an address."""
 
-    def ask(*question: str) -> str:
-        command = ["scontrol", "show", *question]
+    def show(*arguments: str) -> str:
+        command = ["scontrol", "show", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    (address,) = re.findall(r"\bNodeAddr=(\S+)", ask("node", ask("hostnames", nodes).split()[0]))
+    (address,) = re.findall(r"\bNodeAddr=(\S+)", show("node", show("hostnames", nodes).split()[0]))
     return str(address)
 
 
 def start_processes(processes: int) -> None:
-    """Become torchrun of this command with so many processes; signals that ask to stop reach each of them."""
+    """Replace this process by torchrun of its command; torchrun forwards signals to all processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--signals-to-handle={SIGNALS}", f"--shutdown-timeout={GRACE}"]
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Engines: what carries a loss to the next weights. The loop is the experiment, the engine is a library."""
+"""Engines compute gradients and update the weights. The loop is the experiment; an engine is a library."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from encoder_roles.study.names import StudyError
 from encoder_roles.training.distributed import ProcessRank
 
-BETAS = (0.9, 0.95)  # as GPT-3 and nanoGPT: the second moment forgets within a short run
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, beside its number of steps
+BETAS = (
+    0.9,
+    0.95,
+)  # as in GPT-3 and nanoGPT: the second moment adapts within a short run
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter, besides its number of steps
 STATE_FILES = "state-*.safetensors"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the model that is trained with a learning rate of its own."""
+    """A part of the model that is trained with its own learning rate."""
 
     module: nn.Module
     learning_rate: float
@@ -33,12 +36,11 @@ class Part:
 class Engine(ABC):
     """The hooks of the training loop.
 
-    Every engine writes the same checkpoint: fp32 weights and AdamW's moments by the parameters' names, whole
-    tensors, spread over one file per process. So a run can go on with another number of processes, or another
-    engine.
+    Every engine writes the same checkpoint: fp32 weights and AdamW's moments as full tensors, by parameter
+    name, in one file per process. So a run can continue with another number of processes or another engine.
 
     Attributes:
-        process: this process among the processes.
+        process: the rank of this process.
         device: where batches are computed.
         named: the trained parameters by name.
     """
@@ -63,35 +65,36 @@ class Engine(ABC):
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of a scalar; over all processes gradients are summed."""
+        """Accumulate the gradient of a scalar; gradients are summed over all processes."""
 
     @abstractmethod
     def step(self, scale: float) -> float:
-        """Clip, update the weights at ``scale`` times each part's learning rate, drop the gradient.
+        """Clip the gradient, update the weights at ``scale`` times each part's learning rate, reset it.
 
-        Returns the gradient's norm before clipping, over all processes; the run must end if it is not finite.
+        Returns the gradient's norm over all processes before clipping; if it is not finite, the run must end.
         """
 
     @abstractmethod
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, moments and steps of all trained parameters, fp32, whole: `weight/<name>` and so on."""
+        """Weights, moments and steps of all trained parameters, full fp32 tensors: `weight/<name>` and so on."""
 
     @abstractmethod
     def set_state(self, key: str, value: Tensor) -> None:
-        """Take up one entry of `state`."""
+        """Set one entry of `state`."""
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor] | None:
-        """All weights of the model by their names in it, fp32, whole, on the CPU; on rank 0 alone.
-        Training is over then.
+        """All weights of the model by name, full fp32 tensors on the CPU; None except on rank 0.
+
+        Call it once, after the last step.
         """
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in their order, on every rank; none goes on before all are here."""
+        """The values of all processes, by rank, in every process; waits until all processes have called it."""
         return [value]
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of all that `load` needs to go on: weights, optimizer, random state."""
+        """Write this process's part of the checkpoint: weights, optimizer, random state."""
         tensors = {f"random/{self.process.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors[f"device_random/{self.process.rank}"] = torch.cuda.get_rng_state(self.device)
@@ -101,10 +104,10 @@ class Engine(ABC):
         save_file(tensors, folder / STATE_FILES.replace("*", f"{self.process.rank:05d}"))
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote, with any number of processes.
+        """Load what `save` wrote, with any number of processes.
 
-        Raises StudyError if the parameters differ. A process that the checkpoint
-        does not know seeds its random numbers from its own rank and the checkpoint's name.
+        A process whose random state is not in the checkpoint seeds it from its rank and the checkpoint's name.
+        Raises StudyError if the parameters differ.
         """
         files = sorted(folder.glob(STATE_FILES))
         keys = {key: file for file in files for key in _keys(file)}
@@ -131,9 +134,9 @@ def _keys(file: Path) -> list[str]:
 
 
 class TorchEngine(Engine):
-    """One process, plain torch: AdamW with one parameter group per part, global clipping.
+    """One process, plain torch: AdamW with one parameter group per part, and clipping by the global norm.
 
-    In bf16 the weights stay fp32 and the forward pass is autocast.
+    In bf16 the weights stay fp32 and the forward pass runs under autocast.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class TorchEngine(Engine):
         if kind == "weight":
             parameter.data.copy_(value)
         else:
-            # AdamW on a GPU keeps the number of steps there when it is fused
+            # fused AdamW on a GPU keeps the number of steps on the GPU
             self.optimizer.state[parameter][kind] = value.to(self.device)
 
     def weights(self) -> dict[str, Tensor]:

@@ -19,39 +19,39 @@ from encoder_roles.training.checkpoints import Checkpoints
 from encoder_roles.training.engine import Engine
 from encoder_roles.training.progress import Progress
 
-TERMINATED = 128 + signal.SIGTERM  # exit code of a run that was asked to stop: not 0, so that a retry goes on
+TERMINATED = 128 + signal.SIGTERM  # exit code after a signal to stop: not 0, so that the job is retried
 
 
 class Batch(Protocol):
-    """What the engine's model takes."""
+    """The input of the engine's model."""
 
     @property
     def learnt(self) -> Tensor:
-        """(tokens,) what its summed loss is a sum over."""
+        """The learnt tokens (tokens,), over which the loss is summed."""
 
 
 class Task(Protocol):
-    """What is learnt: numbered steps, each with its batches."""
+    """What is learnt: numbered steps, each with its micro batches."""
 
     title: str
     steps: int
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
-        """This rank's share of the step's batch; depends on the step's number alone."""
+        """This process's share of the step's batch; it depends only on the step's number."""
 
     def describe(self, step: int) -> str:
-        """Which data the step's batch holds, for error messages."""
+        """The data in the step's batch, for error messages."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up over a share of the steps, then a cosine down to zero (Loshchilov and Hutter 2017)."""
+    """Linear warm-up over a fraction of the steps, then cosine decay to zero (Loshchilov and Hutter 2017)."""
 
     steps: int
     warmup_fraction: float
 
     def scale(self, step: int) -> float:
-        """Share of the full learning rate at a step, from 0."""
+        """The fraction of the full learning rate at a step, counted from 0."""
         warmup = math.ceil(self.steps * self.warmup_fraction)
         if step < warmup:
             return (step + 1) / warmup
@@ -59,7 +59,7 @@ class Schedule:
 
 
 class Termination:
-    """Whether the process was asked to stop."""
+    """Whether a signal to stop has arrived."""
 
     requested = False
 
@@ -69,13 +69,13 @@ class Termination:
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """While the block runs, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`)
-    ask to stop after the step.
+    """Within the block, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`)
+    request a stop after the current step.
     """
-    asked = Termination()
-    before = {number: signal.signal(number, asked.request) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    stop = Termination()
+    before = {number: signal.signal(number, stop.request) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield asked
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -83,7 +83,7 @@ def termination() -> Iterator[Termination]:
 
 @dataclass(frozen=True)
 class Saving:
-    """When checkpoints are written: every so many steps, and after so many minutes."""
+    """When checkpoints are written: every `steps` steps, and `minutes` minutes after the last one."""
 
     checkpoints: Checkpoints
     steps: int
@@ -92,7 +92,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class StepVote:
-    """What a rank brings to a step: the tokens it learns, whether it wants all to save, and to stop then."""
+    """A process's part in a step: the tokens it learns, and whether all should save a checkpoint or stop."""
 
     tokens: int
     save: bool
@@ -100,13 +100,13 @@ class StepVote:
 
 
 def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, StepVote]:
-    """Forward and backward passes of a step: the mean loss of all processes' tokens, and all votes as one.
+    """Forward and backward passes of a step. Returns the mean loss over the tokens of all processes, and the
+    votes of all processes as one.
 
     Raises StudyError if the loss is not finite.
     """
     batches = [move(batch, engine.device) for batch in task.micro_batches(step)]
-    own = StepVote(sum(len(batch.learnt) for batch in batches), save, stop)
-    votes = engine.gather(own)
+    votes = engine.gather(StepVote(sum(len(batch.learnt) for batch in batches), save, stop))
     tokens, total = sum(vote.tokens for vote in votes), 0.0
     for batch in batches:
         loss = engine.forward(batch) / tokens
@@ -119,23 +119,36 @@ def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bo
 
 
 def train(
-    engine: Engine, task: Task, schedule: Schedule, saving: Saving, rate: float
+    engine: Engine,
+    task: Task,
+    schedule: Schedule,
+    saving: Saving,
+    rate: float,
+    log: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Run the task to its end, from the newest checkpoint if there is one; returns the log, one row a step.
+    """Run the task to its end; returns the log, one row per step.
 
-    ``rate`` is the learning rate the log shows, before the schedule. Raises StudyError at the first loss or
-    gradient that is not finite; exits with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 comes to
-    any rank.
+    Args:
+        engine: holds the weights after the last step of ``log``.
+        task: what is learned.
+        schedule: scales every learning rate.
+        saving: when and where checkpoints are written.
+        rate: the learning rate that the log shows, before the schedule.
+        log: of the steps that are done; [] at the beginning.
+
+    Raises:
+        StudyError: a loss or a gradient is not finite.
+        SystemExit: with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 reaches any process.
     """
-    log = saving.checkpoints.load(engine)
+    log = list(log)
     earlier = log[-1]["seconds"] if log else 0.0
     quiet = engine.process.rank > 0
     progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()
     saved = started
-    with termination() as asked:
+    with termination() as stop:
         for step in range(len(log), task.steps):
             late = saving.minutes is not None and time.perf_counter() - saved > 60 * saving.minutes
-            value, vote = compute_gradient(engine, task, step, late, asked.requested)
+            value, vote = compute_gradient(engine, task, step, late, stop.requested)
             norm = engine.step(schedule.scale(step))
             if not math.isfinite(norm):
                 raise StudyError(

@@ -1,4 +1,4 @@
-"""How far a run is: one live line on a terminal, a plain line every half minute anywhere else."""
+"""The progress of a run: one live line on a terminal, or a plain line every half minute in a log file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Reports steps done of ``total`` with the time left, on stderr."""
+    """Reports on stderr the number of finished steps, the time spent and the time left."""
 
     def __init__(
         self, title: str, total: int, done: int = 0, stream: TextIO | None = None, quiet: bool = False
@@ -29,7 +29,7 @@ class Progress:
         self.started = self.reported = time.monotonic()
 
     def update(self, done: int, text: str = "") -> None:
-        """Say that ``done`` of all steps are done, if it is time to say something."""
+        """Report that ``done`` steps are finished, if the last report is old enough."""
         now = time.monotonic()
         if self.quiet:
             return

@@ -1,4 +1,4 @@
-"""What the two stages share: their inputs checked, their engine, their records."""
+"""What align and tune share: checked inputs, the engine, the run and its records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,20 +19,23 @@ from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import atomic_folder, versions, write_json, write_jsonl
 from encoder_roles.study.names import BLIND, StudyError
-from encoder_roles.study.sections import EngineSettings, accumulation
-from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage
+from encoder_roles.study.sections import AlignSettings, EngineSettings, TuneSettings, accumulation
+from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage, read_settings
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
-from encoder_roles.training.distributed import ProcessRank
+from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, train
+from encoder_roles.training.opening import announce
 from encoder_roles.training.step import AnswerModel, AnswerTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-# Settings that say how a run is computed and not what: a run goes on when one of them has changed.
+AnyStage = TypeVar("AnyStage", AlignStage, TuneStage)
+
+# Settings of how a run is computed, not of what: after a change of one, a run continues from its checkpoint.
 HOW = {
     "checkpoint_every": True,
     "checkpoint_minutes": True,
@@ -42,13 +45,22 @@ HOW = {
 }
 
 
+def read_stage(settings: Path, kind: type[AnyStage]) -> tuple[AnyStage, ProcessRank]:
+    """A stage's settings, and this process's rank; the processes are connected, torch's threads are set.
+
+    Raises StudyError if the settings cannot be read or another number of processes was started.
+    """
+    stage = read_settings(settings, kind)
+    process = join_processes(stage.engine)
+    torch.set_num_threads(stage.threads)
+    return stage, process
+
+
 def check_subset(subset: str, encoders: Sequence[Path]) -> dict[str, Path]:
     """Encoder -> folder. Raises StudyError if the folders are not those of the subset, in pool order."""
     named = {folder.name: folder for folder in encoders}
     if ("+".join(named) or BLIND) != subset:
-        raise StudyError(
-            f"subset {subset!r}: the encoder folders given are those of {'+'.join(named) or BLIND!r}"
-        )
+        raise StudyError(f"subset {subset!r}: the encoder folders are those of {'+'.join(named) or BLIND!r}")
     return named
 
 
@@ -59,7 +71,7 @@ def read_training_data(
     visual_tokens: int,
     stage: TrainingStage,
 ) -> TrainingData:
-    """The pictures of the training file with their questions as token ids, read when they are needed."""
+    """The pictures of a training file with their questions as token ids, read when they are needed."""
     longest = int(language_model.config.get_text_config().max_position_embeddings)
     if stage.max_tokens is not None:
         longest = min(longest, stage.max_tokens)
@@ -68,13 +80,14 @@ def read_training_data(
 
 
 def freeze(module: nn.Module) -> None:
-    """Take a part out of training: no gradient, evaluation mode."""
+    """Exclude a part from training: no gradient, evaluation mode."""
     module.requires_grad_(False).eval()
 
 
 def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
-    """Give the language model packed attention and, if asked for, have every part keep only its layers'
-    inputs and compute the rest again in the backward pass. Raises StudyError where the device cannot.
+    """Give the language model packed attention and, if set, every part gradient checkpointing.
+
+    Raises StudyError if the attention is `flash` and there is no CUDA device.
     """
     if settings.attention == "flash" and not torch.cuda.is_available():
         raise StudyError("training.engine.attention: flash needs a CUDA device, there is none; set sdpa")
@@ -82,7 +95,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
     use_packed_attention(language_model, flash=settings.attention == "flash")
     if not settings.gradient_checkpointing:
         return
-    # under ZeRO-3 weights have no shape when a layer is not running, which the other way takes for a fault
+    # under ZeRO-3 a weight has no shape while its layer does not run; only reentrant checkpointing allows it
     reentrant = settings.kind == "deepspeed" and settings.zero_stage == 3
     for part in parts.values():
         network: Any = getattr(part, "trunk", part)
@@ -90,7 +103,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
             network.gradient_checkpointing_enable({"use_reentrant": reentrant})
         elif hasattr(network, "set_grad_checkpointing"):
             network.set_grad_checkpointing()
-    language_model.train()  # transformers checkpoints in this mode only, frozen or not
+    language_model.train()  # transformers checkpoints only in this mode, frozen or not
 
 
 def build_engine(
@@ -112,9 +125,9 @@ def build_engine(
 
 
 def count_flops(engine: Engine, task: AnswerTask) -> int:
-    """FLOPs of the run: this rank's first micro batch's, forward and backward, scaled to all samples.
+    """FLOPs of the run: forward and backward of the first micro batch, scaled to all samples.
 
-    On a CPU attention runs in plain products while it is counted: the counter sees no fused kernel there.
+    On a CPU attention is computed with plain products here, because the counter misses the fused kernel.
     """
     kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
     batch, samples = task.first()
@@ -125,26 +138,36 @@ def count_flops(engine: Engine, task: AnswerTask) -> int:
 
 
 def count_parameters(parts: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Parameters of each part; before an engine divides them."""
+    """The number of parameters of each part, before an engine partitions them."""
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a full disk, or one that cannot be written, into one line."""
+    """Turn a full or read-only disk into one line: a StudyError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(
-            f"{path}: cannot be written ({reason}): make room, then run the job again; it goes on "
-            "from its last checkpoint"
+            f"{path}: cannot be written ({reason}): make room, then run the job again; it "
+            "continues from its last checkpoint"
         ) from error
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one stage: who it is, and all its weights depend on."""
+    """One training of one stage.
+
+    Attributes:
+        stage: `align` or `tune`.
+        subset, seed: which model.
+        settings: the stage's settings.
+        inputs: the files and folders that the weights depend on.
+        process: this process.
+        restart: folder of restart checkpoints, outside the output.
+        output: the folder to write, whole or not at all.
+    """
 
     stage: str
     subset: str
@@ -152,50 +175,71 @@ class Run:
     settings: AlignStage | TuneStage
     inputs: tuple[Path, ...]
     process: ProcessRank
+    restart: Path
+    output: Path
 
     @property
     def title(self) -> str:
         """Its name in progress lines and errors."""
         return f"{self.stage} {self.subset} seed {self.seed}"
 
-    def checkpoints(self, restart: Path) -> Checkpoints:
-        """Its restart checkpoints; how it is computed is not in their key."""
+    @property
+    def recipe(self) -> AlignSettings | TuneSettings:
+        """The settings of the stage alone."""
+        return self.settings.align if isinstance(self.settings, AlignStage) else self.settings.tune
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Its restart checkpoints; their key leaves out the settings in HOW."""
         settings = self.settings.model_dump(mode="json", exclude=HOW)  # type: ignore[arg-type]
-        return Checkpoints(run_folder(restart, [self.stage, self.subset, self.seed, settings], self.inputs))
+        return Checkpoints(
+            run_folder(self.restart, [self.stage, self.subset, self.seed, settings], self.inputs)
+        )
+
+    def batches(self, pictures: TrainingData, samples: int) -> Batches:
+        """The batches of all steps: `samples` in all."""
+        return Batches(
+            pictures,
+            samples=samples,
+            batch_pictures=self.recipe.batch_pictures,
+            questions=self.recipe.questions_per_picture,
+            seed=self.seed,
+            stage=self.stage,
+            length_grouped=self.recipe.length_grouped,
+        )
 
     def train(
         self,
         model: AnswerModel,
         batches: Batches,
         visual_tokens: int,
-        parts: Mapping[str, Part],
-        restart: Path,
-        output: Path,
+        trained: Mapping[str, Part],
         write: Callable[[Path, dict[str, Tensor]], None],
     ) -> None:
-        """Train, then write to `output`, whole or not at all: what `write` makes of the weights, log.jsonl
-        and training.json.
+        """Train the parts `trained` of the model, then write the output: what `write` makes of the weights,
+        log.jsonl and training.json.
         """
-        stage: Any = getattr(self.settings, self.stage)
-        processes, parameters = self.settings.engine.processes, count_parameters(dict(model.parts.items()))
-        accumulated = accumulation(stage.batch_pictures, stage.micro_batch, processes)
-        prepare(dict(model.parts.items()), self.settings.engine)
-        optimizer = {"weight_decay": stage.weight_decay, "clip_norm": stage.clip_norm}
-        engine = build_engine(self.settings, model, parts, optimizer, accumulated, self.process)
+        recipe, parts = self.recipe, dict(model.parts.items())
+        parameters = count_parameters(parts)
+        accumulated = accumulation(recipe.batch_pictures, recipe.micro_batch, self.settings.engine.processes)
+        prepare(parts, self.settings.engine)
+        optimizer = {"weight_decay": recipe.weight_decay, "clip_norm": recipe.clip_norm}
+        engine = build_engine(self.settings, model, trained, optimizer, accumulated, self.process)
         task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.process, model.visual)
-        schedule = Schedule(len(batches), stage.warmup_fraction)
-        rate = next(iter(parts.values())).learning_rate
-        saving = Saving(
-            self.checkpoints(restart), self.settings.checkpoint_every, self.settings.checkpoint_minutes
-        )
-        log = train(engine, task, schedule, saving, rate)
+        saving = Saving(self.checkpoints, self.settings.checkpoint_every, self.settings.checkpoint_minutes)
+        checkpoint, log = saving.checkpoints.load(engine)
+        if self.process.rank == 0:
+            rates = {name: part.learning_rate for name, part in trained.items()}
+            announce(task, parameters, rates, engine.device, checkpoint)
+        schedule = Schedule(len(batches), recipe.warmup_fraction)
+        log = train(engine, task, schedule, saving, next(iter(trained.values())).learning_rate, log)
         flops, weights = count_flops(engine, task), engine.weights()
         if weights is not None:
-            with explained(output), atomic_folder(output) as folder:
+            with explained(self.output), atomic_folder(self.output) as folder:
                 write(folder, weights)
                 self._write_records(folder, log, batches.samples, parameters, flops, engine)
             saving.checkpoints.remove()
-        engine.gather(None)  # no rank ends the job before the outputs are there
+        engine.gather(None)  # no process ends the job before the outputs are there
 
     def _write_records(
         self,
@@ -227,5 +271,5 @@ class Run:
 
 
 def strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights whose names begin so, without it."""
+    """The weights whose names begin with `prefix`, by their names without it."""
     return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}

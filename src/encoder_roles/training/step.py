@@ -1,4 +1,4 @@
-"""The forward pass: pictures to features, visual tokens into their places, losses at the answers only."""
+"""The forward pass: pictures to features, features to visual tokens, losses of the answers' tokens."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from encoder_roles.models.vlm import MultiEncoderVLM
 
 
-DUMMY = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # a picture that stands for none
+DUMMY = torch.full((3, 32, 32), 128, dtype=torch.uint8)  # computed where a batch has no picture
 
 
 class Visual(Protocol):
-    """Turns pictures into visual tokens."""
+    """A source of visual tokens."""
 
     def begin(self, pictures: Iterable[str]) -> None:
         """Start reading pictures that will be asked for."""
 
     def __call__(self, pictures: Sequence[str]) -> Tensor:
-        """Visual tokens (pictures, visual tokens, hidden), in order; of none, those of a dummy."""
+        """Visual tokens (pictures, visual tokens, hidden), in order; without pictures, those of a dummy."""
 
 
 class PictureTokens:
-    """Visual tokens of picture files, by the encoders themselves; of none, those of a grey dummy.
+    """Visual tokens that the encoders compute from picture files; without pictures, those of a grey dummy.
 
     Args:
-        model: the model; the blind one reads no file.
-        folder: where the pictures are.
-        store: the same pictures, framed; without one every file is decoded.
+        model: the model; the blind model reads no file.
+        folder: the folder of the pictures.
+        store: the same pictures, framed; without it every file is decoded.
     """
 
     def __init__(self, model: MultiEncoderVLM, folder: Path, store: PictureStore | None = None) -> None:
@@ -64,12 +64,11 @@ class PictureTokens:
 
 
 def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: Tensor) -> Tensor:
-    """Cross-entropy of every learnt token of a packed batch.
+    """Cross-entropy (learnt,) of every learnt token of a packed batch.
 
-    ``visual`` are the visual tokens (pictures, visual tokens, hidden), pictures in the order of
-    ``batch.pictures``; a batch without pictures has those of a dummy, which are used nowhere but take part in
-    the backward pass. The model must use packed attention. Logits are computed for the learnt tokens only.
-    Returns (learnt,).
+    ``visual`` are the visual tokens (pictures, visual tokens, hidden), in the order of ``batch.pictures``.
+    A batch without pictures has those of a dummy: no token depends on them, but the backward pass reaches
+    them. The model must use packed attention. Logits are computed only for the learnt tokens.
     """
     model: Any = language_model
     embeddings = model.get_input_embeddings()(batch.ids)
@@ -86,12 +85,12 @@ def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: T
 
 
 class AnswerModel(nn.Module):
-    """All that has weights in a stage; its forward pass is a packed batch's summed loss.
+    """All parts of a stage that have weights; the forward pass gives the summed loss of a packed batch.
 
     Args:
         parts: the modules by name, `language_model` among them.
-        visual: from cached features, or from pixels. For a batch without pictures it gives the tokens of a
-            dummy, so that every part takes part in every step and no process waits for another.
+        visual: the source of visual tokens. For a batch without pictures it gives those of a dummy, so that
+            every part is computed in every step and no process waits for another.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module], visual: Visual) -> None:
@@ -107,8 +106,8 @@ class AnswerModel(nn.Module):
 class AnswerTask:
     """The task of both stages (`loop.Task`): packed captions and questions about pictures.
 
-    Of a step's batch this process computes its rank's share, in ``accumulation`` micro batches. ``visual``
-    begins to read a step's pictures while the step before is computed.
+    This process computes its share of a step's batch, in ``accumulation`` micro batches. ``visual`` starts to
+    read a step's pictures while the step before is computed.
     """
 
     def __init__(
@@ -122,10 +121,10 @@ class AnswerTask:
     ) -> None:
         self.title, self.steps, self.batches, self.visual = title, len(batches), batches, visual
         self.visual_tokens, self.accumulation, self.process = visual_tokens, accumulation, process
-        self.following: dict[int, list[PackedBatch]] = {}  # the step that is next -> its micro batches
+        self.following: dict[int, list[PackedBatch]] = {}  # the next step -> its micro batches
 
     def micro_batches(self, step: int) -> list[PackedBatch]:
-        """This rank's micro batches of a step."""
+        """This process's micro batches of a step."""
         batches = self.following.pop(step, None) or self._packed(step)
         self.following = {step + 1: self._packed(step + 1)} if step + 1 < self.steps else {}
         for batch in itertools.chain(batches, *self.following.values()):
@@ -136,7 +135,7 @@ class AnswerTask:
         return [self._pack(self._samples(step, number), step) for number in range(self.accumulation)]
 
     def first(self) -> tuple[PackedBatch, int]:
-        """The first micro batch, and how many samples it holds."""
+        """The first micro batch, and its number of samples."""
         samples = self._samples(0, 0)
         return self._pack(samples, 0), len(samples)
 
