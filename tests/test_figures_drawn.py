@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from paper_study import SCRIPTS, PaperStudy, make_paper_study
 from PIL import Image
 
@@ -29,7 +30,8 @@ def test_a_figure_has_the_same_bytes_when_drawn_again(figure: str, study: PaperS
     with Image.open(once["png"]) as picture:
         assert picture.width / picture.info["dpi"][0] <= COLUMN + 0.01
         assert np.unique(np.asarray(picture.convert("L"))).size > 4, "an empty picture"
-    assert study.smallest_type[figure] >= 6
+    texts = [text for text in study.figures[figure].findobj(Text) if text.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts if text.get_visible()) >= 6
 
 
 def test_every_figure_is_drawn_for_a_pool_of_two_with_a_missing_subset_and_two_seeds(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from encoder_roles.study.names import BLIND, GROUPS
 
 job = open_figure("benchmark_heatmap", globals())
 pool = job.settings.pool
-scores, roles = job.table("scores"), job.table("roles")
-benchmarks = benchmarks_of(scores)
+lattice, roles = job.table("lattice"), job.table("roles")
+benchmarks = benchmarks_of(lattice)
 roles = roles[(roles["level"] == "benchmark") & (roles["operator"] == "retrained")]
-blind = [retrained_scores(scores, "benchmark", benchmark).loc[BLIND, "score"] for benchmark in benchmarks]
+blind = [retrained_scores(lattice, "benchmark", benchmark).loc[BLIND, "score"] for benchmark in benchmarks]
 
 
 def measure(name, column):

@@ -26,15 +26,15 @@ from encoder_roles.paper.style import (
     spare_panels,
     use_style,
 )
-from encoder_roles.study.names import BLIND, name_subset
+from encoder_roles.study.names import BLIND
 
 job = open_figure("capacity_necessity", globals())
 pool = job.settings.pool
-scores, roles = job.table("scores"), job.table("roles")
+lattice, roles = job.table("lattice"), job.table("roles")
 roles = roles[roles["level"] == "overall"]
-blind = {"retrained": retrained_scores(scores).loc[BLIND, "score"]}
-for operator in mask_operators(scores):
-    blind[operator] = masked_scores(scores, name_subset(pool, pool), operator).loc[BLIND, "score"]
+blind = {"retrained": retrained_scores(lattice).loc[BLIND, "score"]}
+for operator in mask_operators(lattice):
+    blind[operator] = masked_scores(lattice, operator).loc[BLIND, "score"]
 
 
 def measure(name, operator):

@@ -24,16 +24,15 @@ from encoder_roles.paper.style import (
     size_colours,
     use_style,
 )
-from encoder_roles.study.names import BLIND, name_subset
+from encoder_roles.study.names import BLIND
 
 job = open_figure("masked_vs_retrained", globals())
 pool = job.settings.pool
-full = name_subset(pool, pool)
-scores = job.table("scores")
+lattice = job.table("lattice")
 rankings = job.table("rankings")
 rankings = rankings[(rankings["level"] == "overall") & (rankings["measure"] == "score")]
-retrained = retrained_scores(scores)
-operators = mask_operators(scores)
+retrained = retrained_scores(lattice)
+operators = mask_operators(lattice)
 
 # %% [markdown]
 # One panel per operator: how the features of the encoders that are not kept are replaced. The full model lies
@@ -53,7 +52,7 @@ figure, panels = plt.subplots(
 )
 everything = [retrained[["low", "high"]].to_numpy()]
 for panel, operator in zip(panels[0], operators, strict=True):
-    both = retrained.join(masked_scores(scores, full, operator), suffixes=("", "_masked"), how="inner")
+    both = retrained.join(masked_scores(lattice, operator), suffixes=("", "_masked"), how="inner")
     everything.append(both[["low_masked", "high_masked"]].to_numpy())
     sizes = np.array([0 if name == BLIND else name.count("+") + 1 for name in both.index])
     for x, y, low, high, low_y, high_y in both[

@@ -23,7 +23,7 @@ from encoder_roles.study.names import name_subset
 
 job = open_figure("pair_matrix", globals())
 pool = job.settings.pool
-scores = retrained_scores(job.table("scores"))
+scores = retrained_scores(job.table("lattice"))
 pairs = job.table("pairs")
 full = scores.loc[name_subset(pool, pool), "score"]
 

@@ -33,7 +33,7 @@ from encoder_roles.study.names import BLIND, parse_subset
 
 job = open_figure("subset_bars", globals())
 pool = job.settings.pool
-scores = retrained_scores(job.table("scores"))
+scores = retrained_scores(job.table("lattice"))
 blind = scores.loc[BLIND]
 models = scores.drop(index=BLIND).sort_values("score", ascending=False, kind="stable")
 

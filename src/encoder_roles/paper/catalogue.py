@@ -51,18 +51,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 # workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
 FIGURES: dict[str, tuple[str, ...]] = {
-    "subset_bars": ("scores", "settings"),
+    "subset_bars": ("lattice", "settings"),
     "subset_lattice": ("lattice", "differences", "settings"),
-    "capacity_necessity": ("roles", "scores", "settings"),
+    "capacity_necessity": ("roles", "lattice", "settings"),
     "retrained_vs_masked_ranks": ("roles", "rankings", "settings"),
-    "masked_vs_retrained": ("scores", "rankings", "settings"),
-    "pair_matrix": ("scores", "pairs", "settings"),
+    "masked_vs_retrained": ("lattice", "rankings", "settings"),
+    "pair_matrix": ("lattice", "pairs", "settings"),
     "rank_ratios": ("ranks", "settings"),
     "rank_residual": ("ranks", "lattice", "costs", "rank_regression", "settings"),
     "rank_curve": ("rank_curve", "ranks", "settings"),
     "rank_spectra": ("spectra", "ranks", "settings"),
     "interactions": ("games", "settings"),
-    "benchmark_heatmap": ("roles", "scores", "settings"),
+    "benchmark_heatmap": ("roles", "lattice", "settings"),
     "chains": ("chains", "settings"),
     "score_cost": ("pareto", "settings"),
     "score_latency": ("pareto", "lattice", "settings"),
@@ -74,17 +74,17 @@ MEASURED_FIGURES = ("score_latency",)
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
 TABLES: dict[str, tuple[str, ...]] = {
-    "scores": ("scores", "settings"),
+    "scores": ("lattice", "settings"),
     "roles": ("roles", "games", "settings"),
     "pairs": ("pairs", "settings"),
     "rankings": ("rankings", "settings"),
     "rank_regression": ("rank_regression", "settings"),
     "claims": ("claims", "settings"),
-    "costs": ("costs", "scores", "settings"),
+    "costs": ("costs", "lattice", "settings"),
     "gates": ("gates", "settings"),
     "language_gates": ("gates",),
     "benchmarks": ("scores", "manifest", "settings"),
-    "benchmark_scores": ("scores", "settings"),
+    "benchmark_scores": ("lattice", "settings"),
 }
 
 # The same of a study with variants, beside its paper.
@@ -97,6 +97,7 @@ VARIANT_TABLES: dict[str, tuple[str, ...]] = {
 # workflow/scripts/collect_values.py -> values.json
 VALUES: tuple[str, ...] = (
     "scores",
+    "lattice",
     "roles",
     "pairs",
     "games",

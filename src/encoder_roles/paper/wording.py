@@ -53,6 +53,11 @@ def with_interval(value: float | None, low: float | None, high: float | None, de
     return f"{fixed(value, decimals)}\u00a0{bounds}" if bounds else fixed(value, decimals)
 
 
+def with_half_width(value: float, low: float, high: float) -> str:
+    """`2.3 ± 1.1`: a value and half the width of its interval."""
+    return f"{fixed(value)} ± {fixed((high - low) / 2)}"
+
+
 def percent(share: float, decimals: int = 0) -> str:
     """A share of one as per cent."""
     return f"{fixed(100 * share, decimals)}%"
