@@ -22,6 +22,6 @@ columns = [retrained_scores(lattice, "benchmark", benchmark) for benchmark in be
 columns.append(retrained_scores(lattice))
 
 # %%
-rows = subset_rows(pool, columns, lambda score, low, high: fixed(score))
+rows = subset_rows(pool, columns, lambda score, *_: fixed(score))
 head = [*(encoder_name(encoder)[:4] for encoder in pool), *map(short_benchmark_name, [*benchmarks, OVERALL])]
 write_table(job.outputs["tex"], "c" * len(pool) + "r" * len(columns), head, rows)

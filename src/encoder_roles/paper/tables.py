@@ -41,7 +41,7 @@ def subset_rows(
 
 
 def _best_in_bold(column: pd.DataFrame, subset: str, cell: Callable[[float, float, float], str]) -> str:
-    score, low, high = column.loc[subset, ["score", "low", "high"]]
+    score, low, high = (float(value) for value in column.loc[subset, ["score", "low", "high"]].to_numpy())
     text = cell(score, low, high)
     return bold(text) if score == column["score"].max() else text
 
