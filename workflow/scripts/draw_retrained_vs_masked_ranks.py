@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
-from encoder_roles.paper.names import encoder_name, group_order
+from encoder_roles.paper.names import group_order
+from encoder_roles.paper.points import encoder_key
 from encoder_roles.paper.style import (
     COLUMN,
     INK,
@@ -88,10 +89,7 @@ if panels:
     axes[0, 0].set_yticks(range(1, n + 1))
     figure.supylabel("rank by Necessity", fontsize=7)
     key = spare_panels(axes, len(panels))[-1]
-    for encoder in pool:
-        look = {"color": colours[encoder], "marker": markers[encoder], "markersize": 4.8, "linewidth": 1.3}
-        key.plot([], [], label=encoder_name(encoder), **look)
-    key.legend(loc="center", handlelength=1.6, handletextpad=0.5)
+    encoder_key(key, pool, line=1.3)
 else:
     say_nothing_to_show(axes[0, 0], "not every leave-one-out model was trained: nothing to rank")
 

@@ -94,11 +94,6 @@ def size_colours(largest: int) -> list[Any]:
     return [ramp(0.3 + 0.7 * i / max(1, largest - 1)) for i in range(largest)]
 
 
-def interval_arms(low: Any, middle: Any, high: Any) -> list[Any]:
-    """The two arm lengths `errorbar` wants for an interval [low, high] around a point."""
-    return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
-
-
 def light_grid(axes: Axes, axis: str) -> None:
     """Faint lines that help to read values off `axis` ("x", "y" or "both")."""
     axes.grid(True, axis=axis)  # type: ignore[arg-type]

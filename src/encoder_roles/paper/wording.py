@@ -53,6 +53,11 @@ def with_interval(value: float | None, low: float | None, high: float | None, de
     return f"{fixed(value, decimals)}\u00a0{bounds}" if bounds else fixed(value, decimals)
 
 
+def half_width(low: float, high: float) -> str:
+    """`±1.1`: half the width of an interval; empty where it has none."""
+    return f"±{fixed((high - low) / 2)}" if high > low else ""
+
+
 def with_half_width(value: float, low: float, high: float) -> str:
     """`2.3 ± 1.1`: a value and half the width of its interval."""
     return f"{fixed(value)} ± {fixed((high - low) / 2)}"
