@@ -62,9 +62,9 @@ def test_sentences_of_the_lattice_and_of_interactions_count_what_the_tables_say(
 
 
 def test_a_study_without_pairs_or_chains_still_has_every_value(study: PaperStudy, tmp_path: Path) -> None:
-    whole = study.values(tmp_path / "values.json")
+    complete = study.values(tmp_path / "values.json")
     few = make_paper_study(tmp_path / "few", subsets=["clip", "sam", "clip+siglip+sam"])
-    assert few.values(tmp_path / "few.json").keys() == whole.keys()
+    assert few.values(tmp_path / "few.json").keys() == complete.keys()
     for table in TABLES:
         assert r"\bottomrule" in few.table(table, tmp_path / "tables").read_text()
 

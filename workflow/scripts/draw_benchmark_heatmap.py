@@ -42,9 +42,8 @@ tables = {
 }
 
 # %% [markdown]
-# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Bold numbers have an
-# interval that excludes zero (for Capacity: the blind score); the others do not. Gaps part the groups of
-# benchmarks.
+# Each panel has its colour scale, symmetric about zero: purple gains, orange loses. Bold Necessity: its
+# interval excludes zero. Bold Capacity: its interval excludes the blind score. Gaps separate the groups.
 
 # %%
 use_style()

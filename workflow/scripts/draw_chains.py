@@ -6,7 +6,8 @@
 
 # %% [markdown]
 # # What one more encoder adds
-# Along the chain of subsets with the best scores, and on average over all subsets one encoder smaller.
+# The gain of each step along the chain of subsets with the best scores, and the mean gain of all steps to
+# that number of encoders.
 
 # %%
 from matplotlib import pyplot as plt

@@ -7,7 +7,7 @@
 # %% [markdown]
 # # Masked against retrained
 # For every subset, the score of the model trained on it against the score of the full checkpoint with only
-# these encoders kept. On the diagonal a mask would say what retraining says.
+# these encoders kept. On the diagonal, masking and retraining agree.
 
 # %%
 import numpy as np
@@ -36,7 +36,7 @@ operators = mask_operators(lattice)
 
 # %% [markdown]
 # One panel per operator: how the features of the encoders that are not kept are replaced. The full model lies
-# on the diagonal by definition; the other end is the blind model against a checkpoint with all masked.
+# on the diagonal by definition. The ring is the blind model against the checkpoint with all encoders masked.
 
 # %%
 use_style()

@@ -28,8 +28,8 @@ scores = retrained_scores(job.table("lattice"))
 regression = job.table("rank_regression")
 
 # %% [markdown]
-# Vertical lines are the scores' intervals. The horizontal ones are the means of the encoders' own
-# intervals, the widest that the interval of their mean can be.
+# Vertical lines are the intervals of the scores. Horizontal lines average the intervals of the encoders,
+# which bounds the interval of their mean.
 
 # %%
 models = scores.join(parameters, how="inner").join(ratios, how="inner")

@@ -1,4 +1,4 @@
-"""Which figures and tables the paper has, and which files of a study each of them reads.
+"""The figures and tables of the paper, and the files of a study that each of them reads.
 
 The workflow makes its rules from these tables, and a script that is opened as a notebook finds its files by
 them: a figure is added by a line here, a script in workflow/scripts and a caption in workflow/report.
@@ -37,7 +37,7 @@ FILES: dict[str, str] = {
     "variant_settings": "settings/variants.json",
 }
 
-# Columns of the tables that a study with few subsets leaves without a row, and then without a head.
+# Columns of the tables that are empty files, without a header, when a study has few subsets.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "pairs": ("first", "second", "score", "capacity_sum", "anchor", "complement"),
     "rankings": ("level", "group", "comparison", "measure", "operator"),
@@ -69,7 +69,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "advisor_regret": ("advisor",),
 }
 
-# Figures of measured time: no two runs draw them alike, so they are in the report and not in the paper.
+# Figures of measured time differ from run to run, so the report shows them and the paper does not.
 MEASURED_FIGURES = ("score_latency",)
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
@@ -87,7 +87,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "benchmark_scores": ("lattice", "settings"),
 }
 
-# The same of a study with variants, beside its paper.
+# Figures and tables of a study with variants, which the paper does not show.
 VARIANT_FIGURES: dict[str, tuple[str, ...]] = {"variants": ("variants", "variant_settings")}
 VARIANT_TABLES: dict[str, tuple[str, ...]] = {
     "variants": ("variants", "variant_settings"),

@@ -1,7 +1,7 @@
 """Every number and chosen sentence of the manuscript, from the study's tables: the macros of values.json.
 
-A macro holds plain text. What depends on a result is a whole sentence that is made here from the result, so
-that the text cannot say one thing and the tables another.
+A macro holds plain text. A sentence that depends on a result is made here from the result, so
+that text and tables always agree.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def p_value(value: float | None) -> str:
 
 
 def grouped(number: float) -> str:
-    """A whole number with commas between thousands."""
+    """An integer with commas between thousands."""
     return f"{round(number):,}"
 
 
@@ -105,4 +105,4 @@ def print_names(text: str, pool: Iterable[str]) -> str:
     """A text of the analysis with names as the paper prints them: `clip+sam` -> `CLIP + SAM`."""
     words = "|".join(sorted(map(re.escape, pool), key=len, reverse=True))
     spaced = re.sub(rf"(?<=[a-z0-9_])\+(?=(?:{words})\b)", " + ", text)
-    return re.sub(rf"\b(?:{words})\b", lambda found: encoder_name(found[0]), spaced)
+    return re.sub(rf"\b(?:{words})\b", lambda match: encoder_name(match[0]), spaced)
