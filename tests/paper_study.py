@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from lattice_simulation import make_plan, simulate
-from matplotlib.text import Text
+from matplotlib.figure import Figure
 
 from encoder_roles.analysis.advisor.commands import replay_advisor
 from encoder_roles.analysis.commands import assign_roles
@@ -31,12 +31,10 @@ SKILLS = ("colour", "shape", "word")
 
 @dataclass(frozen=True)
 class PaperStudy:
-    """A study's folder and the scripts that read it; `smallest_type` is of each figure that was drawn, in
-    points.
-    """
+    """A study's folder and the scripts that read it; `figures` holds each figure as it was drawn last."""
 
     folder: Path
-    smallest_type: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
 
     def draw(self, figure: str, into: Path) -> dict[str, Path]:
         outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
@@ -56,10 +54,21 @@ class PaperStudy:
         )
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": given})
         for figure in map(plt.figure, plt.get_fignums()):
-            texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-            self.smallest_type[script.removeprefix("draw_")] = min(text.get_fontsize() for text in texts)
+            self.figures[script.removeprefix("draw_")] = figure
         plt.close("all")
         return outputs
+
+    def rows(self, name: str) -> pd.DataFrame:
+        """The table of this name, as the scripts read it."""
+        return pd.read_csv(self.folder / FILES[name], keep_default_na=False, na_values=[""])
+
+    def scores(
+        self, operator: str = "retrained", level: str = "overall", name: str = "overall"
+    ) -> pd.DataFrame:
+        """Columns score, low, high of lattice.csv, indexed by subset."""
+        rows = self.rows("lattice")
+        rows = rows[(rows["operator"] == operator) & (rows["level"] == level) & (rows["benchmark"] == name)]
+        return rows.set_index("subset")[["score", "low", "high"]]
 
 
 def make_paper_study(
@@ -67,24 +76,34 @@ def make_paper_study(
     pool: tuple[str, ...] = ("clip", "siglip", "sam"),
     subsets: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
+    seed_deviation: float | None = None,
 ) -> PaperStudy:
-    """Simulate a study with a known truth and write every file that the paper reads."""
+    """Simulate a study with a known truth and write every file that the paper reads.
+
+    `seed_deviation` is the setting of that name: points, or None.
+    """
     import yaml
 
     statistics = {"resamples": 60, "level": 0.95, "seed": 0, "overall": "benchmarks"}
+    statistics["seed_deviation"] = seed_deviation
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= {"study": "simulated", "pool": list(pool), "statistics": statistics, "advisor": {"replays": 5}}
     study = validate_study(config)
     random = np.random.default_rng(1)
-    found = simulate(make_plan(random, pool), random, seeds, questions=24, subsets=subsets)
+    simulation = simulate(make_plan(random, pool), random, seeds, questions=24, subsets=subsets)
     folder.mkdir(parents=True)
-    scores = score_intervals(found.scores, StatisticsSettings(**statistics))
+    scores = score_intervals(simulation.scores, StatisticsSettings(**statistics))
     scores.insert(scores.columns.get_loc("score"), "metric", "accuracy")
-    tables = {"scores": scores, "ranks": found.ranks, "costs": found.costs, "rank_curve": _curve(found.ranks)}
-    tables["spectra"] = _spectra(found.ranks)
+    tables = {
+        "scores": scores,
+        "ranks": simulation.ranks,
+        "costs": simulation.costs,
+        "rank_curve": _curve(simulation.ranks),
+    }
+    tables["spectra"] = _spectra(simulation.ranks)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    found.scores.to_parquet(folder / "scores.parquet")
+    simulation.scores.to_parquet(folder / "scores.parquet")
     (folder / "settings").mkdir()
     for stage, settings in stage_table(study).items():
         (folder / "settings" / f"{stage}.json").write_text(settings.model_dump_json())

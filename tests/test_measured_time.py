@@ -17,7 +17,7 @@ from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PaperStudy, PaperStudy]:
-    """Two runs of one study; the second took other seconds and other memory, and most for other subsets."""
+    """Two runs of one study with other seconds and other memory; other subsets take most."""
     first = make_paper_study(tmp_path_factory.mktemp("measured") / "first")
     second = PaperStudy(first.folder.with_name("second"))
     shutil.copytree(first.folder, second.folder)

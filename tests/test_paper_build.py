@@ -131,5 +131,5 @@ def test_the_paper_room_loads_no_torch_and_starts_quickly() -> None:
         "import sys, encoder_roles.paper.build, encoder_roles.paper.values, encoder_roles.paper.style; "
         "print(sorted({'torch', 'transformers', 'lmms_eval', 'shapiq'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

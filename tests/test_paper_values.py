@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from paper_study import PaperStudy, make_paper_study
 
 from encoder_roles.paper.catalogue import TABLES
-from encoder_roles.paper.readings import masked_scores, retrained_scores
 from encoder_roles.paper.tables import RULE, bold, write_table
 from encoder_roles.paper.verdicts import FAILS, HOLDS, OPEN, UNTESTED, claim_texts
 from encoder_roles.paper.wording import fixed, listed, print_names, signed
@@ -26,8 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> PaperStudy:
 
 def test_the_values_are_the_scores_of_the_table(study: PaperStudy, tmp_path: Path) -> None:
     values = study.values(tmp_path / "values.json")
-    scores = pd.read_csv(study.folder / "scores.csv", keep_default_na=False)
-    overall = scores[(scores["level"] == "overall") & (scores["operator"] == "unmasked")].set_index("subset")
+    overall = study.scores()
     full, blind = overall.loc["clip+siglip+sam"], overall.loc["blind"]
     assert values["FullScore"].startswith(f"{full['score']:.1f}\u00a0[{full['low']:.1f}")
     assert values["FullGain"] == f"{full['score'] - blind['score']:.1f}"
@@ -64,9 +62,9 @@ def test_sentences_of_the_lattice_and_of_interactions_count_what_the_tables_say(
 
 
 def test_a_study_without_pairs_or_chains_still_has_every_value(study: PaperStudy, tmp_path: Path) -> None:
-    whole = study.values(tmp_path / "values.json")
+    complete = study.values(tmp_path / "values.json")
     few = make_paper_study(tmp_path / "few", subsets=["clip", "sam", "clip+siglip+sam"])
-    assert few.values(tmp_path / "few.json").keys() == whole.keys()
+    assert few.values(tmp_path / "few.json").keys() == complete.keys()
     for table in TABLES:
         assert r"\bottomrule" in few.table(table, tmp_path / "tables").read_text()
 
@@ -92,19 +90,6 @@ def test_a_claims_parts_hold_its_statement_verdict_estimate_and_note() -> None:
     assert texts["StatementTwoB"] == "A pair CLIP + SAM wins."
     assert texts["VerdictTwoB"] == "holds"
     assert texts["EvidenceTwoB"] == "1.50\u00a0[−0.25, 3.00], points ahead. CLIP is first."
-
-
-def test_seeds_widen_an_interval_and_never_narrow_it_below_that_of_the_questions() -> None:
-    rows = [("clip", "clip", seed, score) for seed, score in enumerate((48.0, 50.0, 52.0))]
-    scores = pd.DataFrame(rows, columns=["subset", "mask", "seed", "score"]).assign(
-        operator="unmasked", level="overall", benchmark="overall"
-    )
-    scores["low"], scores["high"] = scores["score"] - 1, scores["score"] + 1
-    found = retrained_scores(scores).loc["clip"]
-    assert found["score"] == 50
-    assert found["high"] - found["score"] == pytest.approx((1 + 1.96**2 * 4 / 3) ** 0.5)
-    with pytest.raises(StudyError, match="operator 'zero'"):
-        masked_scores(scores, "clip", "zero")
 
 
 @given(st.floats(-1e4, 1e4), st.integers(0, 3))

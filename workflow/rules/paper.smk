@@ -1,5 +1,5 @@
-# Figures, tables, the numbers of the text and the PDF, each in seconds: on a cluster they are drawn where
-# Snakemake runs. Which there are: src/encoder_roles/paper/catalogue.py.
+# Figures, tables, the numbers of the text and the PDF. Each takes seconds, so on a cluster they run where
+# Snakemake runs. src/encoder_roles/paper/catalogue.py lists them.
 
 
 for figure in DRAWN:

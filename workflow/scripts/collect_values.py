@@ -15,7 +15,7 @@ from encoder_roles.provenance import write_json
 from encoder_roles.study.sections import WorldSettings
 from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, TuneStage
 
-TABLES = ("scores", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
+TABLES = ("scores", "lattice", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
 job = open_values(globals())
 inputs = PaperInputs(
     **{name: job.table(name) for name in TABLES},

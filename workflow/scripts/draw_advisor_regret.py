@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # How many trainings the design advisor saves
-# The advisor and other orders of training, replayed on the finished lattice: in how many replays every
-# question is answered, and what the best answer trained so far lacks to the best answer there is.
+# The advisor and other orders of training, replayed on the finished lattice. The first panel counts the
+# replays that have answered every question. The others show the regret of the best answer so far.
 
 # %%
 from matplotlib import pyplot as plt
@@ -32,7 +32,7 @@ advisor = job.table("advisor")
 LOOKS = {  # strategy -> its name, colour and dashes; the last ones are drawn on top
     "random": ("random", MUTED, (0, (5, 1, 1, 1))),
     "singles_first": ("singles first", "#cc79a7", (0, (1, 1))),
-    "answers_first": ("size asked first", "#009e73", (0, (4, 1.2))),
+    "answers_first": ("size first", "#009e73", (0, (4, 1.2))),
     "top_two": ("top 2 Capacity", INK, (0, (2, 2))),
     "forward_selection": ("forward selection", WARM, (0, (8, 1))),
     "advisor": ("advisor", ACCENT, "-"),

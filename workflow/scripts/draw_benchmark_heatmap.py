@@ -14,24 +14,25 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.matrices import Label, draw_matrix, symmetric_limits
 from encoder_roles.paper.names import benchmark_name, encoder_name
 from encoder_roles.paper.readings import benchmarks_of, retrained_scores
-from encoder_roles.paper.style import COLUMN, MUTED, save_figure, text_on, use_style
+from encoder_roles.paper.style import COLUMN, MUTED, save_figure, use_style
 from encoder_roles.paper.wording import fixed
 from encoder_roles.study.names import BLIND, GROUPS
 
 job = open_figure("benchmark_heatmap", globals())
 pool = job.settings.pool
-scores, roles = job.table("scores"), job.table("roles")
-benchmarks = benchmarks_of(scores)
+lattice, roles = job.table("lattice"), job.table("roles")
+benchmarks = benchmarks_of(lattice)
 roles = roles[(roles["level"] == "benchmark") & (roles["operator"] == "retrained")]
-blind = [retrained_scores(scores, "benchmark", benchmark).loc[BLIND, "score"] for benchmark in benchmarks]
+blind = [retrained_scores(lattice, "benchmark", benchmark).loc[BLIND, "score"] for benchmark in benchmarks]
 
 
 def measure(name, column):
     """One column of a measure, (benchmarks, encoders)."""
     rows = roles[roles["measure"] == name].pivot(index="benchmark", columns="encoder", values=column)
-    return rows.reindex(index=benchmarks, columns=pool).to_numpy()
+    return rows.reindex(index=benchmarks, columns=pool).to_numpy(float)
 
 
 bounds = ("value", "low", "high")
@@ -41,39 +42,31 @@ tables = {
 }
 
 # %% [markdown]
-# Each panel has a scale of its own, symmetric about zero: purple gains, orange loses. Bold numbers have an
-# interval that excludes zero (for Capacity: the blind score); the others do not. Gaps part the groups of
-# benchmarks.
+# Each panel has its colour scale, symmetric about zero: purple gains, orange loses. Bold Necessity: its
+# interval excludes zero. Bold Capacity: its interval excludes the blind score. Gaps separate the groups.
 
 # %%
 use_style()
-n = len(pool)
 figure, panels = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.165 * len(benchmarks)), sharey=True)
 groups = {
     group: [b for b in benchmarks if b in of] for group, of in GROUPS.items() if set(of) & set(benchmarks)
 }
 for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=True):
-    limit = np.nanmax(np.abs(values))
-    image = panel.imshow(np.ma.masked_invalid(values), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            settled = low[i, j] > 0 or high[i, j] < 0
-            ink = text_on(image.cmap(image.norm(value)))
-            weight = "bold" if settled else "normal"
-            panel.text(
-                j, i, fixed(value, 0), ha="center", va="center", color=ink, fontsize=6.2, weight=weight
-            )
+    labels = {
+        place: Label(fixed(value, 0), bold=low[place] > 0 or high[place] < 0)
+        for place, value in np.ndenumerate(values)
+        if not np.isnan(value)
+    }
+    draw_matrix(panel, values, labels, cmap="PuOr", limits=symmetric_limits(values), gap=0, size=6.2)
     panel.set_title(title, fontsize=7)
-    panel.set_xticks(range(n), [encoder_name(encoder) for encoder in pool], rotation=40, ha="right")
-    for label in panel.get_xticklabels():
-        label.set_rotation_mode("anchor")
+    names = [encoder_name(encoder) for encoder in pool]
+    panel.set_xticks(np.arange(len(pool)) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
     panel.tick_params(length=0, pad=2)
-    panel.spines[:].set_visible(False)
     for of_group in list(groups.values())[1:]:
-        panel.axhline(benchmarks.index(of_group[0]) - 0.5, color="white", linewidth=3)
-panels[0].set_yticks(range(len(benchmarks)), [benchmark_name(benchmark) for benchmark in benchmarks])
+        panel.axhline(benchmarks.index(of_group[0]), color="white", linewidth=3)
+panels[0].set_yticks(np.arange(len(benchmarks)) + 0.5, [benchmark_name(name) for name in benchmarks])
 for group, of_group in groups.items():
-    middle = benchmarks.index(of_group[0]) + (len(of_group) - 1) / 2
+    middle = benchmarks.index(of_group[0]) + len(of_group) / 2
     panels[1].annotate(
         group,
         (1, middle),

@@ -6,19 +6,20 @@
 
 # %% [markdown]
 # # What one more encoder adds
-# Along the chain of subsets with the best scores, and on average over all subsets one encoder smaller.
+# The gain of each step along the chain of subsets with the best scores, and the mean gain of all steps to
+# that number of encoders.
 
 # %%
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.names import encoder_name
+from encoder_roles.paper.points import HOLLOW, draw_points
 from encoder_roles.paper.style import (
     COLUMN,
     INK,
     MUTED,
     encoder_colours,
-    interval_arms,
     light_grid,
     save_figure,
     say_nothing_to_show,
@@ -36,13 +37,30 @@ use_style()
 colours = encoder_colours(pool)
 figure, axes = plt.subplots(figsize=(COLUMN, 2.3))
 axes.axhline(0, color=MUTED, linewidth=0.8)
-for rows, shift, marker, face in ((mean, 0.12, "D", "white"), (best, -0.12, "o", None)):
-    inks = [colours.get(encoder, MUTED) for encoder in rows["added"]]
-    arms = interval_arms(rows["low"], rows["gain"], rows["high"])
-    axes.errorbar(rows["size"] + shift, rows["gain"], yerr=arms, fmt="none", ecolor=inks)
-    for size, gain, ink in zip(rows["size"], rows["gain"], inks, strict=True):
-        big = 3.6 if face is None else 3.2
-        axes.plot(size + shift, gain, marker, color=ink, mfc=face or ink, markersize=big)
+draw_points(
+    axes,
+    mean.assign(place=mean["size"] + 0.12),
+    x="place",
+    y="gain",
+    by="kind",
+    colours={"lattice_mean": HOLLOW},
+    markers="D",
+    y_bounds=("low", "high"),
+    arms=MUTED,
+    edge=MUTED,
+    width=1.2,
+)
+draw_points(
+    axes,
+    best.assign(place=best["size"] - 0.12),
+    x="place",
+    y="gain",
+    by="added",
+    colours=colours,
+    y_bounds=("low", "high"),
+    size=24,
+    width=1.2,
+)
 axes.plot([], [], "o", color=MUTED, label="best chain")
 axes.plot([], [], "D", color=MUTED, mfc="white", markersize=4, label="mean over all subsets")
 added = dict(zip(best["size"], best["added"], strict=True))

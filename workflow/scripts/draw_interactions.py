@@ -15,26 +15,24 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
-from encoder_roles.paper.names import encoder_name
-from encoder_roles.paper.style import COLUMN, INK, save_figure, say_nothing_to_show, text_on, use_style
-from encoder_roles.paper.wording import fixed, signed
+from encoder_roles.paper.matrices import Label, draw_matrix, name_encoders, symmetric_limits
+from encoder_roles.paper.style import COLUMN, save_figure, say_nothing_to_show, use_style
+from encoder_roles.paper.wording import half_width, signed
 
 job = open_figure("interactions", globals())
 pool = job.settings.pool
 games = job.table("games")
 games = games[games["level"] == "overall"]
-operators = [o for o in dict.fromkeys(games["operator"]) if o != "retrained"]
+operators = [operator for operator in dict.fromkeys(games["operator"]) if operator != "retrained"]
 masked = operators[0] if operators else None
 
 
-def cells(operator, index):
-    """(i, j) -> value, low, high of one index under one operator; i = j for single encoders."""
+def rows_of(operator, index):
+    """(smaller place, larger place), value, low, high of one index; the places of one encoder are equal."""
     rows = games[(games["operator"] == operator) & (games["index"] == index)]
-    found = {}
     for coalition, *bounds in rows[["coalition", "value", "low", "high"]].itertuples(index=False):
-        inside = [pool.index(encoder) for encoder in coalition.split("+")]
-        found[inside[0], inside[-1]] = bounds
-    return found
+        places = sorted(pool.index(encoder) for encoder in coalition.split("+"))
+        yield (places[0], places[-1]), *bounds
 
 
 # %% [markdown]
@@ -43,35 +41,30 @@ def cells(operator, index):
 # interactions.
 
 # %%
-use_style()
 n = len(pool)
-table = {}
-for (i, j), bounds in cells("retrained", "shapley_interaction").items():
-    table[j, i] = bounds
-if masked:
-    table |= cells(masked, "shapley_interaction")
+values, labels = np.full((n, n), np.nan), {}
+
+
+def write(place, value, low, high):
+    labels[place] = Label(signed(value), half_width(low, high), bold=low > 0 or high < 0)
+
+
+for (i, j), value, low, high in rows_of("retrained", "shapley_interaction"):
+    values[j, i] = value
+    write((j, i), value, low, high)
+for place, value, low, high in rows_of(masked, "shapley_interaction"):
+    values[place] = value
+    write(place, value, low, high)
+for place, value, low, high in rows_of("retrained", "shapley"):
+    write(place, value, low, high)
+
+# %%
+use_style()
 figure, axes = plt.subplots(figsize=(COLUMN, 0.62 + 0.43 * max(n, 3)))
-image = np.full((n, n), np.nan)
-for cell, (value, _, _) in table.items():
-    image[cell] = value
-limit = np.nanmax(np.abs(image)) if table else 1.0
-picture = axes.imshow(np.ma.masked_invalid(image), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-for (i, j), (value, low, high) in {**table, **cells("retrained", "shapley")}.items():
-    ink = text_on(picture.cmap(picture.norm(value))) if i != j else INK
-    bold = "bold" if low > 0 or high < 0 else "normal"
-    axes.text(j, i - 0.03, signed(value), ha="center", va="bottom", color=ink, weight=bold, fontsize=6.8)
-    spread = f"±{fixed((high - low) / 2)}" if high > low else ""
-    axes.text(j, i + 0.05, spread, ha="center", va="top", color=ink, fontsize=6)
-names = [encoder_name(encoder) for encoder in pool]
-axes.set_xticks(range(n), names)
-axes.set_yticks(range(n), names)
-axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
-axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
-axes.grid(which="minor", color="white", linewidth=1.5)
-axes.tick_params(which="both", length=0)
-axes.spines[:].set_visible(False)
+draw_matrix(axes, values, labels, cmap="PuOr", limits=symmetric_limits(values))
+name_encoders(axes, pool)
 axes.set_xlabel("below the diagonal: retrained" + (f"; above: {masked} mask" if masked else ""))
-if not table:
+if np.isnan(values).all():
     say_nothing_to_show(axes, "the lattice is not complete: no interactions")
 
 save_figure(figure, job.outputs)

@@ -6,8 +6,8 @@
 
 # %% [markdown]
 # # Effective rank against the number of probe pictures
-# The entropy form of effective rank grows with the number of rows it is measured on; the curve shows how far
-# the chosen number of pictures is from where it levels off. The bar at its end is the interval of all.
+# The entropy form of effective rank grows with the number of pictures. The curve shows how far the chosen
+# number is from where it levels off. The bar at its end is the interval for all pictures.
 
 # %%
 from matplotlib import pyplot as plt

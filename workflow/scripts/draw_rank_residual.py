@@ -14,7 +14,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
-from encoder_roles.paper.style import COLUMN, MUTED, light_grid, save_figure, size_colours, use_style
+from encoder_roles.paper.points import ARM, draw_points, size_key, size_palette
+from encoder_roles.paper.readings import retrained_scores
+from encoder_roles.paper.style import COLUMN, MUTED, light_grid, save_figure, use_style
 from encoder_roles.paper.wording import fixed
 
 job = open_figure("rank_residual", globals())
@@ -22,37 +24,40 @@ pool = job.settings.pool
 ranks = job.table("ranks")
 ratios = ranks[ranks["subset"] != "pretrained"].groupby("subset")[["ratio", "ratio_low", "ratio_high"]].mean()
 parameters = job.table("costs").groupby("subset")["parameters"].mean()
-lattice = job.table("lattice")
-lattice = lattice[(lattice["level"] == "overall") & (lattice["operator"] == "retrained")].set_index("subset")
+scores = retrained_scores(job.table("lattice"))
 regression = job.table("rank_regression")
 
 # %% [markdown]
-# Vertical lines are the scores' intervals. The horizontal ones are the means of the encoders' own
-# intervals, the widest that the interval of their mean can be.
+# Vertical lines are the intervals of the scores. Horizontal lines average the intervals of the encoders,
+# which bounds the interval of their mean.
 
 # %%
-models = lattice[["score", "low", "high"]].join(parameters, how="inner").join(ratios, how="inner")
+models = scores.join(parameters, how="inner").join(ratios, how="inner")
 models["size"] = models.index.str.count(r"\+") + 1
 expected = np.full(len(models), models["score"].mean())
 if models["parameters"].nunique() > 1:
     expected = np.polyval(
         np.polyfit(np.log(models["parameters"]), models["score"], 1), np.log(models["parameters"])
     )
-residual = models[["score", "low", "high"]].sub(expected, axis=0)
+models[["score", "low", "high"]] = models[["score", "low", "high"]].sub(expected, axis=0)  # the residuals
 
 use_style()
-shades = size_colours(len(pool))
 figure, axes = plt.subplots(figsize=(COLUMN, 2.4))
 axes.axhline(0, color=MUTED, linewidth=0.6, zorder=0)
-for (x, x_low, x_high), (y, y_low, y_high) in zip(
-    models[["ratio", "ratio_low", "ratio_high"]].to_numpy(), residual.to_numpy(), strict=True
-):
-    axes.plot([x_low, x_high], [y, y], color="#c4c4c4", linewidth=0.6, zorder=1)
-    axes.plot([x, x], [y_low, y_high], color="#c4c4c4", linewidth=0.6, zorder=1)
-for size, of_size in models.groupby("size"):
-    y = residual.loc[of_size.index, "score"]
-    axes.scatter(of_size["ratio"], y, s=17, color=shades[size - 1], label=str(size), lw=0, zorder=2)
-fit = np.polyfit(models["ratio"], residual["score"], 1)
+draw_points(
+    axes,
+    models.sort_values("size", kind="stable"),
+    x="ratio",
+    y="score",
+    by="size",
+    colours=size_palette(len(pool)),
+    x_bounds=("ratio_low", "ratio_high"),
+    y_bounds=("low", "high"),
+    arms=ARM,
+    size=17,
+    width=0.6,
+)
+fit = np.polyfit(models["ratio"], models["score"], 1)
 x = np.array([models["ratio"].min(), models["ratio"].max()])
 axes.plot(x, np.polyval(fit, x), color=MUTED, linewidth=0.9, zorder=1)
 row = regression[regression["model"] == "ratio_mean"]
@@ -62,6 +67,6 @@ if len(row):
     axes.set_title(note, fontsize=6.5)
 axes.set(xlabel="mean rank ratio of the subset", ylabel="score − fit on log parameters")
 light_grid(axes, "both")
-axes.legend(title="encoders", title_fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0)
+size_key(figure, sorted(models["size"].unique()), len(pool), "encoders")
 
 save_figure(figure, job.outputs)

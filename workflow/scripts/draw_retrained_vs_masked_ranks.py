@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Retrained against masked ranks
+# # Retrained against masked rankings
 # The order of the encoders by Necessity: from retraining, then under each mask operator, overall and in each
 # group of benchmarks.
 
@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
-from encoder_roles.paper.names import encoder_name, group_order
+from encoder_roles.paper.names import group_order
+from encoder_roles.paper.points import encoder_key
 from encoder_roles.paper.style import (
     COLUMN,
     INK,
@@ -39,17 +40,17 @@ if rankings.empty:
 
 
 # %% [markdown]
-# A grey bar joins neighbours whose difference has an interval that contains zero: their order is not settled.
+# A grey bar joins neighbours that are not separable: the interval of their difference contains zero.
 
 
 # %%
-def places(level, group, side):
-    """Rank 1 (most necessary) .. n of each encoder, in pool order."""
+def positions(level, group, side):
+    """Position 1 (most necessary) to n of each encoder, in pool order."""
     rows = roles[(roles["level"] == level) & (roles["group"] == group) & (roles["operator"] == side)]
     return rows.set_index("encoder")["value"].reindex(pool).rank(ascending=False, method="first").to_numpy()
 
 
-def unsettled(level, group, side):
+def not_separable(level, group, side):
     """Pairs of neighbours that are not separable on one side."""
     rows = rankings[(rankings["level"] == level) & (rankings["group"] == group)]
     rows = rows if side == "retrained" else rows[rows["operator"] == side]
@@ -68,15 +69,15 @@ figure, axes = plt.subplots(
     rows, columns, figsize=(COLUMN, height), sharex=bool(panels), sharey=True, squeeze=False
 )
 for panel, (title, (level, group)) in zip(axes.flat, panels.items(), strict=False):
-    ranks = np.array([places(level, group, side) for side in sides])
+    order = np.array([positions(level, group, side) for side in sides])
     for i, encoder in enumerate(pool):
-        panel.plot(x, ranks[:, i], color=colours[encoder], linewidth=1.3, alpha=0.85)
+        panel.plot(x, order[:, i], color=colours[encoder], linewidth=1.3, alpha=0.85)
         panel.plot(
-            x, ranks[:, i], markers[encoder], color=colours[encoder], markersize=4.8, mec="white", mew=0.5
+            x, order[:, i], markers[encoder], color=colours[encoder], markersize=4.8, mec="white", mew=0.5
         )
     for place, side in enumerate(sides):
-        for first, second in unsettled(level, group, side):
-            tied = ranks[place, [pool.index(first), pool.index(second)]]
+        for first, second in not_separable(level, group, side):
+            tied = order[place, [pool.index(first), pool.index(second)]]
             panel.plot([place, place], tied, color=TIE, linewidth=7.5, solid_capstyle="round", zorder=0)
     panel.set_title(title, pad=5, fontsize=7)
     panel.set_xticks(x, sides, color=INK, rotation=35, ha="right", rotation_mode="anchor")
@@ -86,12 +87,9 @@ for panel, (title, (level, group)) in zip(axes.flat, panels.items(), strict=Fals
 if panels:
     axes[0, 0].set_ylim(n + 0.5, 0.5)
     axes[0, 0].set_yticks(range(1, n + 1))
-    figure.supylabel("rank by Necessity", fontsize=7)
+    figure.supylabel("position by Necessity", fontsize=7)
     key = spare_panels(axes, len(panels))[-1]
-    for encoder in pool:
-        look = {"color": colours[encoder], "marker": markers[encoder], "markersize": 4.8, "linewidth": 1.3}
-        key.plot([], [], label=encoder_name(encoder), **look)
-    key.legend(loc="center", handlelength=1.6, handletextpad=0.5)
+    encoder_key(key, pool, line=1.3)
 else:
     say_nothing_to_show(axes[0, 0], "not every leave-one-out model was trained: nothing to rank")
 

@@ -7,7 +7,8 @@
 # %% [markdown]
 # # Score against measured time
 # Every model by its score and by the time it took on the machine that ran it: for an answer, and for all.
-# Steps: the Pareto front, the best score up to a cost. No two runs are alike, so the paper does not show it.
+# Steps: the Pareto front, the best score up to a cost. Measured time differs from run to run, so the paper
+# does not show it.
 
 # %%
 from encoder_roles.paper.fronts import draw_fronts

@@ -23,7 +23,6 @@ from encoder_roles.paper.style import (
     INK,
     MUTED,
     encoder_colours,
-    interval_arms,
     light_grid,
     save_figure,
     size_colours,
@@ -33,7 +32,7 @@ from encoder_roles.study.names import BLIND, parse_subset
 
 job = open_figure("subset_bars", globals())
 pool = job.settings.pool
-scores = retrained_scores(job.table("scores"))
+scores = retrained_scores(job.table("lattice"))
 blind = scores.loc[BLIND]
 models = scores.drop(index=BLIND).sort_values("score", ascending=False, kind="stable")
 
@@ -56,9 +55,8 @@ figure, (top, bottom) = plt.subplots(
     height_ratios=(1.75, 0.13 * len(pool) + 0.1),
 )
 top.bar(x, models["score"] - blind["score"], 0.72, blind["score"], color=[shades[size - 1] for size in sizes])
-arms = interval_arms(models["low"], models["score"], models["high"])
 for colour, width in (("white", 1.3), (INK, 0.7)):  # an edge of white, to be seen on dark bars
-    top.errorbar(x, models["score"], yerr=arms, fmt="none", ecolor=colour, elinewidth=width)
+    top.vlines(x, models["low"], models["high"], colors=colour, linewidth=width)
 top.axhspan(blind["low"], blind["high"], color=FAINT, linewidth=0, zorder=0)
 top.axhline(blind["score"], color=MUTED, linewidth=0.8)
 top.annotate(

@@ -10,9 +10,11 @@
 # its interval, and every subset as a small mark. At the right: training FLOPs in units of the baseline's.
 
 # %%
+import numpy as np
 from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
+from encoder_roles.paper.points import HOLLOW, draw_points
 from encoder_roles.paper.style import (
     ACCENT,
     COLUMN,
@@ -33,7 +35,7 @@ stage = job.stage("variant_settings", VariantStage)
 table = job.table("variants")
 overall = table[(table["level"] == "overall") & (table["subset"] != BLIND)]
 means = overall[overall["subset"] == MEAN].set_index("variant")
-others = means.drop(index=stage.baseline).sort_values("difference")
+others = means.drop(index=stage.baseline).sort_values("difference").copy()
 
 # %%
 use_style()
@@ -41,20 +43,31 @@ figure, axes = plt.subplots(figsize=(COLUMN, 0.75 + 0.36 * max(2, len(others))))
 if others.empty:
     say_nothing_to_show(axes, "the study has no variant but its baseline")
 axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
-for place, (name, row) in enumerate(others.iterrows()):
-    single = overall[(overall["variant"] == name) & (overall["subset"] != MEAN) & ~overall["shared"]]
-    axes.scatter(
-        single["difference"], [place - 0.22] * len(single), s=8, color=FAINT, edgecolor=MUTED, lw=0.4
-    )
-    axes.plot([row["difference_low"], row["difference_high"]], [place, place], color=ACCENT, lw=1.4, zorder=3)
-    sure = row["p_holm"] < 1 - stage.statistics.level
-    axes.plot(
-        row["difference"], place, "o", color=ACCENT, markerfacecolor=ACCENT if sure else "white", zorder=4
-    )
+others["place"] = np.arange(float(len(others)))
+others["sure"] = others["p_holm"] < 1 - stage.statistics.level
+single = overall[overall["variant"].isin(others.index) & (overall["subset"] != MEAN) & ~overall["shared"]]
+single = single.assign(place=single["variant"].map(others["place"]) - 0.22)
+draw_points(
+    axes, single, x="difference", y="place", by="level", colours={"overall": FAINT}, edge=MUTED, size=8
+)
+draw_points(
+    axes,
+    others,
+    x="difference",
+    y="place",
+    by="sure",
+    colours={True: ACCENT, False: HOLLOW},
+    x_bounds=("difference_low", "difference_high"),
+    arms=ACCENT,
+    edge=ACCENT,
+    size=20,
+    width=1.4,
+)
+for _, row in others.iterrows():
     factor = row["flops"] / means.loc[stage.baseline, "flops"]
     axes.annotate(
         f"{signed(row['difference'])}  ({factor:.2f}×)",
-        (1, place),
+        (1, row["place"]),
         (4, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
@@ -77,7 +90,7 @@ if not others.empty:
         color=MUTED,
         annotation_clip=False,
     )
-    axes.set_xlabel(f"points over {stage.baseline} (overall score)")
+    axes.set(xlabel=f"points over {stage.baseline} (overall score)", ylabel="")
     light_grid(axes, "x")
 
 save_figure(figure, job.outputs)

@@ -18,7 +18,7 @@ from encoder_roles.study.names import BLIND
 job = open_table("costs", globals())
 costs = job.table("costs")
 costs = costs[costs["subset"] != BLIND].groupby("subset").mean(numeric_only=True)
-costs = costs.join(retrained_scores(job.table("scores"))["score"])
+costs = costs.join(retrained_scores(job.table("lattice"))["score"])
 costs["flops"] = costs["align_flops"] + costs["tune_flops"]
 
 # %%

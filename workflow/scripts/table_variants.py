@@ -25,15 +25,15 @@ base = rows_of.set_index("variant").loc[stage.baseline]
 unit, prefix = (1e9, "B") if rows_of["parameters"].max() >= 1e9 else (1e6, "M")
 rows = []
 for row in rows_of.sort_values("score", ascending=False, kind="stable").to_dict("records"):
-    own = row["variant"] == stage.baseline
+    is_baseline = row["variant"] == stage.baseline
     bounds = interval_text(row["difference_low"], row["difference_high"])
     p = row["p_holm"]
     rows.append(
         [
-            bold(row["variant"]) if own else row["variant"],
+            bold(row["variant"]) if is_baseline else row["variant"],
             fixed(row["score"]),
-            MISSING if own else f"{signed(row['difference'])} {bounds}",
-            MISSING if own else "< 0.001" if p < 0.001 else fixed(p, 3),
+            MISSING if is_baseline else f"{signed(row['difference'])} {bounds}",
+            MISSING if is_baseline else "< 0.001" if p < 0.001 else fixed(p, 3),
             fixed(row["parameters"] / unit, 2),
             fixed(row["flops"] / base["flops"], 2),
         ]

@@ -1,4 +1,4 @@
-"""`build-paper`: main.tex, its macros, tables and figures to a PDF by pandoc and Typst, without TeX.
+"""`build-paper`: make a PDF of main.tex, its macros, tables and figures with pandoc and Typst, without TeX.
 
 pandoc reads the LaTeX (expanding the macros) and writes Typst; Typst sets the page. Both come as Python
 packages and bring all they need, fonts included, so the PDF's bytes depend on its sources alone.
@@ -46,7 +46,7 @@ def typst_source(manuscript: str, folder: Path) -> str:
     """The manuscript as Typst. Its tables are read from `folder` and its template and filter used."""
     import pypandoc  # type: ignore[import-untyped]
 
-    text = re.sub(r"\\input\{([^}]*)\}", lambda found: _include(folder / f"{found[1]}.tex"), manuscript)
+    text = re.sub(r"\\input\{([^}]*)\}", lambda match: _include(folder / f"{match[1]}.tex"), manuscript)
     text = re.sub(r"\\begin\{(figure|table)(\*?)\}(.*?)\\end\{\1\2\}", _float, text, flags=re.DOTALL)
     text = text.replace(r"\appendix", "\\begin{appendices}\n\\end{appendices}")
     text = re.sub(r"\\bibliography\{[^}]*\}", r"\\begin{references}\n\\end{references}", text)
@@ -62,7 +62,7 @@ def typst_source(manuscript: str, folder: Path) -> str:
 
 
 def set_pdf(source: Path, output: Path) -> None:
-    """Set a Typst file as PDF with the fonts that Typst brings. Raises StudyError with Typst's own words."""
+    """Set a Typst file as PDF with the fonts that Typst brings. Raises StudyError with Typst's message."""
     import typst
 
     try:
@@ -71,9 +71,9 @@ def set_pdf(source: Path, output: Path) -> None:
         raise StudyError(f"{source}: Typst cannot set it: {' '.join(str(error).split())}") from None
 
 
-def _float(found: re.Match[str]) -> str:
+def _float(match: re.Match[str]) -> str:
     """A float as pandoc keeps it: starred (both columns) and small become environments."""
-    kind, star, content = found.groups()
+    kind, star, content = match.groups()
     text = f"\\begin{{{kind}}}{content}\\end{{{kind}}}"
     for name, wanted in (("dense", r"\scriptsize" in content), ("wide", star)):
         text = f"\\begin{{{name}}}\n{text}\n\\end{{{name}}}" if wanted else text
@@ -96,8 +96,8 @@ def _include(path: Path) -> str:
 
 def _columns(table: str) -> int:
     """The number of columns of a tabular whose column letters are l, c and r."""
-    found = re.search(r"\\begin\{tabular\}\{([^}]*)\}", table)
-    return sum(found[1].count(letter) for letter in "lcr") if found else 0
+    match = re.search(r"\\begin\{tabular\}\{([^}]*)\}", table)
+    return sum(match[1].count(letter) for letter in "lcr") if match else 0
 
 
 def _copy(files: Iterable[Path], target: Path) -> None:

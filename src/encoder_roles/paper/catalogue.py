@@ -1,4 +1,4 @@
-"""Which figures and tables the paper has, and which files of a study each of them reads.
+"""The figures and tables of the paper, and the files of a study that each of them reads.
 
 The workflow makes its rules from these tables, and a script that is opened as a notebook finds its files by
 them: a figure is added by a line here, a script in workflow/scripts and a caption in workflow/report.
@@ -37,7 +37,7 @@ FILES: dict[str, str] = {
     "variant_settings": "settings/variants.json",
 }
 
-# Columns of the tables that a study with few subsets leaves without a row, and then without a head.
+# Columns of the tables that are empty files, without a header, when a study has few subsets.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "pairs": ("first", "second", "score", "capacity_sum", "anchor", "complement"),
     "rankings": ("level", "group", "comparison", "measure", "operator"),
@@ -51,43 +51,43 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 # workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
 FIGURES: dict[str, tuple[str, ...]] = {
-    "subset_bars": ("scores", "settings"),
+    "subset_bars": ("lattice", "settings"),
     "subset_lattice": ("lattice", "differences", "settings"),
-    "capacity_necessity": ("roles", "scores", "settings"),
+    "capacity_necessity": ("roles", "lattice", "settings"),
     "retrained_vs_masked_ranks": ("roles", "rankings", "settings"),
-    "masked_vs_retrained": ("scores", "rankings", "settings"),
-    "pair_matrix": ("scores", "pairs", "settings"),
+    "masked_vs_retrained": ("lattice", "rankings", "settings"),
+    "pair_matrix": ("lattice", "pairs", "settings"),
     "rank_ratios": ("ranks", "settings"),
     "rank_residual": ("ranks", "lattice", "costs", "rank_regression", "settings"),
     "rank_curve": ("rank_curve", "ranks", "settings"),
     "rank_spectra": ("spectra", "ranks", "settings"),
     "interactions": ("games", "settings"),
-    "benchmark_heatmap": ("roles", "scores", "settings"),
+    "benchmark_heatmap": ("roles", "lattice", "settings"),
     "chains": ("chains", "settings"),
     "score_cost": ("pareto", "settings"),
     "score_latency": ("pareto", "lattice", "settings"),
     "advisor_regret": ("advisor",),
 }
 
-# Figures of measured time: no two runs draw them alike, so they are in the report and not in the paper.
+# Figures of measured time differ from run to run, so the report shows them and the paper does not.
 MEASURED_FIGURES = ("score_latency",)
 
 # workflow/scripts/table_<name>.py -> tables/<name>.tex
 TABLES: dict[str, tuple[str, ...]] = {
-    "scores": ("scores", "settings"),
+    "scores": ("lattice", "settings"),
     "roles": ("roles", "games", "settings"),
     "pairs": ("pairs", "settings"),
     "rankings": ("rankings", "settings"),
     "rank_regression": ("rank_regression", "settings"),
     "claims": ("claims", "settings"),
-    "costs": ("costs", "scores", "settings"),
+    "costs": ("costs", "lattice", "settings"),
     "gates": ("gates", "settings"),
     "language_gates": ("gates",),
     "benchmarks": ("scores", "manifest", "settings"),
-    "benchmark_scores": ("scores", "settings"),
+    "benchmark_scores": ("lattice", "settings"),
 }
 
-# The same of a study with variants, beside its paper.
+# Figures and tables of a study with variants, which the paper does not show.
 VARIANT_FIGURES: dict[str, tuple[str, ...]] = {"variants": ("variants", "variant_settings")}
 VARIANT_TABLES: dict[str, tuple[str, ...]] = {
     "variants": ("variants", "variant_settings"),
@@ -97,6 +97,7 @@ VARIANT_TABLES: dict[str, tuple[str, ...]] = {
 # workflow/scripts/collect_values.py -> values.json
 VALUES: tuple[str, ...] = (
     "scores",
+    "lattice",
     "roles",
     "pairs",
     "games",

@@ -107,7 +107,7 @@ def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: M
 
 
 def _announce(script: Path, given: Any) -> None:
-    """Say in the job's log who makes the figure or table; a script's stderr does not go there by itself."""
+    """Write into the job's log which script runs: Snakemake does not redirect the stderr of a script."""
     if LOCKS_VARIABLE not in os.environ:
         return
     path = script.relative_to(Path.cwd())

@@ -15,7 +15,7 @@ from encoder_roles.study.names import StudyError
 # Names and notation with a digit in them; a number that was measured or chosen is never among these.
 ALLOWED_TEXT = ("DINOv2", "Cambrian-1", "EVA-02", "Qwen2")
 LATEX_OWN = ("Bigl", "Bigr")  # LaTeX's commands with a capital letter, as far as the manuscript uses them
-# Commands whose arguments hold keys, file names or lengths. (pattern of the whole command)
+# Commands whose arguments hold keys, file names or lengths. (pattern of the complete command)
 _TECHNICAL = re.compile(
     r"\\(?:documentclass|usepackage|includegraphics)(?:\[[^]]*\])?\{[^}]*\}"
     r"|\\(?:cite[a-z]*|label|ref|eqref|input|bibliography|bibliographystyle)\*?(?:\[[^]]*\])*\{[^}]*\}"
@@ -95,7 +95,7 @@ def _lines(source: str) -> Iterator[tuple[int, str]]:
 def _typed_numbers(source: str) -> Iterator[str]:
     text = "\n".join(line for _, line in _lines(source))
     # keys, names and lengths go; their line breaks stay, so that lines keep their numbers
-    text = _TECHNICAL.sub(lambda found: "\n" * found[0].count("\n"), text)
+    text = _TECHNICAL.sub(lambda match: "\n" * match[0].count("\n"), text)
     for allowed in ALLOWED_TEXT:
         text = text.replace(allowed, "")
     for number, line in _lines(text):

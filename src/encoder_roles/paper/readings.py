@@ -1,77 +1,70 @@
-"""Reading a study's score table: v(S) over the subsets, w(M) over the masks, each with its interval."""
+"""Reading lattice.csv: v(S) over the subsets and w(M) over the masks, each with its interval.
+
+The analysis computes every interval once, and these functions only select rows. A figure, a table and a
+sentence that show the same score therefore show the same interval.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 
 import pandas as pd
 
-from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, all_subsets
+from encoder_roles.analysis.lattice import RETRAINED
+from encoder_roles.paper.names import group_order
+from encoder_roles.study.names import BENCHMARKS, BLIND, StudyError, all_subsets
 
 OVERALL = "overall"
 
 
-def retrained_scores(scores: pd.DataFrame, level: str = OVERALL, name: str = OVERALL) -> pd.DataFrame:
-    """v(S): columns score, low, high (0-100), indexed by subset, `blind` among them; the mean over seeds.
+def retrained_scores(lattice: pd.DataFrame, level: str = OVERALL, name: str = OVERALL) -> pd.DataFrame:
+    """v(S): columns score, low, high (0-100), indexed by subset, `blind` among them.
 
     `level` and `name` choose what is scored: ("group", "General"), ("benchmark", "mme").
     Raises StudyError when no model was scored on it.
     """
-    rows = _of(scores, level, name)
-    rows = rows[rows["operator"] == NO_MASK]
-    if rows.empty:
-        raise StudyError(f"scores.csv: no unmasked row with level {level!r} and benchmark {name!r}")
-    return _over_seeds(rows, "subset")
+    return _scores(lattice, RETRAINED, level, name)
 
 
 def masked_scores(
-    scores: pd.DataFrame, full: str, operator: str, level: str = OVERALL, name: str = OVERALL
+    lattice: pd.DataFrame, operator: str, level: str = OVERALL, name: str = OVERALL
 ) -> pd.DataFrame:
-    """w(M) of the full checkpoint: columns score, low, high, indexed by the kept encoders as a subset's name.
+    """w(M) of the full checkpoint: columns score, low, high (0-100), indexed by the kept encoders.
 
-    The mask that keeps none is indexed `blind`; the one that keeps all is the unmasked model. Raises
-    StudyError when the operator was not evaluated.
+    The mask that keeps none is `blind`, and the mask that keeps all is the unmasked model. Raises StudyError
+    when the operator was not evaluated.
     """
-    rows = _of(scores, level, name)
-    rows = rows[(rows["subset"] == full) & rows["operator"].isin((operator, NO_MASK))]
-    if (rows["operator"] != operator).all():
-        raise StudyError(f"scores.csv: no row of {full!r} with operator {operator!r} at {level!r}/{name!r}")
-    return _over_seeds(rows.assign(mask=rows["mask"].replace(NONE_KEPT, BLIND)), "mask")
+    return _scores(lattice, operator, level, name)
 
 
-def mask_operators(scores: pd.DataFrame) -> list[str]:
-    """The operators masks were evaluated with, `zero` (the default of the literature) first."""
-    found = [str(o) for o in scores["operator"].unique() if o != NO_MASK]
-    return sorted(found, key=lambda o: (o != "zero", found.index(o)))
+def mask_operators(lattice: pd.DataFrame) -> list[str]:
+    """The operators of the masks that were evaluated, `zero` (the default of the literature) first."""
+    operators = [str(operator) for operator in lattice["operator"].unique() if operator != RETRAINED]
+    return sorted(operators, key=lambda operator: (operator != "zero", operators.index(operator)))
 
 
-def in_lattice_order(names: list[str], pool: tuple[str, ...]) -> list[str]:
+def benchmarks_of(table: pd.DataFrame) -> list[str]:
+    """The benchmarks with a row in lattice.csv or scores.csv, by group in the order of the study."""
+    present = set(table.loc[table["level"] == "benchmark", "benchmark"])
+    return [benchmark for benchmark in BENCHMARKS if benchmark in present]
+
+
+def groups_of(lattice: pd.DataFrame) -> list[str]:
+    """The groups of benchmarks with a row in lattice.csv, in the order of the study."""
+    return group_order(lattice.loc[lattice["level"] == "group", "group"])
+
+
+def in_lattice_order(names: Iterable[str], pool: tuple[str, ...]) -> list[str]:
     """Names of subsets, smallest first and in pool order, `blind` before all."""
     order = {name: i for i, name in enumerate((BLIND, *all_subsets(pool)))}
     return sorted(names, key=order.__getitem__)
 
 
-def _of(scores: pd.DataFrame, level: str, name: str) -> pd.DataFrame:
-    return scores[(scores["level"] == level) & (scores["benchmark"] == name)]
-
-
-def _over_seeds(rows: pd.DataFrame, key: str) -> pd.DataFrame:
-    """The mean over seeds of each key, its interval widened by the spread of the seeds.
-
-    Seeds answer the same questions, so the part of the interval that comes from the choice of questions is
-    not divided by their number; the part that comes from training is (1.96 standard errors of the mean).
-    """
-    found = {}
-    for name, of_key in rows.groupby(key, sort=False):
-        score, seeds = of_key["score"].mean(), len(of_key)
-        spread = 1.96 * of_key["score"].std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
-        below = math.hypot((of_key["score"] - of_key["low"]).mean(), spread)
-        above = math.hypot((of_key["high"] - of_key["score"]).mean(), spread)
-        found[name] = {"score": score, "low": score - below, "high": score + above}
-    return pd.DataFrame.from_dict(found, orient="index")
-
-
-def benchmarks_of(scores: pd.DataFrame) -> list[str]:
-    """The benchmarks that were scored, group by group in the order of the study."""
-    found = set(scores.loc[scores["level"] == "benchmark", "benchmark"])
-    return [benchmark for benchmark in BENCHMARKS if benchmark in found]
+def _scores(lattice: pd.DataFrame, operator: str, level: str, name: str) -> pd.DataFrame:
+    rows = lattice[(lattice["level"] == level) & (lattice["benchmark"] == name)]
+    rows = rows[rows["operator"] == operator]
+    if rows.empty:
+        raise StudyError(
+            f"lattice.csv: no row with operator {operator!r} at {level} {name!r}; run assign_roles"
+        )
+    return rows.set_index("subset")[["score", "low", "high"]]

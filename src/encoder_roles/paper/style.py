@@ -1,7 +1,7 @@
-"""One look for every figure: sizes, type, colours of encoders, names as the paper prints them, whole files.
+"""One look for every figure: sizes, type, colours of encoders, and complete files.
 
 Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with the common forms of
-colour blindness can tell apart; each encoder also has a marker of its own, so that no figure rests on colour.
+colour blindness can tell apart; each encoder also has its marker, so that no figure depends on colour alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from encoder_roles.provenance import atomic_file
 
 COLUMN = 3.3  # inches: one column of the page
-TEXT = 6.9  # inches: the whole text width
+TEXT = 6.9  # inches: the full text width
 
 INK = "#222222"
 MUTED = "#767676"
@@ -94,11 +94,6 @@ def size_colours(largest: int) -> list[Any]:
     return [ramp(0.3 + 0.7 * i / max(1, largest - 1)) for i in range(largest)]
 
 
-def interval_arms(low: Any, middle: Any, high: Any) -> list[Any]:
-    """The two arm lengths `errorbar` wants for an interval [low, high] around a point."""
-    return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
-
-
 def light_grid(axes: Axes, axis: str) -> None:
     """Faint lines that help to read values off `axis` ("x", "y" or "both")."""
     axes.grid(True, axis=axis)  # type: ignore[arg-type]
@@ -125,7 +120,7 @@ def spare_panels(panels: Any, used: int) -> list[Axes]:
 
 
 def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
-    """Write the figure as PDF, SVG and PNG, each whole; the same data give the same bytes."""
+    """Write the figure as complete PDF, SVG and PNG files. The same data give the same bytes."""
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     for kind, path in outputs.items():
         with atomic_file(path) as temporary:
@@ -133,7 +128,7 @@ def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
 
 
 def text_on(colour: Sequence[float]) -> str:
-    """Ink or white, whichever reads better on a coloured cell (by its relative luminance, as in WCAG)."""
+    """INK or white, whichever reads better on a coloured cell (by its relative luminance, as in WCAG)."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
     return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.3 else "white"
 

@@ -1,7 +1,7 @@
 """Every number and chosen sentence of the manuscript, from the study's tables: the macros of values.json.
 
-A macro holds plain text. What depends on a result is a whole sentence that is made here from the result, so
-that the text cannot say one thing and the tables another.
+A macro holds plain text. A sentence that depends on a result is made here from the result, so
+that text and tables always agree.
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from encoder_roles.paper.names import benchmark_name, encoder_name, group_order, subset_name
-from encoder_roles.paper.readings import benchmarks_of, mask_operators, masked_scores, retrained_scores
+from encoder_roles.paper.names import benchmark_name, encoder_name, subset_name
+from encoder_roles.paper.readings import (
+    benchmarks_of,
+    groups_of,
+    mask_operators,
+    masked_scores,
+    retrained_scores,
+)
 from encoder_roles.paper.verdicts import claim_texts, seed_texts
 from encoder_roles.paper.wording import (
     count_word,
@@ -36,6 +42,7 @@ class PaperInputs:
     """The tables and settings that the text is made from, as the analysis wrote them."""
 
     scores: pd.DataFrame
+    lattice: pd.DataFrame
     roles: pd.DataFrame
     pairs: pd.DataFrame
     games: pd.DataFrame
@@ -85,12 +92,12 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
 def _design(inputs: PaperInputs) -> dict[str, str]:
     """What was decided before any result: sizes, recipe, statistics."""
     settings, tune, world = inputs.settings, inputs.tune.tune, inputs.world
-    trained = set(inputs.scores.loc[inputs.scores["operator"] == NO_MASK, "subset"]) - {BLIND}
+    trained = len(retrained_scores(inputs.lattice).index.drop(BLIND))
     possible = len(all_subsets(inputs.pool))
-    all_of = "every one of the" if len(trained) == possible else f"{len(trained)} of the"
-    benchmarks = benchmarks_of(inputs.scores)
-    questions = inputs.scores.loc[inputs.scores["level"] == "overall", "n"].max()
-    groups = group_order(inputs.scores["group"].dropna())
+    all_of = "every one of the" if trained == possible else f"{trained} of the"
+    benchmarks = benchmarks_of(inputs.lattice)
+    questions = inputs.lattice.loc[inputs.lattice["level"] == "overall", "n"].max()
+    groups = groups_of(inputs.lattice)
     means = {"benchmarks": "the plain mean of the benchmarks", "groups": "the mean of the group means"}
     return {
         "StudyName": settings.study.replace("_", " "),
@@ -101,7 +108,7 @@ def _design(inputs: PaperInputs) -> dict[str, str]:
         "GroupCount": count_word(len(groups)),
         "GroupList": listed(groups),
         "QuestionCount": grouped(questions),
-        "OperatorList": listed([_operator(operator) for operator in mask_operators(inputs.scores)]),
+        "OperatorList": listed([_operator(operator) for operator in mask_operators(inputs.lattice)]),
         "CalibrationPictures": grouped(inputs.masks.calibration_pictures),
         "GridSide": f"{inputs.align.connector.grid}",
         "TrainPictures": grouped(world.train_pictures),
@@ -133,7 +140,7 @@ def _operator(operator: str) -> str:
 
 def _results(inputs: PaperInputs) -> dict[str, str]:
     """Scores of the models the text names."""
-    scores = retrained_scores(inputs.scores)
+    scores = retrained_scores(inputs.lattice)
     score = {str(subset): float(value) for subset, value in scores["score"].items()}
     models = {subset: value for subset, value in score.items() if subset != BLIND}
     best, full = max(models, key=lambda subset: models[subset]), inputs.full
@@ -167,8 +174,8 @@ def _score(scores: pd.DataFrame, subset: str) -> str:
 def _groups_sentence(inputs: PaperInputs) -> str:
     """What the full pool gains over blind in each group, and who is best alone there."""
     gains, firsts = [], {}
-    for group in group_order(inputs.scores["group"].dropna()):
-        of_group = retrained_scores(inputs.scores, "group", group)["score"]
+    for group in groups_of(inputs.lattice):
+        of_group = retrained_scores(inputs.lattice, "group", group)["score"]
         gains.append(f"{fixed(of_group[inputs.full] - of_group[BLIND])} points in {group}")
         singles = of_group.reindex([e for e in inputs.pool if e in of_group.index])
         if len(singles):
@@ -186,10 +193,10 @@ def _groups_sentence(inputs: PaperInputs) -> str:
 
 def _masking_sentence(inputs: PaperInputs) -> str:
     """How far the masked scores fall below the retrained ones, per operator."""
-    retrained = retrained_scores(inputs.scores)["score"]
+    retrained = retrained_scores(inputs.lattice)["score"]
     parts = []
-    for operator in mask_operators(inputs.scores):
-        masked = masked_scores(inputs.scores, inputs.full, operator)["score"]
+    for operator in mask_operators(inputs.lattice):
+        masked = masked_scores(inputs.lattice, operator)["score"]
         common = [s for s in masked.index if s in retrained.index and s not in (BLIND, inputs.full)]
         if common:
             gap = (retrained[common] - masked[common]).mean()

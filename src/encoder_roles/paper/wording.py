@@ -53,6 +53,16 @@ def with_interval(value: float | None, low: float | None, high: float | None, de
     return f"{fixed(value, decimals)}\u00a0{bounds}" if bounds else fixed(value, decimals)
 
 
+def half_width(low: float, high: float) -> str:
+    """`±1.1`: half the width of an interval; empty where it has none."""
+    return f"±{fixed((high - low) / 2)}" if high > low else ""
+
+
+def with_half_width(value: float, low: float, high: float) -> str:
+    """`2.3 ± 1.1`: a value and half the width of its interval."""
+    return f"{fixed(value)} ± {fixed((high - low) / 2)}"
+
+
 def percent(share: float, decimals: int = 0) -> str:
     """A share of one as per cent."""
     return f"{fixed(100 * share, decimals)}%"
@@ -66,7 +76,7 @@ def p_value(value: float | None) -> str:
 
 
 def grouped(number: float) -> str:
-    """A whole number with commas between thousands."""
+    """An integer with commas between thousands."""
     return f"{round(number):,}"
 
 
@@ -95,4 +105,4 @@ def print_names(text: str, pool: Iterable[str]) -> str:
     """A text of the analysis with names as the paper prints them: `clip+sam` -> `CLIP + SAM`."""
     words = "|".join(sorted(map(re.escape, pool), key=len, reverse=True))
     spaced = re.sub(rf"(?<=[a-z0-9_])\+(?=(?:{words})\b)", " + ", text)
-    return re.sub(rf"\b(?:{words})\b", lambda found: encoder_name(found[0]), spaced)
+    return re.sub(rf"\b(?:{words})\b", lambda match: encoder_name(match[0]), spaced)
