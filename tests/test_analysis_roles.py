@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lattice_simulation import Plan, Simulation, make_plan, simulate, simulate_study
+from scipy.stats import norm
 
 from encoder_roles.analysis.claims.study_claims import FAILS, HOLDS, OPEN, UNTESTED
 from encoder_roles.analysis.commands import analyse, assign_roles
@@ -235,6 +236,22 @@ def test_pairs_take_their_roles_from_capacity_and_rank_ratio(plan: Plan) -> None
     assert pairs.loc[("clip", "sam"), ["anchor", "complement"]].tolist() == ["", "sam"]
     assert pairs.loc[("dinov2", "sam"), ["anchor", "complement"]].tolist() == ["dinov2", ""]
     assert pairs["probability_roles"].tolist() == pytest.approx([1, 0, 0], abs=0.02)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_the_error_of_a_rank_ratio_follows_from_its_interval_at_the_studys_level(
+    plan: Plan, level: float
+) -> None:
+    main = np.array([[2.0], [0.0], [0.0]]) * np.ones((1, 3))
+    study = simulate(replace(plan, main=main, pairs=plan.pairs * 0), np.random.default_rng(0), questions=200)
+    error, ratio = 0.1, np.where(study.ranks["encoder"] == "clip", 1.5, 1.15)
+    half = np.exp(norm.ppf((1 + level) / 2) * error)
+    ranks = study.ranks.assign(ratio=ratio, ratio_low=ratio / half, ratio_high=ratio * half)
+    tables, _, _ = run(replace(study, ranks=ranks), level=level, resamples=4000)
+    row = tables["pairs"].set_index(["first", "second"]).loc[("clip", "dinov2")]
+    # clip is the anchor beyond doubt; dinov2 is the complement if its ratio is above 1 + tau
+    expands = norm.cdf(np.log(1.15 / 1.1) / error)
+    assert row["probability_roles"] == pytest.approx(expands, abs=0.03)
 
 
 def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_different(plan: Plan) -> None:

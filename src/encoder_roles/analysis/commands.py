@@ -42,7 +42,7 @@ def analyse_lattices(
     lattices: Lattices, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
     """As `analyse`, of lattices."""
-    found = mean_ranks(ranks, settings.pool)
+    found = mean_ranks(ranks, settings.pool, settings.statistics.level)
     prices = mean_costs(costs)
     pairs = find_pairs(lattices, found, settings)
     tables = {

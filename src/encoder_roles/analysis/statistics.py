@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from encoder_roles.analysis.tables import MODEL, check_scores, number, order_benchmarks
 from encoder_roles.study.sections import StatisticsSettings
@@ -138,6 +138,11 @@ def interval(draws: Array, level: float) -> tuple[Array, Array]:
         return nothing, nothing
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
+
+
+def normal_quantile(level: float) -> float:
+    """Half the width, in standard errors, of a normal interval at a confidence level: 1.96 at 0.95."""
+    return float(ndtri((1 + level) / 2))
 
 
 def two_sided_p(difference: Array, draws: Array) -> Array:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from encoder_roles.analysis.advisor.advisor import Goal, advise
 from encoder_roles.analysis.advisor.replay import (
@@ -18,6 +17,7 @@ from encoder_roles.analysis.advisor.replay import (
     replay,
     replay_table,
 )
+from encoder_roles.analysis.statistics import normal_quantile
 from encoder_roles.provenance import write_table
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets, name_subset, parse_subset
 from encoder_roles.study.stages import AdvisorStage, read_settings
@@ -67,7 +67,7 @@ def _errors(table: pd.DataFrame, stated: float | None, confidence: float, path: 
     if "standard_error" in table:
         return table["standard_error"]
     if {"low", "high"} <= set(table):
-        return (table["high"] - table["low"]) / (2 * float(ndtri((1 + confidence) / 2)))
+        return (table["high"] - table["low"]) / (2 * normal_quantile(confidence))
     raise StudyError(f"{path}: no column standard_error, nor low and high; state one by --standard-error")
 
 

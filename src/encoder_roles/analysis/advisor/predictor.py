@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from encoder_roles.analysis.statistics import Array
+from encoder_roles.analysis.statistics import Array, normal_quantile
 from encoder_roles.study.names import BLIND, StudyError, all_subsets, name_subset, parse_subset
 
 MOST_ENCODERS = 8  # 255 subsets: every setting's covariance of the whole lattice is held at once
@@ -63,7 +63,7 @@ class Prediction:
     def interval(self, level: float) -> tuple[Array, Array]:
         """(low, high) of each subset's score as it will be measured; as it is, where it was measured."""
         spread = np.diag(self.covariance) + np.where(self.measured, 0.0, self.noise)
-        arm = ndtri((1 + level) / 2) * np.sqrt(np.maximum(spread, 0))
+        arm = normal_quantile(level) * np.sqrt(np.maximum(spread, 0))
         return self.mean - arm, self.mean + arm
 
 

@@ -13,11 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from encoder_roles.analysis.lattice import Lattices, members, of_size, singles, subset_index, subset_name
-from encoder_roles.analysis.statistics import Array, generator, holm, two_sided_p
+from encoder_roles.analysis.statistics import Array, generator, holm, normal_quantile, two_sided_p
 from encoder_roles.analysis.tables import PRETRAINED
 from encoder_roles.study.stages import RoleStage
-
-NORMAL_95 = 1.959964  # half-width of a 95% interval in standard errors; ranks.csv gives intervals, not errors
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class Pairs:
     roled_draws: npt.NDArray[np.bool_]
 
 
-def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...]) -> Ranks:
-    """The checked rows of ranks.csv as arrays over the lattice."""
+def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Ranks:
+    """The checked rows of ranks.csv as arrays over the lattice; `level` is that of their intervals."""
     shape = (2 ** len(pool), len(pool))
     found = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
     trained = ranks[ranks["subset"] != PRETRAINED]
@@ -61,7 +59,7 @@ def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...]) -> Ranks:
         place = subset_index(str(subset), pool), pool.index(str(encoder))
         found.erank[place], found.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
         width = np.log(rows["ratio_high"].to_numpy(float) / rows["ratio_low"].to_numpy(float))
-        error = width / (2 * NORMAL_95)
+        error = width / (2 * normal_quantile(level))
         found.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
     return found
 
