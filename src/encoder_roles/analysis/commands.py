@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.claims.study_claims import Findings, judge_claims, seed_note
+from encoder_roles.analysis.claims.claim import Claim, write_claims
+from encoder_roles.analysis.claims.study_claims import Findings, judge_claims
 from encoder_roles.analysis.lattice import (
     RETRAINED,
     Lattice,
-    Lattices,
+    LatticeSet,
     build_lattices,
     score_table,
     singles,
@@ -33,38 +33,39 @@ from encoder_roles.study.stages import RoleStage, read_settings
 
 def analyse(
     scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
-) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
     """The whole analysis of checked tables: (tables by file name, claims, notes on what is missing)."""
     return analyse_lattices(build_lattices(scores, settings), ranks, costs, settings)
 
 
 def analyse_lattices(
-    lattices: Lattices, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
-) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
+    lattices: LatticeSet, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
+) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
     """As `analyse`, of lattices."""
-    found = mean_ranks(ranks, settings.pool, settings.statistics.level)
-    prices = mean_costs(costs)
-    pairs = find_pairs(lattices, found, settings)
+    of_ranks = mean_ranks(ranks, settings.pool, settings.statistics.level)
+    of_costs = mean_costs(costs)
+    pairs = find_pairs(lattices, of_ranks, settings)
     tables = {
         "lattice": score_table(lattices),
         "roles": role_table(lattices),
-        "pairs": pair_table(lattices, pairs, found, prices),
+        "pairs": pair_table(lattices, pairs, of_ranks, of_costs),
         "rankings": ranking_table(lattices),
         "differences": difference_table(lattices),
         "mask_gaps": gap_table(lattices),
         "games": game_table(lattices),
         "chains": chain_table(lattices),
-        "rank_regression": regression_table(lattices, found, prices, settings.statistics),
-        "pareto": pareto_table(lattices, prices),
+        "rank_regression": regression_table(lattices, of_ranks, of_costs, settings.statistics),
+        "pareto": pareto_table(lattices, of_costs),
     }
-    study = Findings(settings, lattices, pairs, found, prices, tables["rankings"], tables["rank_regression"])
-    return tables, judge_claims(study), missing_notes(study, tables)
+    rankings, regression = tables["rankings"], tables["rank_regression"]
+    findings = Findings(settings, lattices, pairs, of_ranks, of_costs, rankings, regression)
+    return tables, judge_claims(findings), missing_notes(findings, tables)
 
 
-def missing_notes(study: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+def missing_notes(findings: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
     """What the tables do not say, and why: `table` is the file, `note` one sentence."""
-    lattices: Lattices = study.lattices
-    notes = [{"table": "all", "note": seed_note(study)}]
+    lattices = findings.lattices
+    notes = [{"table": "all", "note": findings.seed_note}]
     for lattice in lattices.all:
         if missing := lattice.missing():
             said = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
@@ -74,14 +75,14 @@ def missing_notes(study: Findings, tables: dict[str, pd.DataFrame]) -> list[dict
         notes.append(
             {"table": "roles, rankings, games", "note": "no masked scores: nothing to compare with."}
         )
-    if study.pairs.index.size and not study.ranks_known:
+    if findings.pairs.index.size and not findings.ranks_known:
         said = "no effective ranks: nobody's rank ratio is known, so no pair has an anchor or a complement."
         notes.append({"table": "pairs", "note": said})
     models = [name + end for name in ("parameters", *MODELS) for end in ("", "_within_size")]
     if unfitted := [name for name in models if name not in set(tables["rank_regression"]["model"])]:
         said = "too few subsets with score, ranks and costs for the coefficients of"
         notes.append({"table": "rank_regression", "note": f"{said} {', '.join(unfitted)}."})
-    without = sorted(set(_measured(lattices)) - set(study.costs.index))
+    without = sorted(set(_measured(lattices)) - set(findings.costs.index))
     if without:
         notes.append({"table": "pareto", "note": f"no costs of {', '.join(without)}; left out."})
     return notes
@@ -110,7 +111,7 @@ def absent_measures(lattice: Lattice) -> list[tuple[str, str]]:
     return [(table, f"{lattice.operator}: {said}.") for table, said in found]
 
 
-def _measured(lattices: Lattices) -> list[str]:
+def _measured(lattices: LatticeSet) -> list[str]:
     point = lattices.retrained.point[0]
     return [subset_name(i, lattices.pool) for i in range(1, len(point)) if not np.isnan(point[i])]
 
@@ -138,11 +139,11 @@ def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, outp
 def write_tables(
     output: Path,
     tables: dict[str, pd.DataFrame],
-    claims: list[dict[str, Any]],
+    claims: list[Claim],
     notes: list[dict[str, str]],
 ) -> None:
     """Write the analysis into a folder: a CSV per table, claims.json and notes.json."""
     for name, table in tables.items():
         write_table(output / f"{name}.csv", table)
-    write_json(output / "claims.json", claims)
+    write_claims(output / "claims.json", claims)
     write_json(output / "notes.json", notes)

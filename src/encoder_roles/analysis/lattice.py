@@ -19,10 +19,11 @@ from encoder_roles.analysis.statistics import (
     Array,
     ScoreArrays,
     build_score_arrays,
-    interval,
     join_seeds,
     level_table,
+    percentile_interval,
 )
+from encoder_roles.analysis.tables import long_table
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError, name_subset, parse_subset
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import RoleStage
@@ -54,7 +55,7 @@ class Lattice:
 
 
 @dataclass(frozen=True)
-class Lattices:
+class LatticeSet:
     """A study's lattices. `levels` has a row per level of a score: overall, groups, benchmarks."""
 
     pool: tuple[str, ...]
@@ -63,23 +64,25 @@ class Lattices:
     seeds: int
     retrained: Lattice
     masked: tuple[Lattice, ...]
-    intervals: str | None = None  # what the intervals hold, in words, where it is not the usual bootstrap
+    interval_note: str | None = None  # what the intervals hold, where it is not the usual bootstrap
 
     @property
     def all(self) -> tuple[Lattice, ...]:
         return (self.retrained, *self.masked)
 
-    def interval(self, draws: Array) -> tuple[Array, Array]:
+    def bounds(self, draws: Array) -> tuple[Array, Array]:
         """Percentile interval of resamples along their first axis, at the study's level."""
-        return interval(draws, self.confidence)
+        return percentile_interval(draws, self.confidence)
 
 
-def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
+def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> LatticeSet:
     """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
     return arrange_lattices(build_score_arrays(scores, settings.statistics), settings)
 
 
-def arrange_lattices(arrays: ScoreArrays, settings: RoleStage, intervals: str | None = None) -> Lattices:
+def arrange_lattices(
+    arrays: ScoreArrays, settings: RoleStage, interval_note: str | None = None
+) -> LatticeSet:
     """The lattices of scores with a row per seed. Raises StudyError as `build_lattices`."""
     pool = settings.pool
     if len(pool) < 2:
@@ -91,7 +94,7 @@ def arrange_lattices(arrays: ScoreArrays, settings: RoleStage, intervals: str | 
     build = [_build_lattice(o, pool, arrays, point, draws) for o in (NO_MASK, *operators)]
     seeds = int(arrays.models["seeds"].max())
     level = settings.statistics.level
-    return Lattices(pool, levels, level, seeds, build[0], tuple(build[1:]), intervals)
+    return LatticeSet(pool, levels, level, seeds, build[0], tuple(build[1:]), interval_note)
 
 
 def _build_lattice(
@@ -112,16 +115,14 @@ def _build_lattice(
     return Lattice(pool, RETRAINED if operator == NO_MASK else operator, values, resamples)
 
 
-def score_table(lattices: Lattices) -> pd.DataFrame:
+def score_table(lattices: LatticeSet) -> pd.DataFrame:
     """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; what was not measured has no row."""
-    levels, tables = lattices.levels, []
-    names = [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]
+    subsets = {"subset": [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]}
+    tables = []
     for lattice in lattices.all:
-        low, high = lattices.interval(lattice.draws)
-        table = levels.loc[levels.index.repeat(len(names))].reset_index(drop=True)
-        table["operator"], table["subset"] = lattice.operator, np.tile(names, len(levels))
-        table["score"], table["low"], table["high"] = lattice.point.ravel(), low.ravel(), high.ravel()
-        tables.append(table)
+        low, high = lattices.bounds(lattice.draws)
+        values = {"score": lattice.point, "low": low, "high": high}
+        tables.append(long_table([lattices.levels, subsets], values).assign(operator=lattice.operator))
     columns = ["level", "group", "benchmark", "operator", "subset", "score", "low", "high", "n"]
     return pd.concat(tables, ignore_index=True).dropna(subset="score")[columns].reset_index(drop=True)
 

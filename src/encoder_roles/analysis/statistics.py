@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from encoder_roles.analysis.tables import MODEL, check_scores, number, order_benchmarks
+from encoder_roles.analysis.tables import MODEL, check_scores, long_table, number, order_benchmarks
 from encoder_roles.study.sections import StatisticsSettings
 
 Array = npt.NDArray[np.float64]
@@ -131,7 +131,7 @@ def level_table(benchmarks: pd.DataFrame, overall: str) -> tuple[pd.DataFrame, A
     return levels, np.vstack([whole, member, np.eye(len(names))])
 
 
-def interval(draws: Array, level: float) -> tuple[Array, Array]:
+def percentile_interval(draws: Array, level: float) -> tuple[Array, Array]:
     """Percentile interval along the first axis, (low, high); NaN where there are no resamples."""
     if len(draws) == 0:
         nothing = np.full(draws.shape[1:], np.nan)
@@ -161,12 +161,19 @@ def two_sided_p(difference: Array, draws: Array) -> Array:
 
 
 def holm(p: Array) -> Array:
-    """Holm's step-down correction of a family of p values (1-d); NaN stays NaN and is not counted."""
+    """Holm's step-down correction of a family of p values (1-d); NaN stays NaN and is not counted.
+
+    >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
+    [0.03, nan, 0.06, 0.06]
+    """
+    from statsmodels.stats.multitest import (
+        multipletests,  # a second to import: the analysis starts without it
+    )
+
     adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = (order.size - np.arange(order.size)) * p[order]
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    known = ~np.isnan(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
     return adjusted
 
 
@@ -180,17 +187,12 @@ def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.Da
     check_scores(scores)
     arrays = build_score_arrays(scores, settings)
     levels, weights = level_table(arrays.benchmarks, settings.overall)
-    low, high = interval(arrays.draws @ weights.T, settings.level)
-    many, few = len(arrays.models), len(levels)
-    table = arrays.models.loc[arrays.models.index.repeat(few)].reset_index(drop=True)
-    table.insert(0, "study", scores["study"].iloc[0])
-    for column in ("level", "benchmark", "group"):
-        table[column] = np.tile(levels[column].to_numpy(), many)
-    table["score"] = (arrays.point @ weights.T).ravel()
-    table["low"], table["high"] = low.ravel(), high.ravel()
-    table["n"] = np.tile(levels["n"].to_numpy(), many)
-    table["unparsable_share"] = (arrays.unparsable @ weights.T).ravel()
-    return table
+    low, high = percentile_interval(arrays.draws @ weights.T, settings.level)
+    values = {"score": arrays.point @ weights.T, "low": low, "high": high}
+    values["unparsable_share"] = arrays.unparsable @ weights.T
+    table = long_table([arrays.models, levels], values).assign(study=scores["study"].iloc[0])
+    of_score = ["score", "low", "high", "n", "unparsable_share"]
+    return table[["study", *MODEL, "level", "benchmark", "group", *of_score]]
 
 
 def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays:

@@ -5,11 +5,12 @@ Nothing is repaired: a table that could give a wrong number is refused with one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from encoder_roles.study.names import (
@@ -176,6 +177,27 @@ def number(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray[Any,
         code, _ = pd.factorize(code * len(uniques) + values)
     first = np.unique(code, return_index=True)[1]
     return code, frame[list(columns)].iloc[first].reset_index(drop=True)
+
+
+def long_table(
+    axes: Sequence[pd.DataFrame | Mapping[str, Sequence[str]]], values: Mapping[str, npt.ArrayLike]
+) -> pd.DataFrame:
+    """Arrays as a long table: a row per cell, in the arrays' own (C) order.
+
+    Args:
+        axes: for each axis, the columns that name its places, a row per place.
+        values: a column for each array; every shape is (len(axes[0]), len(axes[1]), ...).
+
+    >>> long_table([{"level": ["overall"]}, {"encoder": ["clip", "sam"]}], {"score": [[61.0, 48.5]]})
+         level encoder  score
+    0  overall    clip   61.0
+    1  overall     sam   48.5
+    """
+    names = [pd.DataFrame(axis) for axis in axes]
+    places = np.indices([len(axis) for axis in names]).reshape(len(names), -1)
+    rows = [axis.iloc[place].reset_index(drop=True) for axis, place in zip(names, places, strict=True)]
+    cells = {column: np.asarray(array).ravel() for column, array in values.items()}
+    return pd.concat([*rows, pd.DataFrame(cells)], axis=1)
 
 
 def order_benchmarks(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from encoder_roles.analysis.advisor.advisor import Goal, check_questions, training_worth
 from encoder_roles.analysis.advisor.predictor import Scores, check_part, predict_lattice
-from encoder_roles.analysis.statistics import Array, generator, interval
+from encoder_roles.analysis.statistics import Array, generator, percentile_interval
 from encoder_roles.study.names import StudyError, all_subsets
 
 COLUMNS = ("question", "strategy", "trainings", "replays", "regret", "low", "high", "share_found")
@@ -176,7 +176,7 @@ def replay_table(found: Mapping[str, Array], questions: Sequence[Goal], level: f
         for strategy, all_regrets in found.items():
             regret = all_regrets[:, places].max(1)
             known = np.isfinite(regret).all(0)  # before that, some replay has no answer at all
-            low, high = interval(np.where(known, regret, 0.0), level)
+            low, high = percentile_interval(np.where(known, regret, 0.0), level)
             mean, share = np.where(known, regret, 0.0).mean(0), (regret <= FOUND).mean(0)
             for t in range(regret.shape[1]):
                 shown = (mean[t], low[t], high[t]) if known[t] else (np.nan,) * 3

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from encoder_roles.analysis.claims.claim import Claim
 from encoder_roles.analysis.commands import analyse_lattices, write_tables
 from encoder_roles.analysis.external.tables import OwnScores, read_external_scores
-from encoder_roles.analysis.lattice import Lattices, arrange_lattices, build_lattices
+from encoder_roles.analysis.lattice import LatticeSet, arrange_lattices, build_lattices
 from encoder_roles.analysis.statistics import Array, ScoreArrays, generator
 from encoder_roles.analysis.tables import MODEL, number, order_benchmarks, read_costs, read_ranks
 from encoder_roles.study.names import BENCHMARKS, study_of
@@ -40,7 +40,7 @@ class Analysis:
     """What `analyse_table` finds: tables by name (docs/contracts.md), claims, notes on what is not there."""
 
     tables: dict[str, pd.DataFrame]
-    claims: list[dict[str, Any]]
+    claims: list[Claim]
     notes: list[dict[str, str]]
 
 
@@ -83,7 +83,7 @@ def analyse_table(
     return Analysis({"averages": own.averages, **tables}, claims, [*said, *notes])
 
 
-def _lattices(own: OwnScores, settings: RoleStage) -> Lattices:
+def _lattices(own: OwnScores, settings: RoleStage) -> LatticeSet:
     if own.questions is not None:
         return build_lattices(own.questions, settings)
     arrays = build_stated_board(own.table, settings.statistics)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, all_present, of_size, singles, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, all_present, of_size, singles, subset_name
 from encoder_roles.analysis.statistics import Array
 
 
-def chain_table(lattices: Lattices) -> pd.DataFrame:
+def chain_table(lattices: LatticeSet) -> pd.DataFrame:
     """chains.csv, overall level; what a missing subset keeps from being known has no row."""
     point, n = lattices.retrained.point, len(lattices.pool)
     rows: list[tuple[str, int, str, str, float, Array]] = []
@@ -39,13 +39,13 @@ def chain_table(lattices: Lattices) -> pd.DataFrame:
     order = ["best_chain", "greedy_chain", "best_of_size", "lattice_mean"]
     known = [row for kind in order for row in rows if row[0] == kind and not np.isnan(row[4])]
     gains = np.array([row[4] for row in known])
-    low, high = lattices.interval(np.stack([row[5] for row in known], axis=-1)) if known else (gains, gains)
+    low, high = lattices.bounds(np.stack([row[5] for row in known], axis=-1)) if known else (gains, gains)
     table = pd.DataFrame([row[:4] for row in known], columns=["kind", "size", "subset", "added"])
     return table.assign(gain=gains, low=low, high=high)
 
 
 def _row(
-    lattices: Lattices, kind: str, after: dict[int, float], before: dict[int, float], added: str
+    lattices: LatticeSet, kind: str, after: dict[int, float], before: dict[int, float], added: str
 ) -> tuple[str, int, str, str, float, Array]:
     """A gain between two weighted means of subsets: kind, size, subset, added, gain, resamples of the
     gain."""

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.statistics import Array
+from encoder_roles.analysis.tables import long_table
 
 # name in games.csv -> (shapiq's name, orders of the coalitions kept; None for all)
 INDICES: dict[str, tuple[Literal["SV", "BV", "SII", "Moebius"], int | None]] = {
@@ -53,7 +54,7 @@ def shapley(values: Array) -> Array:
     return values @ index_map("shapley", values.shape[-1].bit_length() - 1)[1].T
 
 
-def game_table(lattices: Lattices) -> pd.DataFrame:
+def game_table(lattices: LatticeSet) -> pd.DataFrame:
     """games.csv: every index of every lattice, overall and by group; lattices with a missing subset have no
     rows."""
     levels = lattices.levels[lattices.levels["level"] != "benchmark"]
@@ -64,11 +65,9 @@ def game_table(lattices: Lattices) -> pd.DataFrame:
             continue
         for index in INDICES:
             coalitions, matrix = index_map(index, len(lattices.pool))
-            value = lattice.point[levels.index] @ matrix.T
-            low, high = lattices.interval(lattice.draws[:, levels.index] @ matrix.T)
-            table = levels.loc[levels.index.repeat(len(coalitions))].reset_index(drop=True)
-            table["operator"], table["index"] = lattice.operator, index
-            table["coalition"] = np.tile([subset_name(c, lattices.pool) for c in coalitions], len(levels))
-            table["value"], table["low"], table["high"] = value.ravel(), low.ravel(), high.ravel()
+            low, high = lattices.bounds(lattice.draws[:, levels.index] @ matrix.T)
+            values = {"value": lattice.point[levels.index] @ matrix.T, "low": low, "high": high}
+            names = {"coalition": [subset_name(c, lattices.pool) for c in coalitions]}
+            table = long_table([levels, names], values).assign(operator=lattice.operator, index=index)
             tables.append(table[columns])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.measures.games import shapley
 from encoder_roles.analysis.measures.roles import Measure, capacity, necessity
 from encoder_roles.analysis.statistics import holm, two_sided_p
+from encoder_roles.analysis.tables import long_table
 
 COLUMNS = [
     *("level", "group", "operator", "measure", "item", "retrained", "masked"),
@@ -22,7 +23,7 @@ COLUMNS = [
 ]
 
 
-def gap_table(lattices: Lattices) -> pd.DataFrame:
+def gap_table(lattices: LatticeSet) -> pd.DataFrame:
     """mask_gaps.csv: subsets by score, encoders by Capacity, Necessity and Shapley value; overall and groups.
 
     The full pool, which is one model on both sides, has no row; nor has what lacks a subset on either side.
@@ -45,10 +46,11 @@ def gap_table(lattices: Lattices) -> pd.DataFrame:
                     for kind in ("point", "draws")
                 )
                 difference, drawn = values[0] - values[1], draws[0] - draws[1]
-                low, high = lattices.interval(drawn)
+                low, high = lattices.bounds(drawn)
                 p = np.where(np.isnan(difference), np.nan, two_sided_p(difference, drawn))
-                table = pd.DataFrame({"item": items, "retrained": values[0], "masked": values[1]})
-                table = table.assign(difference=difference, low=low, high=high, p=p, p_holm=holm(p))
+                columns = {"retrained": values[0], "masked": values[1], "difference": difference}
+                columns |= {"low": low, "high": high, "p": p, "p_holm": holm(p)}
+                table = long_table([{"item": items}], columns)
                 table = table.assign(**level[["level", "group"]], operator=masked.operator, measure=name)
                 tables.append(table.dropna(subset="difference"))
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)

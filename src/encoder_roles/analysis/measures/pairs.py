@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, members, of_size, singles, subset_index, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, members, of_size, singles, subset_index, subset_name
 from encoder_roles.analysis.statistics import Array, generator, holm, normal_quantile, two_sided_p
 from encoder_roles.analysis.tables import PRETRAINED
 from encoder_roles.study.stages import RoleStage
@@ -64,7 +64,7 @@ def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Rank
     return found
 
 
-def find_pairs(lattices: Lattices, ranks: Ranks, settings: RoleStage) -> Pairs:
+def find_pairs(lattices: LatticeSet, ranks: Ranks, settings: RoleStage) -> Pairs:
     """Roles of all measured pairs, as estimated and in every resample of Capacities and rank ratios."""
     n, tau = len(lattices.pool), settings.tau
     index = np.array(
@@ -105,18 +105,18 @@ def _roles(
     return first, anchored, completed
 
 
-def pair_table(lattices: Lattices, pairs: Pairs, ranks: Ranks, costs: pd.DataFrame) -> pd.DataFrame:
+def pair_table(lattices: LatticeSet, pairs: Pairs, ranks: Ranks, costs: pd.DataFrame) -> pd.DataFrame:
     """pairs.csv, best pair first: scores, shares of the full pool, roles, costs; `p_holm` is over all
     pairs."""
     pool, retrained = lattices.pool, lattices.retrained
     point, draws = retrained.point[0], retrained.draws[:, 0]
     score, drawn = point[pairs.index], draws[:, pairs.index]
-    low, high = lattices.interval(drawn)
-    share_low, share_high = lattices.interval(drawn / draws[:, [-1]])
-    to_full = lattices.interval(drawn - draws[:, [-1]])
+    low, high = lattices.bounds(drawn)
+    share_low, share_high = lattices.bounds(drawn / draws[:, [-1]])
+    to_full = lattices.bounds(drawn - draws[:, [-1]])
     alone = point[singles(len(pool))][pairs.encoders]
     alone_draws = draws[:, singles(len(pool))][:, pairs.encoders]
-    over_single = lattices.interval(drawn - alone_draws.max(-1))
+    over_single = lattices.bounds(drawn - alone_draws.max(-1))
     names = [*pool, ""]  # place -1 is nobody
     table = pd.DataFrame(
         {

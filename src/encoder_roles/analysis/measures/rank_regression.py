@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.measures.pairs import Ranks
-from encoder_roles.analysis.statistics import Array, generator, interval
+from encoder_roles.analysis.statistics import Array, generator, percentile_interval
 from encoder_roles.study.sections import StatisticsSettings
 
 TERMS = ("log_erank_sum", "ratio_mean", "ratio_min", "ratio_max")
@@ -61,7 +61,7 @@ def rank_terms(ranks: Ranks) -> Array:
     return found
 
 
-def build_design(lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, within_size: bool) -> Design:
+def build_design(lattices: LatticeSet, ranks: Ranks, costs: pd.DataFrame, within_size: bool) -> Design:
     """The observations; within sizes, those of sizes with a single subset say nothing and are left out."""
     pool, point = lattices.pool, lattices.retrained.point[0]
     terms = rank_terms(ranks)
@@ -85,7 +85,7 @@ def build_design(lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, within_s
 
 
 def regression_table(
-    lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, settings: StatisticsSettings
+    lattices: LatticeSet, ranks: Ranks, costs: pd.DataFrame, settings: StatisticsSettings
 ) -> pd.DataFrame:
     """rank_regression.csv: a row per model and term, a `random` row per control. Empty without data."""
     rows: list[dict[str, Any]] = []
@@ -204,9 +204,11 @@ def _control_row(design: Design, name: str, settings: StatisticsSettings) -> dic
 
 def _shares(share: Array, ahead: Array, settings: StatisticsSettings) -> dict[str, Any]:
     """R^2 and leave-one-out R^2 with intervals; the first entry is the estimate, the others are resamples."""
-    (low, high), (ahead_low, ahead_high) = (interval(values[1:], settings.level) for values in (share, ahead))
-    found = {"r2": share[0], "r2_low": low, "r2_high": high, "r2_leave_one_out": ahead[0]}
-    return found | {"r2_leave_one_out_low": ahead_low, "r2_leave_one_out_high": ahead_high}
+    columns = {}
+    for name, values in (("r2", share), ("r2_leave_one_out", ahead)):
+        low, high = percentile_interval(values[1:], settings.level)
+        columns |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
+    return columns
 
 
 def _coefficient_interval(
@@ -222,7 +224,7 @@ def _coefficient_interval(
         base = design.base[cases]
         score = score - base @ _solve(base, score)
     fit = _solve(np.concatenate([design.level[cases], columns[cases]], axis=-1), score)
-    return interval(fit[:, design.level.shape[1] :, 0], settings.level)
+    return percentile_interval(fit[:, design.level.shape[1] :, 0], settings.level)
 
 
 def _solve(columns: Array, target: Array) -> Array:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattice, Lattices, subset_name
+from encoder_roles.analysis.lattice import Lattice, LatticeSet, subset_name
 from encoder_roles.analysis.measures.games import shapley
 from encoder_roles.analysis.measures.roles import capacity, necessity
-from encoder_roles.analysis.statistics import Array, holm, interval, two_sided_p
+from encoder_roles.analysis.statistics import Array, holm, percentile_interval, two_sided_p
 
 EXACT = 7  # items up to which the permutation p is exact by enumeration (7! = 5,040)
 
@@ -72,7 +72,7 @@ def permutation_p(first: Array, second: Array) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def ranking_table(lattices: Lattices) -> pd.DataFrame:
+def ranking_table(lattices: LatticeSet) -> pd.DataFrame:
     """rankings.csv: one row per level (overall, groups), operator, comparison and measure."""
     rows = []
     for place, level in lattices.levels[lattices.levels["level"] != "benchmark"].iterrows():
@@ -113,8 +113,8 @@ def comparisons(retrained: Lattice, masked: Lattice, level: int) -> Iterator[Ran
 
 def _compare(ranked: Ranked, confidence: float) -> dict[str, Any]:
     """The correlations, their intervals and p, who comes first, and which neighbours are not separable."""
-    tau_low, tau_high = interval(kendall(ranked.retrained_draws, ranked.masked_draws), confidence)
-    rho_low, rho_high = interval(spearman(ranked.retrained_draws, ranked.masked_draws), confidence)
+    tau_low, tau_high = percentile_interval(kendall(ranked.retrained_draws, ranked.masked_draws), confidence)
+    rho_low, rho_high = percentile_interval(spearman(ranked.retrained_draws, ranked.masked_draws), confidence)
     tau_p, rho_p = permutation_p(ranked.retrained, ranked.masked)
     first = ranked.retrained_draws.argmax(-1) != ranked.masked_draws.argmax(-1)
     return {
@@ -148,7 +148,7 @@ def _in_order(items: tuple[str, ...], point: Array) -> str:
 def not_separable(items: tuple[str, ...], point: Array, draws: Array, confidence: float) -> str:
     """Neighbours in a ranking whose difference's interval holds 0, best first: `a~b;b~c`."""
     order = np.argsort(-point, kind="stable")
-    low, high = interval(draws[:, order[:-1]] - draws[:, order[1:]], confidence)
+    low, high = percentile_interval(draws[:, order[:-1]] - draws[:, order[1:]], confidence)
     pairs = [
         f"{items[a]}~{items[b]}"
         for a, b, lo, hi in zip(order[:-1], order[1:], low, high, strict=True)
@@ -183,7 +183,7 @@ def reversal_p(ranked: Ranked) -> tuple[Array, list[tuple[str, str]]]:
     return holm(p), [(ranked.items[a], ranked.items[b]) for a, b in zip(i, j, strict=True)]
 
 
-def difference_table(lattices: Lattices) -> pd.DataFrame:
+def difference_table(lattices: LatticeSet) -> pd.DataFrame:
     """differences.csv: every pair of subsets by score and of encoders by Necessity and Shapley value,
     overall.
 
@@ -212,7 +212,7 @@ def _differences(items: list[str], value: Array, draws: Array, confidence: float
     keep = ~np.isnan(value[i] - value[j])
     i, j = i[keep], j[keep]
     drawn = draws[:, i] - draws[:, j]
-    low, high = interval(drawn, confidence)
+    low, high = percentile_interval(drawn, confidence)
     p = two_sided_p(value[i] - value[j], drawn)
     return pd.DataFrame(
         {

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import RETRAINED, Lattice, Lattices, singles
+from encoder_roles.analysis.lattice import RETRAINED, Lattice, LatticeSet, singles
 from encoder_roles.analysis.statistics import Array
+from encoder_roles.analysis.tables import long_table
 
 WHOLE_POOL = "all"  # the encoder column of a measure of the pool rather than of one encoder
 
@@ -62,18 +62,16 @@ def measures_of(lattice: Lattice) -> dict[str, Measure]:
     }
 
 
-def role_table(lattices: Lattices) -> pd.DataFrame:
+def role_table(lattices: LatticeSet) -> pd.DataFrame:
     """roles.csv: every measure of every encoder, lattice and level; rows that lack a subset are left out."""
     tables = []
     for lattice in lattices.all:
         for name, measure in measures_of(lattice).items():
-            value, (low, high) = measure(lattice.point), lattices.interval(measure(lattice.draws))
+            value, (low, high) = measure(lattice.point), lattices.bounds(measure(lattice.draws))
             encoders = [WHOLE_POOL] if name == "information_gap" else list(lattices.pool)
-            table = lattices.levels.loc[lattices.levels.index.repeat(len(encoders))].reset_index(drop=True)
-            table["encoder"] = np.tile(encoders, len(lattices.levels))
-            table["operator"], table["measure"] = lattice.operator, name
-            table["value"], table["low"], table["high"] = value.ravel(), low.ravel(), high.ravel()
-            tables.append(table)
+            values = {"value": value, "low": low, "high": high}
+            table = long_table([lattices.levels, {"encoder": encoders}], values)
+            tables.append(table.assign(operator=lattice.operator, measure=name))
     columns = ["level", "group", "benchmark", "encoder", "operator", "measure", "value", "low", "high", "n"]
     return pd.concat(tables, ignore_index=True).dropna(subset="value")[columns].reset_index(drop=True)
 
