@@ -34,14 +34,17 @@ from encoder_roles.study.stages import RoleStage, read_settings
 def analyse(
     scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
-    """The whole analysis of checked tables: (tables by file name, claims, notes on what is missing)."""
+    """Analyse checked tables.
+
+    Returns (tables by file name, claims, notes on what the tables lack).
+    """
     return analyse_lattices(build_lattices(scores, settings), ranks, costs, settings)
 
 
 def analyse_lattices(
     lattices: LatticeSet, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
-    """As `analyse`, of lattices."""
+    """As `analyse`, from lattices."""
     of_ranks = mean_ranks(ranks, settings.pool, settings.statistics.level)
     of_costs = mean_costs(costs)
     pairs = find_pairs(lattices, of_ranks, settings)
@@ -63,25 +66,25 @@ def analyse_lattices(
 
 
 def missing_notes(findings: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """What the tables do not say, and why: `table` is the file, `note` one sentence."""
+    """What the tables lack, and why: `table` is the file, `note` one sentence."""
     lattices = findings.lattices
     notes = [{"table": "all", "note": findings.seed_note}]
     for lattice in lattices.all:
         if missing := lattice.missing():
-            said = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
-            notes.append({"table": "roles, rankings, differences, games, chains", "note": said})
-            notes += [{"table": table, "note": said} for table, said in absent_measures(lattice)]
+            note = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
+            notes.append({"table": "roles, rankings, differences, games, chains", "note": note})
+            notes += [{"table": table, "note": note} for table, note in absent_measures(lattice)]
     if not lattices.masked:
         notes.append(
             {"table": "roles, rankings, games", "note": "no masked scores: nothing to compare with."}
         )
     if findings.pairs.index.size and not findings.ranks_known:
-        said = "no effective ranks: nobody's rank ratio is known, so no pair has an anchor or a complement."
-        notes.append({"table": "pairs", "note": said})
+        note = "no effective ranks: no rank ratio is known, so no pair has an anchor or a complement."
+        notes.append({"table": "pairs", "note": note})
     models = [name + end for name in ("parameters", *MODELS) for end in ("", "_within_size")]
     if unfitted := [name for name in models if name not in set(tables["rank_regression"]["model"])]:
-        said = "too few subsets with score, ranks and costs for the coefficients of"
-        notes.append({"table": "rank_regression", "note": f"{said} {', '.join(unfitted)}."})
+        note = f"too few subsets with score, ranks and costs for the coefficients of {', '.join(unfitted)}."
+        notes.append({"table": "rank_regression", "note": note})
     without = sorted(set(_measured(lattices)) - set(findings.costs.index))
     if without:
         notes.append({"table": "pareto", "note": f"no costs of {', '.join(without)}; left out."})
@@ -89,26 +92,26 @@ def missing_notes(findings: Findings, tables: dict[str, pd.DataFrame]) -> list[d
 
 
 def absent_measures(lattice: Lattice) -> list[tuple[str, str]]:
-    """What the subsets that are missing keep from being known: (table, one sentence)."""
+    """The measures of a lattice that need a missing subset: (table, one sentence)."""
     point, pool = lattice.point[0], lattice.pool
     known = ~np.isnan(point)
     alone = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[i]]
     without = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[lattice.full ^ i]]
-    found = []
+    gaps = []
     if alone:
-        found.append(("roles", f"no Capacity of {', '.join(alone)}: needs the model of the encoder alone"))
+        gaps.append(("roles", f"no Capacity of {', '.join(alone)}: needs the model of the encoder alone"))
     if not known[lattice.full]:
-        found.append(("roles", "no Necessity at all: needs the full pool"))
+        gaps.append(("roles", "no Necessity at all: needs the full pool"))
     elif without:
-        found.append(("roles", f"no Necessity of {', '.join(without)}: needs the full pool without it"))
+        gaps.append(("roles", f"no Necessity of {', '.join(without)}: needs the full pool without it"))
     if not known[0]:
-        found.append(("roles", "no redundancy, no gain over blind: both need the blind score"))
+        gaps.append(("roles", "no redundancy, no gain over blind: both need the blind score"))
     if not known.all():
         count = f"all {known.size} scores, the blind one included; {known.sum()} are there"
-        found.append(("games", f"no Shapley, Banzhaf, interaction or Möbius value: each needs {count}"))
+        gaps.append(("games", f"no Shapley, Banzhaf, interaction or Möbius value: each needs {count}"))
     if not known[1:].all() and lattice.operator == RETRAINED:
-        found.append(("chains", "no best chain: needs every subset"))
-    return [(table, f"{lattice.operator}: {said}.") for table, said in found]
+        gaps.append(("chains", "no best chain: needs every subset"))
+    return [(table, f"{lattice.operator}: {gap}.") for table, gap in gaps]
 
 
 def _measured(lattices: LatticeSet) -> list[str]:
@@ -117,8 +120,9 @@ def _measured(lattices: LatticeSet) -> list[str]:
 
 
 def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
-    """Write every table of the analysis, claims.json and notes.json into a folder; nothing is written unless
-    everything could be computed.
+    """Write every table of the analysis, claims.json and notes.json into a folder.
+
+    All are computed before the first one is written.
 
     Args:
         settings: results/<study>/settings/roles.json.

@@ -1,9 +1,7 @@
-"""The lattice of subsets as an array: 2^n values, index = bits of the pool, with resamples beside the
-estimate.
+"""The lattice of subsets as an array: 2^n values, index = bits of the pool, and their resamples.
 
-Every measure of the analysis is a function of such an array along its last axis, so that one function
-serves the estimate and its resamples alike. A value that was not measured is NaN and stays NaN in all that
-depends on it.
+Every measure of the analysis is a function of such an array along its last axis. One function thus serves the
+estimate and its resamples. A value that was not measured is NaN, and so is all that depends on it.
 """
 
 from __future__ import annotations
@@ -56,7 +54,16 @@ class Lattice:
 
 @dataclass(frozen=True)
 class LatticeSet:
-    """A study's lattices. `levels` has a row per level of a score: overall, groups, benchmarks."""
+    """The lattice of retrained models and one per mask operator, on the same resamples.
+
+    Attributes:
+        pool: the encoders, in order.
+        levels: a row per level of a score: overall, groups, benchmarks.
+        confidence: the level of the intervals, 0.95.
+        seeds: the number of training seeds.
+        retrained, masked: the lattices; `masked` has one per operator.
+        interval_note: what the intervals contain, if it is not the usual bootstrap.
+    """
 
     pool: tuple[str, ...]
     levels: pd.DataFrame
@@ -64,10 +71,11 @@ class LatticeSet:
     seeds: int
     retrained: Lattice
     masked: tuple[Lattice, ...]
-    interval_note: str | None = None  # what the intervals hold, where it is not the usual bootstrap
+    interval_note: str | None = None
 
     @property
     def all(self) -> tuple[Lattice, ...]:
+        """The retrained lattice, then the masked ones."""
         return (self.retrained, *self.masked)
 
     def bounds(self, draws: Array) -> tuple[Array, Array]:
@@ -104,11 +112,11 @@ def _build_lattice(
     full, size = name_subset(pool, pool), 2 ** len(pool)
     values = np.full((point.shape[1], size), np.nan)
     resamples = np.full((len(draws), point.shape[1], size), np.nan)
-    for row, (subset, mask, found) in enumerate(
+    for row, (subset, mask, applied) in enumerate(
         arrays.models[["subset", "mask", "operator"]].itertuples(index=False, name=None)
     ):
-        of_lattice = found == operator if operator == NO_MASK else found == operator and subset == full
-        if not of_lattice and not (subset == full and found == NO_MASK):
+        of_lattice = applied == operator and (operator == NO_MASK or subset == full)
+        if not of_lattice and not (subset == full and applied == NO_MASK):
             continue
         place = subset_index(BLIND if mask == NONE_KEPT else mask, pool)
         values[:, place], resamples[:, :, place] = point[row], draws[:, row]
@@ -116,7 +124,7 @@ def _build_lattice(
 
 
 def score_table(lattices: LatticeSet) -> pd.DataFrame:
-    """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; what was not measured has no row."""
+    """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; only measured subsets have rows."""
     subsets = {"subset": [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]}
     tables = []
     for lattice in lattices.all:
@@ -128,12 +136,20 @@ def score_table(lattices: LatticeSet) -> pd.DataFrame:
 
 
 def subset_index(name: str, pool: tuple[str, ...]) -> int:
-    """Index of a subset: bit i is encoder i of the pool; 0 is `blind`."""
+    """Index of a subset: bit i is encoder i of the pool; 0 is `blind`.
+
+    >>> subset_index("clip+sam", ("clip", "dinov2", "sam"))
+    5
+    """
     return sum(1 << pool.index(e) for e in parse_subset(name, pool))
 
 
 def subset_name(index: int, pool: tuple[str, ...]) -> str:
-    """Name of a subset's index, in pool order; `blind` for 0."""
+    """Name of a subset's index, in pool order; `blind` for 0.
+
+    >>> subset_name(5, ("clip", "dinov2", "sam"))
+    'clip+sam'
+    """
     return name_subset(frozenset(members(index, pool)), pool)
 
 

@@ -1,7 +1,7 @@
 """How far masking is from retraining, item by item: mask_gaps.csv.
 
-A gap is the retrained value minus the masked one, on the same draw of questions: what a ranking only says in
-places is said here in points. `p_holm` corrects over the items of one level, operator and measure.
+A gap is the retrained value minus the masked one, in points, on the same draw of questions. `p_holm` corrects
+over the items of one level, operator and measure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = [
 def gap_table(lattices: LatticeSet) -> pd.DataFrame:
     """mask_gaps.csv: subsets by score, encoders by Capacity, Necessity and Shapley value; overall and groups.
 
-    The full pool, which is one model on both sides, has no row; nor has what lacks a subset on either side.
+    The full pool has no row: it is one model on both sides. Nor has a value that needs a missing subset.
     """
     n, retrained = len(lattices.pool), lattices.retrained
     subsets = np.arange(2**n - 1)

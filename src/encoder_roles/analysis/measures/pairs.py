@@ -1,7 +1,7 @@
 """Pairs of encoders and their roles, anchor and complement: pairs.csv.
 
-In a pair, the anchor is the encoder with the higher Capacity if its effective rank survives joint training
-(rank ratio >= 1 - tau), the complement the other one if its rank expands (ratio > 1 + tau).
+The anchor of a pair is the encoder with the higher Capacity, if its effective rank survives joint training
+(rank ratio >= 1 - tau). The complement is the other encoder, if its rank expands (ratio > 1 + tau).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from encoder_roles.study.stages import RoleStage
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean over seeds of what ranks.csv says: arrays (2^n, n), NaN where a subset or encoder has no row."""
+    """Mean over seeds of the rows of ranks.csv: arrays (2^n, n), NaN where a subset or encoder has no row."""
 
     erank: Array
     ratio: Array
@@ -36,10 +36,14 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All measured pairs. `index` (pairs,) are subset indices, `encoders` (pairs, 2) the places in the pool.
+    """All measured pairs.
 
-    `anchor` and `complement` are places in the pool, -1 where nobody has the role. `roled` is whether both
-    roles are filled, `roled_draws` (resamples, pairs) the same in every resample.
+    Attributes:
+        index: subset indices, (pairs,).
+        encoders: the places of both encoders in the pool, (pairs, 2).
+        anchor, complement: places in the pool, (pairs,); -1 if no encoder has the role.
+        roled: whether both roles are filled, (pairs,).
+        roled_draws: the same in every resample, (resamples, pairs).
     """
 
     index: npt.NDArray[np.int64]
@@ -53,15 +57,15 @@ class Pairs:
 def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Ranks:
     """The checked rows of ranks.csv as arrays over the lattice; `level` is that of their intervals."""
     shape = (2 ** len(pool), len(pool))
-    found = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
+    means = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
     trained = ranks[ranks["subset"] != PRETRAINED]
     for (subset, encoder), rows in trained.groupby(["subset", "encoder"]):
         place = subset_index(str(subset), pool), pool.index(str(encoder))
-        found.erank[place], found.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
+        means.erank[place], means.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
         width = np.log(rows["ratio_high"].to_numpy(float) / rows["ratio_low"].to_numpy(float))
         error = width / (2 * normal_quantile(level))
-        found.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
-    return found
+        means.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
+    return means
 
 
 def find_pairs(lattices: LatticeSet, ranks: Ranks, settings: RoleStage) -> Pairs:
@@ -89,11 +93,10 @@ def find_pairs(lattices: LatticeSet, ranks: Ranks, settings: RoleStage) -> Pairs
 def _roles(
     alone: Array, ratio: Array, encoders: npt.NDArray[np.int64], tau: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether the first encoder has the higher Capacity, the anchor survives, the complement expands: (...,
-    pairs).
+    """Whether the first encoder has the higher Capacity, the anchor survives and the complement expands.
 
-    `alone` is (..., n), `ratio` (..., pairs, n). Comparisons with a missing (NaN) Capacity or ratio are
-    false.
+    `alone` is (..., n), `ratio` (..., pairs, n); each result is (..., pairs). A comparison with a missing
+    (NaN) Capacity or ratio is false.
     """
     pair = np.arange(len(encoders))
     one, two = encoders.T
@@ -117,7 +120,7 @@ def pair_table(lattices: LatticeSet, pairs: Pairs, ranks: Ranks, costs: pd.DataF
     alone = point[singles(len(pool))][pairs.encoders]
     alone_draws = draws[:, singles(len(pool))][:, pairs.encoders]
     over_single = lattices.bounds(drawn - alone_draws.max(-1))
-    names = [*pool, ""]  # place -1 is nobody
+    names = [*pool, ""]  # place -1 is no encoder
     table = pd.DataFrame(
         {
             "first": [pool[i] for i in pairs.encoders[:, 0]],

@@ -1,4 +1,4 @@
-"""What a subset costs beside what it scores: pareto.csv."""
+"""The cost of every subset against its score: pareto.csv."""
 
 from __future__ import annotations
 
@@ -66,7 +66,11 @@ def pareto_table(lattices: LatticeSet, costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_front(score: Array, cost: Array) -> npt.NDArray[np.bool_]:
-    """Whether no other point scores as much for less, or more for no more (the Pareto front)."""
+    """Which points are on the Pareto front: no other scores as much for less, or more for no more.
+
+    >>> on_front(score=np.array([50.0, 60.0, 55.0]), cost=np.array([1.0, 2.0, 3.0])).tolist()
+    [True, True, False]
+    """
     no_worse = (score[None] >= score[:, None]) & (cost[None] <= cost[:, None])
     better = (score[None] > score[:, None]) | (cost[None] < cost[:, None])
     front: npt.NDArray[np.bool_] = ~(no_worse & better).any(1) & ~np.isnan(cost)
