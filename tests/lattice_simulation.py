@@ -18,7 +18,7 @@ import pandas as pd
 from encoder_roles.analysis.lattice import build_lattices, subset_name
 from encoder_roles.analysis.measures.games import shapley
 from encoder_roles.analysis.measures.roles import capacity, necessity
-from encoder_roles.analysis.statistics import interval, score_intervals
+from encoder_roles.analysis.statistics import percentile_interval, score_intervals
 from encoder_roles.effective_rank.tables import COLUMNS, PER_WIDTH
 from encoder_roles.study.names import BLIND, GROUPS, NO_MASK, NONE_KEPT, all_subsets
 from encoder_roles.study.sections import StatisticsSettings
@@ -185,7 +185,7 @@ def coverage_of(
         lattice, expected = build_lattices(found.scores, settings).retrained, true_lattice(found, pool)
         for name, measure in MEASURES.items():
             truth, draws = measure(expected), measure(lattice.draws[:, 0])
-            low, high = interval(draws, 0.95)
+            low, high = percentile_interval(draws, 0.95)
             held[name].append((low <= truth) & (truth <= high))
             errors[name].append((measure(lattice.point[0]) - truth) / draws.std(0))
     return {name: (np.array(held[name]), np.array(errors[name])) for name in MEASURES}

@@ -175,7 +175,7 @@ def test_equal_input_gives_equal_advice_in_whatever_order_it_is_given() -> None:
     ("scores", "said"),
     [
         ({"clip+blip": (50.0, 1.0)}, r"encoder 'blip' is not in the pool"),
-        ({"clip+sam": (50.0, 1.0), "sam+clip": (51.0, 1.0)}, r"subset 'clip\+sam' stands twice"),
+        ({"clip+sam": (50.0, 1.0), "sam+clip": (51.0, 1.0)}, r"subset 'clip\+sam' is given twice"),
         ({"clip": (150.0, 1.0)}, r"subset 'clip': score 150.0 is not a number in 0-100"),
         ({"clip": (float("nan"), 1.0)}, r"subset 'clip': score nan"),
         ({"clip": (50.0, -1.0)}, r"standard error -1.0 is not a number >= 0"),
@@ -332,7 +332,7 @@ def test_anybodys_table_of_subsets_is_read_and_a_faulty_one_refused_in_one_line(
     assert read_part(path) == {"a": (50.0, 1.0), "a+b": (60.0, 2.0)}
     assert read_part(path, standard_error=0.5)["a"] == (50.0, 0.5)
     path.write_text("subset,score\na,50\na,51\n")
-    with pytest.raises(StudyError, match="subset 'a' stands twice"):
+    with pytest.raises(StudyError, match="subset 'a' appears twice"):
         read_part(path, standard_error=0.5)
     path.write_text("subset,score\na,50\n")
     with pytest.raises(StudyError, match="no column standard_error, nor low and high"):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import subprocess
 import sys
@@ -12,8 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from lattice_simulation import Plan, Simulation, make_plan, simulate, simulate_study
+from scipy.stats import norm
 
-from encoder_roles.analysis.claims.study_claims import FAILS, HOLDS, OPEN, UNTESTED
+from encoder_roles.analysis.claims.claim import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    UNTESTED,
+    Evidence,
+    by_interval,
+    read_claims,
+)
 from encoder_roles.analysis.commands import analyse, assign_roles
 from encoder_roles.analysis.lattice import subset_name
 from encoder_roles.analysis.measures.chains import best_chain, greedy_chain
@@ -47,7 +55,7 @@ def stage(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
 
 def run(found: Simulation, pool: tuple[str, ...] = POOL, **changes: object):
     tables, claims, notes = analyse(found.scores, found.ranks, found.costs, stage(pool, **changes))
-    return tables, {c["claim"]: c for c in claims}, notes
+    return tables, {c.claim: c for c in claims}, notes
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +203,9 @@ def test_a_planted_effect_of_rank_is_found_and_an_absent_one_is_not() -> None:
     assert found[12.0][0] > 0.9
     assert found[12.0][1] < 0.01
     assert found[12.0][2] < 0.05
-    assert found[12.0][3]["verdict"] == HOLDS
+    assert found[12.0][3].verdict == HOLDS
     assert found[0.0][1] > 0.05
-    assert found[0.0][3]["verdict"] != HOLDS
+    assert found[0.0][3].verdict != HOLDS
 
 
 # --- tables and claims ---
@@ -237,6 +245,22 @@ def test_pairs_take_their_roles_from_capacity_and_rank_ratio(plan: Plan) -> None
     assert pairs["probability_roles"].tolist() == pytest.approx([1, 0, 0], abs=0.02)
 
 
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_the_error_of_a_rank_ratio_follows_from_its_interval_at_the_studys_level(
+    plan: Plan, level: float
+) -> None:
+    main = np.array([[2.0], [0.0], [0.0]]) * np.ones((1, 3))
+    study = simulate(replace(plan, main=main, pairs=plan.pairs * 0), np.random.default_rng(0), questions=200)
+    error, ratio = 0.1, np.where(study.ranks["encoder"] == "clip", 1.5, 1.15)
+    half = np.exp(norm.ppf((1 + level) / 2) * error)
+    ranks = study.ranks.assign(ratio=ratio, ratio_low=ratio / half, ratio_high=ratio * half)
+    tables, _, _ = run(replace(study, ranks=ranks), level=level, resamples=4000)
+    row = tables["pairs"].set_index(["first", "second"]).loc[("clip", "dinov2")]
+    # clip is the anchor beyond doubt; dinov2 is the complement if its ratio is above 1 + tau
+    expands = norm.cdf(np.log(1.15 / 1.1) / error)
+    assert row["probability_roles"] == pytest.approx(expands, abs=0.03)
+
+
 def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_different(plan: Plan) -> None:
     flat = replace(
         plan, main=np.array([[2.0], [1.0], [0.0]]) + np.zeros(3), pairs=plan.pairs * 0, base=plan.base * 0 - 1
@@ -247,7 +271,7 @@ def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_
         tables, claims, _ = run(simulate(shaped, np.random.default_rng(1), questions=400))
         rows = tables["rankings"].query("level == 'overall' and measure == 'necessity'")
         row = rows.set_index("operator").loc["zero"]
-        said = (claims["1a"]["verdict"], claims["1b"]["verdict"])
+        said = (claims["1a"].verdict, claims["1b"].verdict)
         verdicts[name] = (*said, row["kendall_tau"], row["biggest_reversal"])
         assert row["ranking_retrained"] == "clip>dinov2>sam"
         assert row["ranking_masked"] == ("sam>dinov2>clip" if name == "reversed" else "clip>dinov2>sam")
@@ -262,30 +286,41 @@ def test_a_dominant_complementary_pair_makes_the_pair_claims_hold(plan: Plan) ->
     ratio = dict.fromkeys(plan.ratio, 1.0) | {("clip+sam", "sam"): 1.5}
     shaped = replace(plan, main=main, pairs=pairs, ratio=ratio, base=plan.base * 0 - 1.5)
     _, claims, _ = run(simulate(shaped, np.random.default_rng(2), questions=600))
-    assert {k: claims[k]["verdict"] for k in ("2a", "3b")} == {"2a": HOLDS, "3b": HOLDS}
-    assert claims["2a"]["low"] > 0
-    assert claims["2b"]["evidence"] == {"file": "pairs.csv", "row": {"first": "clip", "second": "sam"}}
-    assert claims["2c"]["verdict"] == HOLDS  # the third encoder takes away
+    assert {k: claims[k].verdict for k in ("2a", "3b")} == {"2a": HOLDS, "3b": HOLDS}
+    assert claims["2a"].low > 0
+    assert claims["2b"].evidence == Evidence("pairs.csv", {"first": "clip", "second": "sam"})
+    assert claims["2c"].verdict == HOLDS  # the third encoder takes away
 
 
 def test_claims_without_data_are_said_to_be_untested_and_nothing_is_left_out(results) -> None:
     claims = results[1]
     assert list(claims) == ["1a", "1b", "2a", "2b", "2c", "3a", "3b", "4a", "4b", "5", "6", "7"]
-    assert [c for c, claim in claims.items() if claim["verdict"] == UNTESTED and c in ("4b", "5", "6", "3a")]
-    assert all(c["verdict"] in (HOLDS, FAILS, OPEN, UNTESTED) for c in claims.values())
-    tested = [c for c in claims.values() if c["verdict"] != UNTESTED]
-    assert all("One training seed" in c["note"] and c["evidence"]["file"] for c in tested)
+    assert [c for c, claim in claims.items() if claim.verdict == UNTESTED and c in ("4b", "5", "6", "3a")]
+    assert all(c.verdict in (HOLDS, FAILS, OPEN, UNTESTED) for c in claims.values())
+    tested = [c for c in claims.values() if c.verdict != UNTESTED]
+    assert all("One training seed" in c.seed_note and c.evidence for c in tested)
 
 
 def test_every_tested_claim_points_at_rows_that_exist(results) -> None:
     tables, claims, _ = results
     for claim in claims.values():
-        if claim["verdict"] == UNTESTED:
+        if claim.verdict == UNTESTED:
             continue
-        table = tables[claim["evidence"]["file"].removesuffix(".csv")]
-        for column, value in claim["evidence"]["row"].items():
+        table = tables[claim.evidence.file.removesuffix(".csv")]
+        for column, value in claim.evidence.row.items():
             table = table[table[column].astype(str) == str(value)]
         assert len(table) >= 1, claim
+
+
+@pytest.mark.parametrize("margin", [0.1, 1.0, 40.0])
+def test_the_full_pool_is_worth_its_cost_against_the_margin_of_the_settings(
+    study: Simulation, margin: float
+) -> None:
+    claim = run(study, margin=margin)[1]["7"]
+    assert claim.verdict == by_interval(claim.low, claim.high, margin)
+    assert ("a point per" if margin == 1 else f"{margin:g} points per") in claim.statement
+    if margin == 40:
+        assert claim.verdict == FAILS
 
 
 def test_an_incomplete_lattice_gives_what_it_can_and_says_what_it_cannot(study: Simulation) -> None:
@@ -301,8 +336,8 @@ def test_an_incomplete_lattice_gives_what_it_can_and_says_what_it_cannot(study: 
     assert set(tables["games"]["operator"]) == {"mean"}
     assert set(tables["chains"]["kind"]) == {"best_of_size", "lattice_mean"}
     assert set(tables["chains"]["size"]) == {3}
-    assert claims["1a"]["verdict"] == UNTESTED
-    assert claims["2a"]["verdict"] == UNTESTED
+    assert claims["1a"].verdict == UNTESTED
+    assert claims["2a"].verdict == UNTESTED
     said = " ".join(n["note"] for n in notes)
     assert "retrained: no score of sam;" in said
     assert "zero: no score of clip+dinov2;" in said
@@ -314,8 +349,8 @@ def test_a_study_without_masks_or_blind_model_is_analysed_as_far_as_it_goes(stud
     assert tables["rankings"].empty
     assert "kendall_tau" in tables["rankings"].columns
     assert tables["games"].empty
-    assert claims["1a"]["verdict"] == UNTESTED
-    assert claims["4a"]["verdict"] != UNTESTED
+    assert claims["1a"].verdict == UNTESTED
+    assert claims["4a"].verdict != UNTESTED
     assert 1 not in set(tables["chains"]["size"])
 
 
@@ -332,7 +367,7 @@ def test_a_pool_of_two_is_analysed_and_a_pool_of_one_is_refused(plan: Plan) -> N
 def test_three_seeds_are_said_to_be_in_the_intervals(plan: Plan) -> None:
     found = simulate(plan, np.random.default_rng(0), seeds=(0, 1, 2), questions=60)
     _, claims, notes = run(found)
-    assert "noise between 3 training seeds" in claims["4a"]["note"]
+    assert "noise between 3 training seeds" in claims["4a"].seed_note
     assert "noise between 3 training seeds" in notes[0]["note"]
 
 
@@ -385,7 +420,7 @@ def test_the_command_writes_the_same_bytes_every_time_and_touches_no_other_file(
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert (tmp_path / "a" / "scores.csv").read_text() == "kept"
-    assert json.loads((tmp_path / "b" / "claims.json").read_text())[0]["claim"] == "1a"
+    assert read_claims(tmp_path / "b" / "claims.json")[0].claim == "1a"
 
 
 @pytest.mark.parametrize(
@@ -414,6 +449,7 @@ def test_bad_ranks_and_costs_are_refused_in_one_line_and_nothing_is_written(
 def test_the_analysis_imports_without_torch_shapiq_and_what_else_is_slow() -> None:
     code = (
         "import sys, encoder_roles.analysis.external.scores; "
-        "assert not {'torch', 'shapiq', 'transformers', 'matplotlib', 'scipy.stats'} & set(sys.modules)"
+        "slow = {'torch', 'shapiq', 'transformers', 'matplotlib', 'scipy.stats', 'statsmodels'}; "
+        "assert not slow & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

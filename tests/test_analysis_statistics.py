@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lattice_simulation import coverage_of, make_plan, simulate, true_lattice, true_score
 from scipy import stats
 
@@ -13,8 +16,8 @@ from encoder_roles.analysis.statistics import (
     ScoreArrays,
     build_score_arrays,
     holm,
-    interval,
     join_seeds,
+    percentile_interval,
     score_intervals,
     two_sided_p,
 )
@@ -104,11 +107,16 @@ def test_pairing_makes_a_difference_of_models_less_variable_than_independent_dra
     assert (paired[:, 0] - paired[:, 1]).var() < 0.9 * (apart[0] - apart[1]).var()
 
 
-def test_holm_agrees_with_its_definition_and_keeps_unknown_p_unknown() -> None:
-    p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
-    found = holm(p)
-    # by hand: 4 x .005, max(.., 3 x .01), max(.., 2 x .03), max(.., 1 x .04)
-    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02])
+@given(st.lists(st.just(math.nan) | st.floats(0, 1), max_size=40))
+def test_holm_is_its_definition_and_keeps_unknown_p_unknown(values: list[float]) -> None:
+    p = np.array(values)
+    known = sorted(value for value in values if not math.isnan(value))
+    # the k-th smallest of m is (m - k) p, but never less than a smaller one's, and at most 1
+    steps = [(len(known) - k) * value for k, value in enumerate(known)]
+    expected = [
+        math.nan if math.isnan(value) else min(1.0, max(steps[: known.index(value) + 1])) for value in values
+    ]
+    np.testing.assert_allclose(holm(p), expected, rtol=0, atol=1e-12)
 
 
 def test_p_is_one_for_identical_models_and_small_for_distant_ones() -> None:
@@ -156,10 +164,12 @@ def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> 
         arrays = build_score_arrays(found.scores, statistics(resamples=300))
         joined = join_seeds(arrays, statistics(resamples=300))
         order = [list(joined.models["subset"]).index(n) for n in ["blind", "clip", "clip+dinov2+sam"]]
-        low, high = interval(joined.draws.mean(-1)[:, order], 0.95)
+        low, high = percentile_interval(joined.draws.mean(-1)[:, order], 0.95)
         covered.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
         seeds = [np.flatnonzero(arrays.models["subset"] == joined.models["subset"][o]) for o in order]
-        low, high = interval(np.stack([arrays.draws[:, s].mean((1, 2)) for s in seeds], axis=-1), 0.95)
+        low, high = percentile_interval(
+            np.stack([arrays.draws[:, s].mean((1, 2)) for s in seeds], axis=-1), 0.95
+        )
         narrow.append((low <= truth[[0, 1, 7]]) & (truth[[0, 1, 7]] <= high))
     assert 0.90 < np.mean(covered) < 0.99
     assert np.mean(narrow) < np.mean(covered) - 0.1  # without the seed level they would miss it

@@ -88,7 +88,7 @@ def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
         assert words in said, words
     assert found.tables["games"].empty
     assert found.tables["roles"]["low"].isna().all()
-    assert {c["verdict"] for c in found.claims} == {"not tested in this study"}
+    assert {c.verdict for c in found.claims} == {"not tested in this study"}
 
 
 def test_an_average_that_the_table_states_wrongly_is_said() -> None:
@@ -227,8 +227,8 @@ def test_without_questions_seeds_or_a_stated_deviation_there_are_no_intervals_an
     assert found.tables["roles"]["low"].isna().all()
     assert found.tables["games"]["high"].isna().all()
     assert len(found.tables["games"]) > 0
-    assert {c["verdict"] for c in found.claims} == {"not tested in this study"}
-    assert any("No intervals" in c["note"] for c in found.claims if c["estimate"] is not None)
+    assert {c.verdict for c in found.claims} == {"not tested in this study"}
+    assert all("No intervals" in c.seed_note for c in found.claims if c.estimate is not None)
 
 
 def test_stated_numbers_of_questions_give_binomial_intervals() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paper_study import PaperStudy, make_paper_study
 
+from encoder_roles.analysis.claims.claim import FAILS, HOLDS, OPEN, UNTESTED, Claim, Evidence, Verdict
 from encoder_roles.paper.catalogue import TABLES
 from encoder_roles.paper.tables import RULE, bold, write_table
-from encoder_roles.paper.verdicts import FAILS, HOLDS, OPEN, UNTESTED, claim_texts
+from encoder_roles.paper.verdicts import claim_texts, seed_texts
 from encoder_roles.paper.wording import fixed, listed, print_names, signed
 from encoder_roles.study.names import StudyError
 
@@ -92,6 +93,12 @@ def test_a_claims_parts_hold_its_statement_verdict_estimate_and_note() -> None:
     assert texts["EvidenceTwoB"] == "1.50\u00a0[−0.25, 3.00], points ahead. CLIP is first."
 
 
+def test_the_seed_sentence_is_that_of_a_claim_that_was_tested() -> None:
+    claims = [_claim("2a", UNTESTED), _claim("2b", HOLDS)]
+    assert seed_texts(claims, 1)["SeedSentence"].endswith("trained with one seed. One training seed: noise.")
+    assert seed_texts(claims[:1], 1)["SeedSentence"] == "Every model was trained with one seed."
+
+
 @given(st.floats(-1e4, 1e4), st.integers(0, 3))
 def test_a_printed_number_reads_back_and_zero_has_no_sign(value: float, decimals: int) -> None:
     text = fixed(value, decimals)
@@ -125,13 +132,16 @@ def _sentence(number: str) -> str:
     return f"Claim{ {'1': 'One', '2': 'Two', '3': 'Three'}[number[0]] }Sentence".replace(" ", "")
 
 
-def _claim(number: str, verdict: str) -> dict[str, object]:
-    return {
-        "claim": number,
-        "statement": "A pair clip+sam wins.",
-        "estimate": None if verdict == UNTESTED else 1.5,
-        "low": -0.25,
-        "high": 3.0,
-        "verdict": verdict,
-        "note": "Estimate: points ahead. clip is first. One training seed: noise.",
-    }
+def _claim(number: str, verdict: Verdict) -> Claim:
+    return Claim(
+        claim=number,
+        statement="A pair clip+sam wins.",
+        verdict=verdict,
+        estimate=None if verdict == UNTESTED else 1.5,
+        low=-0.25,
+        high=3.0,
+        estimate_of="points ahead",
+        note="clip is first.",
+        seed_note="" if verdict == UNTESTED else "One training seed: noise.",
+        evidence=Evidence("pairs.csv", {"first": "clip", "second": "sam"}),
+    )

@@ -18,6 +18,7 @@ from lattice_simulation import CHANCE, true_score
 from PIL import Image
 from test_workflow_dag import copy_workflow, planned, snakemake
 
+from encoder_roles.analysis.claims.claim import Claim, read_claims
 from encoder_roles.analysis.claims.variant_claims import compare_variants
 from encoder_roles.paper.catalogue import VARIANT_TABLES
 from encoder_roles.provenance import write_json
@@ -260,7 +261,7 @@ def write_simulation(
         costs.to_csv(folder / variant / "costs.csv", index=False)
 
 
-def compared(folder: Path, stage: VariantStage) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def compared(folder: Path, stage: VariantStage) -> tuple[pd.DataFrame, list[Claim]]:
     """variants.csv and variant_claims.json of a folder of variants, through the command."""
     write_json(folder / "settings/variants.json", stage.model_dump(mode="json"))
     names = [row.name for row in stage.variants]
@@ -271,7 +272,7 @@ def compared(folder: Path, stage: VariantStage) -> tuple[pd.DataFrame, list[dict
         output=folder / "variants.csv",
         claims=folder / "variant_claims.json",
     )
-    return pd.read_csv(folder / "variants.csv"), json.loads((folder / "variant_claims.json").read_text())
+    return pd.read_csv(folder / "variants.csv"), read_claims(folder / "variant_claims.json")
 
 
 def overall(table: pd.DataFrame, subset: str = MEAN) -> pd.DataFrame:
@@ -321,8 +322,8 @@ def test_a_shared_model_differs_in_nothing_and_says_so(tmp_path: Path) -> None:
     assert not overall(table, "clip").loc["linear", "shared"]
 
 
-def verdicts(claims: list[dict[str, Any]]) -> dict[str, str]:
-    return {claim["claim"]: claim["verdict"] for claim in claims}
+def verdicts(claims: list[Claim]) -> dict[str, str]:
+    return {claim.claim: claim.verdict for claim in claims}
 
 
 @pytest.mark.parametrize(
@@ -366,12 +367,12 @@ def test_a_variant_is_worth_its_cost_only_beyond_a_point_per_doubling(tmp_path: 
     effects = {"mlp": 0.0, "dear": 0.6, "dearer": 0.0}  # twice and four times the baseline's FLOPs
     write_simulation(tmp_path, effects, np.random.default_rng(2))
     table, claims = compared(tmp_path, stage_of({name: {} for name in effects}))
-    worth = {c["evidence"]["row"]["variant"]: c for c in claims if c["claim"] == "7"}
+    worth = {c.evidence.row["variant"]: c for c in claims if c.claim == "7"}
     gain = overall(table)["difference"]
-    assert worth["dear"]["verdict"] == "holds"
-    assert worth["dear"]["estimate"] == pytest.approx(gain["dear"] - 1, abs=1e-3)
-    assert worth["dearer"]["estimate"] == pytest.approx(gain["dearer"] - 2, abs=1e-3)
-    assert "4 times the training FLOPs" in worth["dearer"]["note"]
+    assert worth["dear"].verdict == "holds"
+    assert worth["dear"].estimate == pytest.approx(gain["dear"] - 1, abs=1e-3)
+    assert worth["dearer"].estimate == pytest.approx(gain["dearer"] - 2, abs=1e-3)
+    assert "4 times the training FLOPs" in worth["dearer"].note
 
 
 def test_variants_that_did_not_answer_the_same_questions_are_refused_by_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TABLES = ("scores", "lattice", "roles", "pairs", "games", "differences", "chains
 job = open_values(globals())
 inputs = PaperInputs(
     **{name: job.table(name) for name in TABLES},
-    claims=job.json("claims"),
+    claims=job.claims("claims"),
     settings=job.settings,
     world=job.stage("world_settings", WorldSettings),
     align=job.stage("align_settings", AlignStage),

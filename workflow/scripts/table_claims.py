@@ -10,20 +10,11 @@
 
 # %%
 from encoder_roles.paper.job import open_table
-from encoder_roles.paper.tables import bold, write_table
-from encoder_roles.paper.wording import print_names, with_interval
+from encoder_roles.paper.tables import write_table
+from encoder_roles.paper.verdicts import claim_rows
 
 job = open_table("claims", globals())
-pool = job.settings.pool
 
 # %%
-rows = [
-    [
-        claim["claim"],
-        print_names(claim["statement"], pool),
-        with_interval(claim["estimate"], claim["low"], claim["high"], 2),
-        bold(claim["verdict"]) if claim["verdict"] == "holds" else claim["verdict"],
-    ]
-    for claim in job.json("claims")
-]
+rows = claim_rows(job.claims("claims"), job.settings.pool)
 write_table(job.outputs["tex"], "lp{3.1in}rl", ["", "Statement", "Estimate", "Verdict"], rows)

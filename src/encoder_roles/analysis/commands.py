@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.claims.study_claims import Findings, judge_claims, seed_note
+from encoder_roles.analysis.claims.claim import Claim, write_claims
+from encoder_roles.analysis.claims.study_claims import Findings, judge_claims
 from encoder_roles.analysis.lattice import (
     RETRAINED,
     Lattice,
-    Lattices,
+    LatticeSet,
     build_lattices,
     score_table,
     singles,
@@ -33,91 +33,96 @@ from encoder_roles.study.stages import RoleStage, read_settings
 
 def analyse(
     scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
-) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
-    """The whole analysis of checked tables: (tables by file name, claims, notes on what is missing)."""
+) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
+    """Analyse checked tables.
+
+    Returns (tables by file name, claims, notes on what the tables lack).
+    """
     return analyse_lattices(build_lattices(scores, settings), ranks, costs, settings)
 
 
 def analyse_lattices(
-    lattices: Lattices, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
-) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]], list[dict[str, str]]]:
-    """As `analyse`, of lattices."""
-    found = mean_ranks(ranks, settings.pool)
-    prices = mean_costs(costs)
-    pairs = find_pairs(lattices, found, settings)
+    lattices: LatticeSet, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
+) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
+    """As `analyse`, from lattices."""
+    of_ranks = mean_ranks(ranks, settings.pool, settings.statistics.level)
+    of_costs = mean_costs(costs)
+    pairs = find_pairs(lattices, of_ranks, settings)
     tables = {
         "lattice": score_table(lattices),
         "roles": role_table(lattices),
-        "pairs": pair_table(lattices, pairs, found, prices),
+        "pairs": pair_table(lattices, pairs, of_ranks, of_costs),
         "rankings": ranking_table(lattices),
         "differences": difference_table(lattices),
         "mask_gaps": gap_table(lattices),
         "games": game_table(lattices),
         "chains": chain_table(lattices),
-        "rank_regression": regression_table(lattices, found, prices, settings.statistics),
-        "pareto": pareto_table(lattices, prices),
+        "rank_regression": regression_table(lattices, of_ranks, of_costs, settings.statistics),
+        "pareto": pareto_table(lattices, of_costs),
     }
-    study = Findings(settings, lattices, pairs, found, prices, tables["rankings"], tables["rank_regression"])
-    return tables, judge_claims(study), missing_notes(study, tables)
+    rankings, regression = tables["rankings"], tables["rank_regression"]
+    findings = Findings(settings, lattices, pairs, of_ranks, of_costs, rankings, regression)
+    return tables, judge_claims(findings), missing_notes(findings, tables)
 
 
-def missing_notes(study: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """What the tables do not say, and why: `table` is the file, `note` one sentence."""
-    lattices: Lattices = study.lattices
-    notes = [{"table": "all", "note": seed_note(study)}]
+def missing_notes(findings: Findings, tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """What the tables lack, and why: `table` is the file, `note` one sentence."""
+    lattices = findings.lattices
+    notes = [{"table": "all", "note": findings.seed_note}]
     for lattice in lattices.all:
         if missing := lattice.missing():
-            said = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
-            notes.append({"table": "roles, rankings, differences, games, chains", "note": said})
-            notes += [{"table": table, "note": said} for table, said in absent_measures(lattice)]
+            note = f"{lattice.operator}: no score of {', '.join(missing)}; measures that need it have no row."
+            notes.append({"table": "roles, rankings, differences, games, chains", "note": note})
+            notes += [{"table": table, "note": note} for table, note in absent_measures(lattice)]
     if not lattices.masked:
         notes.append(
             {"table": "roles, rankings, games", "note": "no masked scores: nothing to compare with."}
         )
-    if study.pairs.index.size and not study.ranks_known:
-        said = "no effective ranks: nobody's rank ratio is known, so no pair has an anchor or a complement."
-        notes.append({"table": "pairs", "note": said})
+    if findings.pairs.index.size and not findings.ranks_known:
+        note = "no effective ranks: no rank ratio is known, so no pair has an anchor or a complement."
+        notes.append({"table": "pairs", "note": note})
     models = [name + end for name in ("parameters", *MODELS) for end in ("", "_within_size")]
     if unfitted := [name for name in models if name not in set(tables["rank_regression"]["model"])]:
-        said = "too few subsets with score, ranks and costs for the coefficients of"
-        notes.append({"table": "rank_regression", "note": f"{said} {', '.join(unfitted)}."})
-    without = sorted(set(_measured(lattices)) - set(study.costs.index))
+        note = f"too few subsets with score, ranks and costs for the coefficients of {', '.join(unfitted)}."
+        notes.append({"table": "rank_regression", "note": note})
+    without = sorted(set(_measured(lattices)) - set(findings.costs.index))
     if without:
         notes.append({"table": "pareto", "note": f"no costs of {', '.join(without)}; left out."})
     return notes
 
 
 def absent_measures(lattice: Lattice) -> list[tuple[str, str]]:
-    """What the subsets that are missing keep from being known: (table, one sentence)."""
+    """The measures of a lattice that need a missing subset: (table, one sentence)."""
     point, pool = lattice.point[0], lattice.pool
     known = ~np.isnan(point)
     alone = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[i]]
     without = [e for e, i in zip(pool, singles(len(pool)), strict=True) if not known[lattice.full ^ i]]
-    found = []
+    gaps = []
     if alone:
-        found.append(("roles", f"no Capacity of {', '.join(alone)}: needs the model of the encoder alone"))
+        gaps.append(("roles", f"no Capacity of {', '.join(alone)}: needs the model of the encoder alone"))
     if not known[lattice.full]:
-        found.append(("roles", "no Necessity at all: needs the full pool"))
+        gaps.append(("roles", "no Necessity at all: needs the full pool"))
     elif without:
-        found.append(("roles", f"no Necessity of {', '.join(without)}: needs the full pool without it"))
+        gaps.append(("roles", f"no Necessity of {', '.join(without)}: needs the full pool without it"))
     if not known[0]:
-        found.append(("roles", "no redundancy, no gain over blind: both need the blind score"))
+        gaps.append(("roles", "no redundancy, no gain over blind: both need the blind score"))
     if not known.all():
         count = f"all {known.size} scores, the blind one included; {known.sum()} are there"
-        found.append(("games", f"no Shapley, Banzhaf, interaction or Möbius value: each needs {count}"))
+        gaps.append(("games", f"no Shapley, Banzhaf, interaction or Möbius value: each needs {count}"))
     if not known[1:].all() and lattice.operator == RETRAINED:
-        found.append(("chains", "no best chain: needs every subset"))
-    return [(table, f"{lattice.operator}: {said}.") for table, said in found]
+        gaps.append(("chains", "no best chain: needs every subset"))
+    return [(table, f"{lattice.operator}: {gap}.") for table, gap in gaps]
 
 
-def _measured(lattices: Lattices) -> list[str]:
+def _measured(lattices: LatticeSet) -> list[str]:
     point = lattices.retrained.point[0]
     return [subset_name(i, lattices.pool) for i in range(1, len(point)) if not np.isnan(point[i])]
 
 
 def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
-    """Write every table of the analysis, claims.json and notes.json into a folder; nothing is written unless
-    everything could be computed.
+    """Write every table of the analysis, claims.json and notes.json into a folder.
+
+    All are computed before the first one is written.
 
     Args:
         settings: results/<study>/settings/roles.json.
@@ -138,11 +143,11 @@ def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, outp
 def write_tables(
     output: Path,
     tables: dict[str, pd.DataFrame],
-    claims: list[dict[str, Any]],
+    claims: list[Claim],
     notes: list[dict[str, str]],
 ) -> None:
     """Write the analysis into a folder: a CSV per table, claims.json and notes.json."""
     for name, table in tables.items():
         write_table(output / f"{name}.csv", table)
-    write_json(output / "claims.json", claims)
+    write_claims(output / "claims.json", claims)
     write_json(output / "notes.json", notes)

@@ -1,9 +1,7 @@
-"""The lattice of subsets as an array: 2^n values, index = bits of the pool, with resamples beside the
-estimate.
+"""The lattice of subsets as an array: 2^n values, index = bits of the pool, and their resamples.
 
-Every measure of the analysis is a function of such an array along its last axis, so that one function
-serves the estimate and its resamples alike. A value that was not measured is NaN and stays NaN in all that
-depends on it.
+Every measure of the analysis is a function of such an array along its last axis. One function thus serves the
+estimate and its resamples. A value that was not measured is NaN, and so is all that depends on it.
 """
 
 from __future__ import annotations
@@ -19,10 +17,11 @@ from encoder_roles.analysis.statistics import (
     Array,
     ScoreArrays,
     build_score_arrays,
-    interval,
     join_seeds,
     level_table,
+    percentile_interval,
 )
+from encoder_roles.analysis.tables import long_table
 from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError, name_subset, parse_subset
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import RoleStage
@@ -54,8 +53,17 @@ class Lattice:
 
 
 @dataclass(frozen=True)
-class Lattices:
-    """A study's lattices. `levels` has a row per level of a score: overall, groups, benchmarks."""
+class LatticeSet:
+    """The lattice of retrained models and one per mask operator, on the same resamples.
+
+    Attributes:
+        pool: the encoders, in order.
+        levels: a row per level of a score: overall, groups, benchmarks.
+        confidence: the level of the intervals, 0.95.
+        seeds: the number of training seeds.
+        retrained, masked: the lattices; `masked` has one per operator.
+        interval_note: what the intervals contain, if it is not the usual bootstrap.
+    """
 
     pool: tuple[str, ...]
     levels: pd.DataFrame
@@ -63,23 +71,26 @@ class Lattices:
     seeds: int
     retrained: Lattice
     masked: tuple[Lattice, ...]
-    intervals: str | None = None  # what the intervals hold, in words, where it is not the usual bootstrap
+    interval_note: str | None = None
 
     @property
     def all(self) -> tuple[Lattice, ...]:
+        """The retrained lattice, then the masked ones."""
         return (self.retrained, *self.masked)
 
-    def interval(self, draws: Array) -> tuple[Array, Array]:
+    def bounds(self, draws: Array) -> tuple[Array, Array]:
         """Percentile interval of resamples along their first axis, at the study's level."""
-        return interval(draws, self.confidence)
+        return percentile_interval(draws, self.confidence)
 
 
-def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> Lattices:
+def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> LatticeSet:
     """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
     return arrange_lattices(build_score_arrays(scores, settings.statistics), settings)
 
 
-def arrange_lattices(arrays: ScoreArrays, settings: RoleStage, intervals: str | None = None) -> Lattices:
+def arrange_lattices(
+    arrays: ScoreArrays, settings: RoleStage, interval_note: str | None = None
+) -> LatticeSet:
     """The lattices of scores with a row per seed. Raises StudyError as `build_lattices`."""
     pool = settings.pool
     if len(pool) < 2:
@@ -91,7 +102,7 @@ def arrange_lattices(arrays: ScoreArrays, settings: RoleStage, intervals: str | 
     build = [_build_lattice(o, pool, arrays, point, draws) for o in (NO_MASK, *operators)]
     seeds = int(arrays.models["seeds"].max())
     level = settings.statistics.level
-    return Lattices(pool, levels, level, seeds, build[0], tuple(build[1:]), intervals)
+    return LatticeSet(pool, levels, level, seeds, build[0], tuple(build[1:]), interval_note)
 
 
 def _build_lattice(
@@ -101,38 +112,44 @@ def _build_lattice(
     full, size = name_subset(pool, pool), 2 ** len(pool)
     values = np.full((point.shape[1], size), np.nan)
     resamples = np.full((len(draws), point.shape[1], size), np.nan)
-    for row, (subset, mask, found) in enumerate(
+    for row, (subset, mask, applied) in enumerate(
         arrays.models[["subset", "mask", "operator"]].itertuples(index=False, name=None)
     ):
-        of_lattice = found == operator if operator == NO_MASK else found == operator and subset == full
-        if not of_lattice and not (subset == full and found == NO_MASK):
+        of_lattice = applied == operator and (operator == NO_MASK or subset == full)
+        if not of_lattice and not (subset == full and applied == NO_MASK):
             continue
         place = subset_index(BLIND if mask == NONE_KEPT else mask, pool)
         values[:, place], resamples[:, :, place] = point[row], draws[:, row]
     return Lattice(pool, RETRAINED if operator == NO_MASK else operator, values, resamples)
 
 
-def score_table(lattices: Lattices) -> pd.DataFrame:
-    """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; what was not measured has no row."""
-    levels, tables = lattices.levels, []
-    names = [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]
+def score_table(lattices: LatticeSet) -> pd.DataFrame:
+    """lattice.csv: v(S) and w(M), the mean over seeds, with intervals; only measured subsets have rows."""
+    subsets = {"subset": [subset_name(i, lattices.pool) for i in range(2 ** len(lattices.pool))]}
+    tables = []
     for lattice in lattices.all:
-        low, high = lattices.interval(lattice.draws)
-        table = levels.loc[levels.index.repeat(len(names))].reset_index(drop=True)
-        table["operator"], table["subset"] = lattice.operator, np.tile(names, len(levels))
-        table["score"], table["low"], table["high"] = lattice.point.ravel(), low.ravel(), high.ravel()
-        tables.append(table)
+        low, high = lattices.bounds(lattice.draws)
+        values = {"score": lattice.point, "low": low, "high": high}
+        tables.append(long_table([lattices.levels, subsets], values).assign(operator=lattice.operator))
     columns = ["level", "group", "benchmark", "operator", "subset", "score", "low", "high", "n"]
     return pd.concat(tables, ignore_index=True).dropna(subset="score")[columns].reset_index(drop=True)
 
 
 def subset_index(name: str, pool: tuple[str, ...]) -> int:
-    """Index of a subset: bit i is encoder i of the pool; 0 is `blind`."""
+    """Index of a subset: bit i is encoder i of the pool; 0 is `blind`.
+
+    >>> subset_index("clip+sam", ("clip", "dinov2", "sam"))
+    5
+    """
     return sum(1 << pool.index(e) for e in parse_subset(name, pool))
 
 
 def subset_name(index: int, pool: tuple[str, ...]) -> str:
-    """Name of a subset's index, in pool order; `blind` for 0."""
+    """Name of a subset's index, in pool order; `blind` for 0.
+
+    >>> subset_name(5, ("clip", "dinov2", "sam"))
+    'clip+sam'
+    """
     return name_subset(frozenset(members(index, pool)), pool)
 
 

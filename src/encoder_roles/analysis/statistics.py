@@ -1,9 +1,9 @@
 """Uncertainty: a cluster bootstrap within each benchmark, paired across models, with seeds as a second level.
 
-One resample draws, in every benchmark, as many clusters (pictures, pairs, circles) as the benchmark has, with
-replacement, and scores every model on that same draw; the difference of two models is therefore free of the
-difficulty of the questions drawn. All B resamples of a benchmark are one matrix product: (B x clusters)
-counts times (clusters x models) weighted sums.
+In every benchmark, a resample draws as many clusters (pictures, pairs, circles) as the benchmark has, with
+replacement. Every model is scored on that same draw, so the difference of two models does not depend on how
+hard the drawn questions are. All B resamples of a benchmark are one matrix product: (B x clusters) counts
+times (clusters x models) weighted sums.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
-from encoder_roles.analysis.tables import MODEL, check_scores, number, order_benchmarks
+from encoder_roles.analysis.tables import MODEL, check_scores, long_table, number, order_benchmarks
 from encoder_roles.study.sections import StatisticsSettings
 
 Array = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ BLOCK = 4_000_000  # counts held at once (32 MB); fixed, so that the stream of r
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """One benchmark: what each cluster adds to each model's score. The score is sum(sums) / sum(weights)."""
+    """What each cluster of a benchmark adds to each model's score, which is sum(sums) / sum(weights)."""
 
     sums: Array  # (clusters, models): weight x score
     weights: Array  # (clusters, models)
@@ -37,9 +37,13 @@ class ClusterSums:
 class ScoreArrays:
     """Every evaluated model on every benchmark, with resamples.
 
-    `models` has a row per model (subset, seed, mask, operator), `benchmarks` one per benchmark (benchmark,
-    group, n). `unparsable` (shares) and `point` (0-100) are (models, benchmarks), `draws` is (resamples,
-    models, benchmarks).
+    Attributes:
+        models: a row per model: subset, seed, mask, operator.
+        benchmarks: a row per benchmark: benchmark, group, n (questions).
+        clusters: the sums of each benchmark.
+        unparsable: share of answers that could not be read, (models, benchmarks).
+        point: scores 0-100, (models, benchmarks).
+        draws: their resamples, (resamples, models, benchmarks).
     """
 
     models: pd.DataFrame
@@ -91,12 +95,12 @@ def _sum_cells(cell: npt.NDArray[np.int64], values: Array, shape: tuple[int, int
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A random stream of its own per purpose, so that leaving a benchmark out does not change the others."""
+    """A random stream for one purpose: leaving a benchmark out does not change the draws of the others."""
     return np.random.default_rng([seed & 0xFFFFFFFF, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def resample_clusters(clusters: ClusterSums, resamples: int, random: np.random.Generator) -> Array:
-    """Scores (resamples, models) of one benchmark on clusters drawn with replacement, alike for all."""
+    """Scores (resamples, models) of one benchmark; every model is scored on the same drawn clusters."""
     drawn = [
         (counts @ clusters.sums) / (counts @ clusters.weights)
         for counts in _counts(len(clusters.sums), resamples, random)
@@ -117,22 +121,28 @@ def _counts(clusters: int, resamples: int, random: np.random.Generator) -> Itera
 def level_table(benchmarks: pd.DataFrame, overall: str) -> tuple[pd.DataFrame, Array]:
     """The levels of a score (level, benchmark, group, n) and their weights, a (levels, benchmarks) matrix.
 
-    `overall` is the plain mean of the benchmarks, or the mean of the group means; a group, of its own.
+    With `overall` = `benchmarks` the overall score is the plain mean of the benchmarks; with `groups` it is
+    the mean of the group means. A group's score is the mean of its benchmarks.
     """
     names, group_of = list(benchmarks["benchmark"]), benchmarks["group"].to_numpy()
     groups = list(dict.fromkeys(group_of))
     member = np.array([(group_of == g) / np.count_nonzero(group_of == g) for g in groups])
-    whole = member.mean(0) if overall == "groups" else np.full(len(names), 1 / len(names))
+    overall_weights = member.mean(0) if overall == "groups" else np.full(len(names), 1 / len(names))
     counts = benchmarks["n"].to_numpy()
     rows = [("overall", "overall", "overall", int(counts.sum()))]
     rows += [("group", g, g, int(counts[group_of == g].sum())) for g in groups]
     rows += [("benchmark", b, g, int(n)) for b, g, n in zip(names, group_of, counts, strict=True)]
     levels = pd.DataFrame(rows, columns=["level", "benchmark", "group", "n"])
-    return levels, np.vstack([whole, member, np.eye(len(names))])
+    return levels, np.vstack([overall_weights, member, np.eye(len(names))])
 
 
-def interval(draws: Array, level: float) -> tuple[Array, Array]:
-    """Percentile interval along the first axis, (low, high); NaN where there are no resamples."""
+def percentile_interval(draws: Array, level: float) -> tuple[Array, Array]:
+    """Percentile interval along the first axis, (low, high); NaN without resamples.
+
+    >>> low, high = percentile_interval(np.arange(101.0), level=0.9)
+    >>> round(float(low), 6), round(float(high), 6)
+    (5.0, 95.0)
+    """
     if len(draws) == 0:
         nothing = np.full(draws.shape[1:], np.nan)
         return nothing, nothing
@@ -140,11 +150,24 @@ def interval(draws: Array, level: float) -> tuple[Array, Array]:
     return low, high
 
 
+def normal_quantile(level: float) -> float:
+    """Half the width of a normal interval at a confidence level, in standard errors.
+
+    >>> round(normal_quantile(0.95), 2)
+    1.96
+    """
+    return float(ndtri((1 + level) / 2))
+
+
 def two_sided_p(difference: Array, draws: Array) -> Array:
     """p of a zero difference: normal, with the spread of its draws (first axis) as standard error.
 
-    A share of draws beyond zero could not fall below 2 / (resamples + 1), which Holm's correction for a few
-    hundred pairs turns into 1; a mean over hundreds of clusters is normal enough for the tail.
+    The share of draws beyond zero is not used: it cannot fall below 2 / (resamples + 1), which Holm's
+    correction over a few hundred pairs turns into 1. A mean over hundreds of clusters is close to normal.
+
+    >>> draws = np.random.default_rng(0).normal(2.0, 1.0, size=(10_000, 1))
+    >>> two_sided_p(np.array([2.0]), draws).round(2).tolist()
+    [0.05]
     """
     if len(draws) == 0:
         return np.full(draws.shape[1:], np.nan)
@@ -156,47 +179,50 @@ def two_sided_p(difference: Array, draws: Array) -> Array:
 
 
 def holm(p: Array) -> Array:
-    """Holm's step-down correction of a family of p values (1-d); NaN stays NaN and is not counted."""
+    """Holm's step-down correction of a family of p values (1-d); NaN stays NaN and is not counted.
+
+    >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
+    [0.03, nan, 0.06, 0.06]
+    """
+    from statsmodels.stats.multitest import (
+        multipletests,  # a second to import: the analysis starts without it
+    )
+
     adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = (order.size - np.arange(order.size)) * p[order]
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    known = ~np.isnan(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
     return adjusted
 
 
 def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.DataFrame:
-    """scores.csv (all columns but `metric`) from a per-question table with the columns of scores.parquet.
+    """scores.csv without `metric`, from a table with the columns of scores.parquet.
 
-    A row per model and level (overall, groups, benchmarks), model by model. The interval is a cluster
-    bootstrap over questions; each row is one seed, so seed noise is not in it. Raises StudyError on duplicate
-    or missing rows, NaN, and scores outside 0-100.
+    A row per model and level (overall, groups, benchmarks), model by model. The interval comes from a cluster
+    bootstrap over questions. Each row is one seed, so the noise between seeds is not in it. Raises StudyError
+    on duplicate or missing rows, NaN, and scores outside 0-100.
     """
     check_scores(scores)
     arrays = build_score_arrays(scores, settings)
     levels, weights = level_table(arrays.benchmarks, settings.overall)
-    low, high = interval(arrays.draws @ weights.T, settings.level)
-    many, few = len(arrays.models), len(levels)
-    table = arrays.models.loc[arrays.models.index.repeat(few)].reset_index(drop=True)
-    table.insert(0, "study", scores["study"].iloc[0])
-    for column in ("level", "benchmark", "group"):
-        table[column] = np.tile(levels[column].to_numpy(), many)
-    table["score"] = (arrays.point @ weights.T).ravel()
-    table["low"], table["high"] = low.ravel(), high.ravel()
-    table["n"] = np.tile(levels["n"].to_numpy(), many)
-    table["unparsable_share"] = (arrays.unparsable @ weights.T).ravel()
-    return table
+    low, high = percentile_interval(arrays.draws @ weights.T, settings.level)
+    values = {"score": arrays.point @ weights.T, "low": low, "high": high}
+    values["unparsable_share"] = arrays.unparsable @ weights.T
+    table = long_table([arrays.models, levels], values).assign(study=scores["study"].iloc[0])
+    of_score = ["score", "low", "high", "n", "unparsable_share"]
+    return table[["study", *MODEL, "level", "benchmark", "group", *of_score]]
 
 
 def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays:
     """The mean over seeds of every model, its resamples widened by the noise of training seeds.
 
-    Seeds are too few to be resampled one by one (three seeds have ten distinct resamples), so their noise
-    is a Gaussian with a covariance between benchmarks that is pooled over the models of an operator. As an
-    estimate from few degrees of freedom that covariance has a scale which every resample draws anew (inverse
-    chi-squared): the noise of any average is then Student's t, where a normal would be too narrow. With one
-    seed and no `seed_deviation` nothing is added: the interval then holds for the trained checkpoints,
-    not for the recipe. Masks of one checkpoint are given independent noise, which can only widen the
+    Three seeds have only ten distinct resamples, so seeds are not resampled. Their noise is Gaussian, with a
+    covariance between benchmarks that is pooled over the models of an operator. That covariance is an
+    estimate from few degrees of freedom: every resample draws its scale anew (inverse chi-squared). The noise
+    of any average is then Student's t; a normal would be too narrow.
+
+    With one seed and no `seed_deviation` nothing is added: the interval then holds for the trained
+    checkpoints, not for the recipe. Masks of one checkpoint get independent noise. This can only widen the
     differences between masks whose scores rise and fall together.
     """
     unit, units = number(arrays.models, ["subset", "mask", "operator"])
@@ -206,10 +232,10 @@ def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays
     draws = np.stack([arrays.draws[:, m].mean(1) for m in members], axis=1)
     for operator in units["operator"].unique():
         places = np.flatnonzero(units["operator"] == operator)
-        found = seed_covariance(arrays, [members[p] for p in places], settings.seed_deviation)
-        if found is None or not len(draws):
+        estimate = seed_covariance(arrays, [members[p] for p in places], settings.seed_deviation)
+        if estimate is None or not len(draws):
             continue
-        covariance, freedom = found
+        covariance, freedom = estimate
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.clip(values, 0, None))
         random = generator(settings.seed, "seeds", operator)
@@ -224,13 +250,13 @@ def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays
 def seed_covariance(
     arrays: ScoreArrays, members: list[npt.NDArray[np.int64]], stated: float | None
 ) -> tuple[Array, float] | None:
-    """Covariance (benchmarks, benchmarks) of one trained seed's scores around its model's mean, in points
-    squared, and its degrees of freedom (infinite where it is stated).
+    """Covariance of one trained seed's scores around its model's mean, and its degrees of freedom.
 
-    Pooled over the models whose rows are `members`. What the same questions answered differently by chance
-    would give is subtracted, because the bootstrap over clusters already holds it. `stated` replaces the
-    estimate: that standard deviation in every benchmark, fully correlated, so that it is also the one of
-    every average. None with one seed and nothing stated.
+    The covariance is (benchmarks, benchmarks), in points squared, pooled over the models whose rows are
+    `members`. The part that comes from answering the same questions differently by chance is subtracted: the
+    bootstrap over clusters already has it. `stated` replaces the estimate: a standard deviation in every
+    benchmark, fully correlated, so that every average has it too; its degrees of freedom are infinite.
+    None with one seed and nothing stated.
     """
     size = len(arrays.benchmarks)
     if stated is not None:

@@ -1,15 +1,16 @@
-"""The three tables every analysis starts from, read and checked: scores per question, ranks, costs.
+"""The three input tables of the analysis, read and checked: scores per question, ranks, costs.
 
-Nothing is repaired: a table that could give a wrong number is refused with one line that names the row.
+Nothing is repaired. A table that could give a wrong number is an error of one line that names the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from encoder_roles.study.names import (
@@ -42,7 +43,7 @@ PRETRAINED = "pretrained"  # the subset of ranks.csv rows measured before any tr
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read scores.parquet and check it. Raises StudyError, one line, on anything a statistic must not see."""
+    """Read scores.parquet and check it, as `check_scores` does. Raises StudyError."""
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -77,14 +78,14 @@ def _check_questions(frame: pd.DataFrame, where: str) -> None:
     question, questions = number(frame, ["benchmark", "question"])
     repeated = pd.Series(model * len(questions) + question).duplicated().to_numpy()
     _refuse_rows(frame, repeated, "duplicate row: this model answers this question twice", where)
-    asked = np.bincount(number(questions, ["benchmark"])[0], minlength=len(benchmarks))
+    expected = np.bincount(number(questions, ["benchmark"])[0], minlength=len(benchmarks))
     answered = np.bincount(model * len(benchmarks) + benchmark, minlength=len(models) * len(benchmarks))
     answered = answered.reshape(len(models), len(benchmarks))
-    if (answered != asked).any():
-        m, b = (int(i) for i in np.argwhere(answered != asked)[0])
+    if (answered != expected).any():
+        m, b = (int(i) for i in np.argwhere(answered != expected)[0])
         raise StudyError(
             f"{where}: {_row(models.iloc[m])}, benchmark {benchmarks['benchmark'].iloc[b]}: {answered[m, b]} "
-            f"of the {asked[b]} questions other models answer; score this model on all of them"
+            f"of the {expected[b]} questions other models answer; score this model on all of them"
         )
     if len(number(frame, ["benchmark", "question", "cluster"])[1]) > len(questions):
         raise StudyError(f"{where}: a question stands in two clusters; one cluster id per question is needed")
@@ -94,8 +95,8 @@ def _check_questions(frame: pd.DataFrame, where: str) -> None:
 
 def check_pool(frame: pd.DataFrame, pool: Sequence[str], study: str, where: str) -> None:
     """Refuse rows of another study, of encoders outside the pool, without the full pool, or lacking seeds."""
-    if (found := frame["study"].iloc[0]) != study:
-        raise StudyError(f"{where}: rows of study {found!r}, but the settings are those of {study!r}")
+    if (name := frame["study"].iloc[0]) != study:
+        raise StudyError(f"{where}: rows of study {name!r}, but the settings are those of {study!r}")
     models = frame[MODEL].drop_duplicates()
     names = tuple(pool)
     for _, row in models.iterrows():
@@ -127,8 +128,10 @@ def _check_seeds(models: pd.DataFrame, full: str, where: str) -> None:
 
 
 def read_ranks(path: Path, pool: Sequence[str], study: str | None) -> pd.DataFrame:
-    """Read and check ranks.csv: a row per subset (or `pretrained`), seed and encoder; ranks and ratios
-    positive."""
+    """Read ranks.csv: a row per subset (or `pretrained`), seed and encoder, with positive ranks and ratios.
+
+    `study` None accepts rows of any study. Raises StudyError on any other table.
+    """
     needed = ("subset", "seed", "encoder", "erank", "ratio", "ratio_low", "ratio_high")
     frame = _read_csv(path, needed, ["subset", "seed", "encoder"], study)
     for column in ("erank", "ratio"):
@@ -144,8 +147,10 @@ def read_ranks(path: Path, pool: Sequence[str], study: str | None) -> pd.DataFra
 
 
 def read_costs(path: Path, pool: Sequence[str], study: str | None) -> pd.DataFrame:
-    """Read and check costs.csv: a row per subset and seed. Cost columns a table does not have stay
-    unreported."""
+    """Read costs.csv: a row per subset and seed, with positive parameters; other cost columns are optional.
+
+    `study` None accepts rows of any study. Raises StudyError on any other table.
+    """
     frame = _read_csv(path, ("subset", "seed", "parameters"), ["subset", "seed"], study)
     wrong = ~(frame["parameters"].to_numpy(float) > 0)
     _refuse_rows(frame, wrong, "parameters is not a positive number", str(path))
@@ -176,6 +181,27 @@ def number(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray[Any,
         code, _ = pd.factorize(code * len(uniques) + values)
     first = np.unique(code, return_index=True)[1]
     return code, frame[list(columns)].iloc[first].reset_index(drop=True)
+
+
+def long_table(
+    axes: Sequence[pd.DataFrame | Mapping[str, Sequence[str]]], values: Mapping[str, npt.ArrayLike]
+) -> pd.DataFrame:
+    """Arrays as a long table: a row per cell, in the arrays' own (C) order.
+
+    Args:
+        axes: for each axis, the columns that name its places, a row per place.
+        values: a column for each array; every shape is (len(axes[0]), len(axes[1]), ...).
+
+    >>> long_table([{"level": ["overall"]}, {"encoder": ["clip", "sam"]}], {"score": [[61.0, 48.5]]})
+         level encoder  score
+    0  overall    clip   61.0
+    1  overall     sam   48.5
+    """
+    names = [pd.DataFrame(axis) for axis in axes]
+    places = np.indices([len(axis) for axis in names]).reshape(len(names), -1)
+    rows = [axis.iloc[place].reset_index(drop=True) for axis, place in zip(names, places, strict=True)]
+    cells = {column: np.asarray(array).ravel() for column, array in values.items()}
+    return pd.concat([*rows, pd.DataFrame(cells)], axis=1)
 
 
 def order_benchmarks(table: pd.DataFrame) -> pd.DataFrame:

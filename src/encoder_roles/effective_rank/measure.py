@@ -1,9 +1,8 @@
-"""Effective rank of every encoder's pre-projector features: as pretrained, and after joint training in a
-subset.
+"""Effective rank of every encoder's pre-projector features, as pretrained and after joint training.
 
-Measured where the connector reads: after resampling to the common grid, before its LayerNorm and any
-projection. The features are fp32 on every device, whatever the study trains and answers in: rounding to bf16
-would add noise to every small singular value. Their sums are fp64, on the CPU.
+It is measured where the connector reads: after resampling to the common grid, before the connector's
+LayerNorm and any projection. Features are fp32 on every device, even if the study trains in bf16: rounding to
+bf16 would add noise to every small singular value. Their sums are fp64, on the CPU.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def measure_pretrained_ranks(
         data: data/probe/probe.jsonl.
         output: rows of ranks.csv with subset `pretrained`.
         curve: rank_curve.csv: effective rank against the number of pictures.
-        draws: encoder, resample, erank: the bootstrap that `measure_ranks` pairs its own with.
+        draws: encoder, resample, erank: the resamples that `measure_ranks` pairs with its own.
         spectra: rows of spectra.csv: the singular values of every encoder.
         pictures: folders of framed pictures; without them every file is decoded.
 
@@ -106,14 +105,15 @@ def measure_pretrained_ranks(
     spectrum_rows: list[Row] = []
     device = choose_device()
     networks = {folder.name: load_encoder(folder).to(device) for folder in encoders}
-    for found in measure(networks, paths, stage, store):
-        row = found.row(stage, PRETRAINED, 0)
+    for measured in measure(networks, paths, stage, store):
+        row = measured.row(stage, PRETRAINED, 0)
         rows.append(row | {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "ratio_solo": ""})
-        curve_rows += [{"encoder": found.encoder, "pictures": n, "erank": e} for n, e in found.grams.curve()]
+        encoder = measured.encoder
+        curve_rows += [{"encoder": encoder, "pictures": n, "erank": e} for n, e in measured.grams.curve()]
         draw_rows += [
-            {"encoder": found.encoder, "resample": i, "erank": e} for i, e in enumerate(found.draws.tolist())
+            {"encoder": encoder, "resample": i, "erank": e} for i, e in enumerate(measured.draws.tolist())
         ]
-        spectrum_rows += found.spectrum(stage, PRETRAINED, 0)
+        spectrum_rows += measured.spectrum(stage, PRETRAINED, 0)
     write_rows(spectra, SPECTRUM_COLUMNS, spectrum_rows)
     write_rows(curve, ("encoder", "pictures", "erank"), curve_rows)
     write_rows(draws, ("encoder", "resample", "erank"), draw_rows)
@@ -133,11 +133,11 @@ def measure_ranks(
     spectra: Path,
     pictures: tuple[Path, ...] = (),
 ) -> None:
-    """Ranks of a trained model's encoders, and their ratios to the pretrained ones on the same pictures.
+    """Ranks of a trained model's encoders, and their ratios to the pretrained ranks on the same pictures.
 
     Args:
         settings: settings/effective_rank.json.
-        subset, seed: which model it is, for the rows.
+        subset, seed: name the model in the rows.
         model: models/<subset>/seed<seed>/tune.
         data: data/probe/probe.jsonl.
         pretrained, draws: `output` and `draws` of `measure_pretrained_ranks`.
@@ -146,7 +146,8 @@ def measure_ranks(
         pictures: folders of framed pictures; without them every file is decoded.
 
     Raises:
-        StudyError: as `measure_pretrained_ranks`; or the pretrained ranks are of other pictures or encoders.
+        StudyError: as `measure_pretrained_ranks`; or the pretrained ranks come from other pictures or
+            encoders.
     """
     stage = _stage(settings)
     paths = probe_pictures(data, stage.pictures)
@@ -156,17 +157,17 @@ def measure_ranks(
     encoders, grid = load_trained_encoders(model, choose_device())
     if grid != stage.grid:
         raise StudyError(
-            f"{model}: was trained with a grid of {grid}, the settings say {stage.grid}; train it again"
+            f"{model}: trained with a grid of {grid}, but the settings say {stage.grid}; train it again"
         )
     rows: list[Row] = []
     spectrum_rows: list[Row] = []
-    for found in measure(encoders, paths, stage, store):
-        name, row = found.encoder, found.row(stage, subset, seed)
+    for measured in measure(encoders, paths, stage, store):
+        name, row = measured.encoder, measured.row(stage, subset, seed)
         _check_pair(row, before.get(name), before_draws.get(name), stage, pretrained)
-        ratio = found.measures.erank / float(before[name]["erank"])
-        low, high = scaled_interval(ratio, found.draws / before_draws[name], stage.level)
+        ratio = measured.measures.erank / float(before[name]["erank"])
+        low, high = scaled_interval(ratio, measured.draws / before_draws[name], stage.level)
         rows.append(row | {"ratio": ratio, "ratio_low": low, "ratio_high": high, "ratio_solo": ""})
-        spectrum_rows += found.spectrum(stage, subset, seed)
+        spectrum_rows += measured.spectrum(stage, subset, seed)
     write_rows(spectra, SPECTRUM_COLUMNS, spectrum_rows)
     write_rows(output, COLUMNS, rows)
 
@@ -208,7 +209,7 @@ def probe_pictures(data: Path, count: int) -> list[Path]:
         ) from None
     if len(paths) < count:
         raise StudyError(
-            f"{data}: {len(paths)} pictures, but rank.pictures is {count}; lower it, or make more"
+            f"{data}: {len(paths)} pictures, but effective_rank.pictures is {count}; lower it, or make more"
         )
     return paths[:count]
 

@@ -2,13 +2,12 @@
 
 The matrix X has a row per grid token of N probe pictures and a column per channel. Its effective rank
 (Roy & Vetterli 2007) is exp(-sum p_k ln p_k), p_k = sigma_k / sum sigma, of the centred X. The rows are never
-held: the singular values are the square roots of the eigenvalues of X'X, which is a sum over pictures, in
-fp64.
+kept: the singular values are the square roots of the eigenvalues of X'X, a sum over pictures in fp64.
 
 Tokens of one picture are correlated, so the bootstrap draws pictures. A resample's Gram matrix is a weighted
-sum of the pictures' own, so all resamples are one matrix product. A resample holds fewer distinct pictures
-than the sample, and effective rank grows with N, so resamples lie a little low: intervals use their spread
-around their own mean.
+sum of the pictures' Gram matrices, so all resamples are one matrix product. A resample has fewer distinct
+pictures than the sample, and effective rank grows with N. Resamples are therefore slightly low: intervals use
+their spread around their mean.
 """
 
 from __future__ import annotations
@@ -24,12 +23,14 @@ Array = NDArray[np.float64]
 
 GRAM_BYTES = 2**30  # most memory that the Gram matrices of one encoder's pictures take
 CHUNK_BYTES = 2**27  # most memory of the resampled Gram matrices that are solved at a time
-FEWEST_GROUPS = 32  # a bootstrap over fewer groups of pictures would say little
+FEWEST_GROUPS = 32  # a bootstrap over fewer groups of pictures is not reliable
 
 
 @dataclass(frozen=True)
 class RankMeasures:
-    """What one spectrum says. All of the centred X but `erank_uncentred`; none depends on scale or rotation.
+    """The measures of one spectrum, of the centred X except `erank_uncentred`.
+
+    Scale and rotation of X change none of them.
 
     Attributes:
         erank, erank_uncentred: exp of the entropy of sigma / sum(sigma).
@@ -46,13 +47,11 @@ class RankMeasures:
 
 
 class PictureGrams:
-    """Sums over the tokens of each picture (or group of pictures): count, sum (D,), Gram matrix (D, D), in
-    fp64.
+    """Sums over the tokens of each picture, or group of pictures: count, sum (D,), Gram matrix (D, D); fp64.
 
     Args:
         width: channels D.
-        pictures: how many pictures will come; decides how many share a sum, so that memory stays below
-            GRAM_BYTES.
+        pictures: the number of pictures to come. Above what GRAM_BYTES can hold, several share a sum.
     """
 
     def __init__(self, width: int, pictures: int) -> None:
@@ -96,11 +95,11 @@ class PictureGrams:
 
     def curve(self, steps: int = 6) -> list[tuple[int, float]]:
         """Effective rank of the first n pictures: [(n, erank)], n halved `steps` - 1 times from all."""
-        whole, sizes = len(self.counts), []
+        groups_in_all, sizes = len(self.counts), []
         for step in reversed(range(steps)):
-            if (groups := whole >> step) >= 1:
+            if (groups := groups_in_all >> step) >= 1:
                 sizes.append(groups)
-        weights = np.array([np.arange(whole) < size for size in sizes], dtype=np.float64)
+        weights = np.array([np.arange(groups_in_all) < size for size in sizes], dtype=np.float64)
         pictures = [min(size * self.pictures_per_group, self.pictures) for size in sizes]
         return list(zip(pictures, effective_rank(self._singular_values(weights)).tolist(), strict=True))
 
@@ -123,7 +122,7 @@ class PictureGrams:
     def _solve(self, weights: Array, centred: bool) -> Array:
         gram = np.zeros((len(weights), self.width, self.width))
         gram[:, self._columns, self._rows] = gram[:, self._rows, self._columns] = weights @ self.grams
-        # what rounding can leave of a direction that is not there, before the mean is taken off
+        # rounding error in a direction without variance, before the mean is subtracted
         noise = self.width * np.finfo(np.float64).eps * np.trace(gram, axis1=1, axis2=2)
         if centred:
             total = weights @ self.sums
@@ -133,7 +132,11 @@ class PictureGrams:
 
 
 def effective_rank(sigma: Array) -> Array:
-    """exp of the entropy of sigma / sum(sigma) over the last axis (Roy & Vetterli 2007); 0 of zeros."""
+    """exp of the entropy of sigma / sum(sigma) over the last axis (Roy & Vetterli 2007); 0 of zeros.
+
+    >>> effective_rank(np.array([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])).round(6).tolist()
+    [4.0, 1.0]
+    """
     total = sigma.sum(axis=-1, keepdims=True)
     share = np.divide(sigma, total, out=np.zeros_like(sigma), where=total > 0)
     logarithm = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -158,6 +161,11 @@ def measure_spectra(centred: Array, uncentred: Array) -> RankMeasures:
 
 
 def scaled_interval(point: float, draws: Array, level: float) -> tuple[float, float]:
-    """A percentile interval of positive draws, scaled so that their mean falls on `point`."""
+    """A percentile interval of positive draws, scaled so that their mean is `point`.
+
+    >>> low, high = scaled_interval(10.0, np.linspace(8.0, 10.0, 101), level=0.9)
+    >>> round(low, 2), round(high, 2)
+    (9.0, 11.0)
+    """
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) / draws.mean()
     return point * float(low), point * float(high)

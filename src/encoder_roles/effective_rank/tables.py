@@ -12,8 +12,8 @@ from encoder_roles.effective_rank.spectra import Array
 from encoder_roles.provenance import write_rows
 from encoder_roles.study.names import StudyError
 
-PRETRAINED = "pretrained"  # stands for the subset of an encoder before any training
-# the measures that are also given divided by the width, so that encoders of different widths compare
+PRETRAINED = "pretrained"  # the subset of rows measured before any training
+# measures that are also divided by the width, to compare encoders of different widths
 PER_WIDTH = ("erank", "erank_uncentred", "erank_energy", "participation_ratio", "stable_rank")
 SPECTRUM_COLUMNS = ("study", "subset", "seed", "encoder", "k", "sigma")
 COLUMNS = (
@@ -49,8 +49,10 @@ def collect_ranks(
     trained_spectra: list[Path],
     spectra: Path,
 ) -> None:
-    """All rows in one table, with `ratio_solo`: erank over that of the same encoder trained alone with the
-    same seed; and all spectra in another.
+    """Collect all ranks in one table and all spectra in another.
+
+    `ratio_solo` is erank over that of the same encoder trained alone with the same seed. It stays empty
+    without that solo model.
 
     Args:
         pretrained: rows of the pretrained encoders.
@@ -60,8 +62,7 @@ def collect_ranks(
         spectra: spectra.csv.
 
     Raises:
-        StudyError: a table is missing or not one of ranks or spectra. `ratio_solo` stays empty where no solo
-            model was trained.
+        StudyError: a table is missing, or is not one of ranks or spectra.
     """
     rows = [row for path in trained for row in read_rows(path)]
     alone = {
@@ -93,14 +94,14 @@ def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
 
 
 def read_draws(path: Path) -> dict[str, Array]:
-    """Encoder -> effective ranks of the resamples, in order. Raises StudyError if it is no such table."""
-    found: dict[str, list[float]] = {}
+    """Encoder -> effective ranks of the resamples, in order. Raises StudyError if it is not such a table."""
+    draws: dict[str, list[float]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                found.setdefault(row["encoder"], []).append(float(row["erank"]))
+                draws.setdefault(row["encoder"], []).append(float(row["erank"]))
     except (OSError, KeyError, ValueError) as error:
         raise StudyError(
             f"{path}: not the resamples of ranks ({error}); measure the pretrained ranks again"
         ) from None
-    return {encoder: np.array(values) for encoder, values in found.items()}
+    return {encoder: np.array(values) for encoder, values in draws.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoder_roles.analysis.claims.claim import Claim, read_claims
 from encoder_roles.manifest.job import LOCKS_VARIABLE, announce
 from encoder_roles.paper.catalogue import (
     COLUMNS,
@@ -61,6 +62,11 @@ class Job:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
             raise StudyError(f"{path}: not JSON ({error}); run the rule that writes it") from None
+
+    def claims(self, name: str) -> list[Claim]:
+        """The claims of an input. Raises StudyError when it is missing or damaged."""
+        (path,) = self.inputs[name]
+        return read_claims(path)
 
     @property
     def settings(self) -> RoleStage:

@@ -6,12 +6,12 @@ that text and tables always agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from encoder_roles.analysis.claims.claim import Claim
 from encoder_roles.paper.names import benchmark_name, encoder_name, subset_name
 from encoder_roles.paper.readings import (
     benchmarks_of,
@@ -50,7 +50,7 @@ class PaperInputs:
     chains: pd.DataFrame
     costs: pd.DataFrame
     gates: pd.DataFrame
-    claims: Sequence[Mapping[str, Any]]
+    claims: Sequence[Claim]
     settings: RoleStage
     world: WorldSettings
     align: AlignStage

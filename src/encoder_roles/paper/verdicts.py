@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from encoder_roles.analysis.claims.claim import FAILS, HOLDS, OPEN, UNTESTED, Claim, Verdict
+from encoder_roles.paper.tables import bold
 from encoder_roles.paper.wording import (
     count_word,
     counted,
-    fixed,
-    interval_text,
     print_names,
     sentence,
+    with_interval,
 )
 
-HOLDS = "holds"
-FAILS = "does not hold"
-OPEN = "not separable at this sample size"
-UNTESTED = "not tested in this study"
-
-Claim = Mapping[str, Any]  # an entry of claims.json
-
-# The part of a claim's note that says what the intervals do about the noise of training seeds.
-_SEED_NOTE = re.compile(r"\s*((?:One training seed|Intervals include).*)$")
-_ESTIMATE_NOTE = re.compile(r"^Estimate: (.*?)\.(?:\s|$)")
-# A claim as the abstract puts it, by verdict; one that the study could not test is not in the abstract.
-_SHORT: dict[str, dict[str, str]] = {
+# A claim as the abstract puts it, by verdict; an untested claim is not in the abstract.
+_SHORT: dict[str, dict[Verdict, str]] = {
     "1a": {
         HOLDS: "retraining and masking rank the encoders differently",
         FAILS: "retraining and masking rank the encoders alike",
@@ -75,49 +64,63 @@ _NUMBERS = (
 
 
 def claim_texts(claims: Sequence[Claim], pool: Sequence[str]) -> dict[str, str]:
-    """Macros of the claims: a sentence per number for the abstract, and of each claim three parts.
+    """Macros of the claims: a sentence per number for the abstract, and three parts of each claim.
 
     Claim 2b becomes StatementTwoB, VerdictTwoB and EvidenceTwoB.
     """
-    found = {}
+    texts = {}
     for number, word in _NUMBERS:
-        chosen = [claim for claim in claims if claim["claim"].startswith(number)]
+        chosen = [claim for claim in claims if claim.claim.startswith(number)]
         if number in "123":
-            found[f"Claim{word}Sentence"] = short_sentence(chosen)
+            texts[f"Claim{word}Sentence"] = short_sentence(chosen)
         for claim in chosen:
-            name = word + claim["claim"].removeprefix(number).upper()
-            found[f"Statement{name}"] = print_names(claim["statement"], pool)
-            found[f"Verdict{name}"] = claim["verdict"]
-            found[f"Evidence{name}"] = evidence_text(claim, pool)
-    return found
+            name = word + claim.claim.removeprefix(number).upper()
+            texts[f"Statement{name}"] = print_names(claim.statement, pool)
+            texts[f"Verdict{name}"] = claim.verdict
+            texts[f"Evidence{name}"] = evidence_text(claim, pool)
+    return texts
 
 
 def short_sentence(claims: Sequence[Claim]) -> str:
     """The claims of one number in one sentence, each in its verdict's words; empty if none was tested."""
-    return sentence("; ".join(_SHORT[c["claim"]][c["verdict"]] for c in claims if c["verdict"] != UNTESTED))
+    return sentence("; ".join(_SHORT[c.claim][c.verdict] for c in claims if c.verdict != UNTESTED))
 
 
 def evidence_text(claim: Claim, pool: Sequence[str]) -> str:
-    """The estimate and what it is, then the rest of the analysis's note: it follows on a colon."""
-    note = print_names(_SEED_NOTE.sub("", claim["note"]), pool)
-    if claim["estimate"] is None:
-        return note.removeprefix("Not tested: ")
-    estimate = fixed(claim["estimate"], 2)
-    if bounds := interval_text(claim["low"], claim["high"], 2):
-        estimate += f"\u00a0{bounds}"
-    what = _ESTIMATE_NOTE.match(note)
-    if not what:
-        return f"{estimate}. {sentence(note)}".strip()
-    return f"{estimate}, {what[1]}. {sentence(note[what.end() :])}".strip()
+    """The estimate, what it is, and the claim's note; it follows on a colon.
+
+    Without an estimate the note alone, which then says why the claim was not tested.
+    """
+    note = print_names(claim.note, pool)
+    if claim.estimate is None:
+        return note[:1].lower() + note[1:]
+    estimate = with_interval(claim.estimate, claim.low, claim.high, 2)
+    return f"{estimate}, {print_names(claim.estimate_of, pool)}. {note}".strip()
 
 
 def seed_texts(claims: Sequence[Claim], seeds: int) -> dict[str, str]:
-    """What the intervals do about the noise of training seeds, and what that leaves open."""
-    note = next((found[1] for claim in claims if (found := _SEED_NOTE.search(claim["note"]))), "")
-    open_ = (
+    """What the intervals say about the noise of training seeds, and what that leaves open."""
+    note = next((claim.seed_note for claim in claims if claim.seed_note), "")
+    limitation = (
         "With one training seed, differences of about a point may not survive retraining."
         if seeds == 1
         else f"The noise of training is estimated from {count_word(seeds)} seeds only."
     )
     trained = f"Every model was trained with {counted(seeds, 'seed')}."
-    return {"SeedSentence": f"{trained} {sentence(note)}".strip(), "SeedLimitation": open_}
+    return {"SeedSentence": f"{trained} {note}".strip(), "SeedLimitation": limitation}
+
+
+def claim_rows(claims: Sequence[Claim], pool: Sequence[str] = ()) -> list[list[str]]:
+    """A row of cells per claim: number, statement, estimate with interval, verdict (bold if it holds).
+
+    With a pool, its encoders get their printed names.
+    """
+    return [
+        [
+            claim.claim,
+            print_names(claim.statement, pool) if pool else claim.statement,
+            with_interval(claim.estimate, claim.low, claim.high, 2),
+            bold(claim.verdict) if claim.verdict == HOLDS else claim.verdict,
+        ]
+        for claim in claims
+    ]

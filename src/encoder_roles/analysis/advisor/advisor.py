@@ -1,10 +1,11 @@
 """The design advisor: which subset is worth training next, and whether to stop.
 
-Two questions can be asked, alone or together. *Best*: which subset of at most k encoders has the highest
-score? *Match*: which proper subset scores within a margin of the full pool? A training is worth the
-probability that it answers an open question, summed over the questions; with costs, that probability per unit
-of cost. On simulated lattices this found the answers at least as often as expected improvement in points did
-(docs/advisor.md).
+There are two goals, which can be combined. *Best*: the subset of at most k encoders with the highest score.
+*Match*: a proper subset that scores within a margin of the full pool.
+
+A training is worth the probability that it reaches an open goal, summed over the goals; with costs, that
+probability per unit of cost. On simulated lattices this reaches the goals at least as often as expected
+improvement in points does (docs/advisor.md).
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from encoder_roles.analysis.advisor.predictor import Prediction, Scores, predict
 from encoder_roles.analysis.statistics import Array, generator
 from encoder_roles.study.names import StudyError
 
-DRAWS = 4096  # of the whole lattice: what probabilities of being the best are counted on
+DRAWS = 4096  # draws of the lattice, from which probabilities of being the best are counted
 
 
 @dataclass(frozen=True)
 class Goal:
-    """`best` of at most `at_most` encoders; with `margin` (points), one that falls short of the full pool by
-    no more than that; with `affordable`, one of these subsets (`budget` says in words what they share).
+    """What to find: the best subset, or with a margin one that matches the full pool.
+
+    Attributes:
+        at_most: the most encoders that the subset may have.
+        margin: the points by which it may fall short of the full pool; None for the best subset.
+        affordable: the subsets that can be chosen; None for all.
+        budget: what the affordable subsets have in common, in words.
     """
 
     at_most: int
@@ -54,10 +60,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Advice:
-    """`predictions`: a row per subset (subset, encoders, trained, score, low, high, probability_best of each
-    question). `next`: the best trainings, most useful first (subset, score, low, high, worth, reason), empty
-    when every subset that can be an answer is trained. `statements`: a sentence per question on where it
-    stands.
+    """What to train next, and how sure the answers are so far. As text: a table and sentences.
+
+    Attributes:
+        predictions: a row per subset: subset, encoders, trained, score, low, high, and for each goal the
+            probability that the subset reaches it (`p_best`, `p_match`).
+        next: the trainings worth most, best first: subset, score, low, high, worth, reason. Empty when every
+            subset that can reach a goal is trained.
+        statements: a sentence per goal on the answer so far.
     """
 
     predictions: pd.DataFrame
@@ -76,24 +86,36 @@ class Advice:
 def advise(
     scores: Scores,
     pool: Sequence[str],
-    questions: Sequence[Goal],
+    goals: Sequence[Goal],
     *,
     costs: Mapping[str, float] | None = None,
     covariates: Mapping[str, Sequence[float]] | None = None,
     count: int = 3,
     level: float = 0.95,
 ) -> Advice:
-    """What a part of the lattice says about the rest, and the next subsets worth training.
+    """Predict the untrained subsets from the trained ones, and name those worth training next.
 
-    `scores` maps each trained subset to its score (0-100) and standard error. `costs` maps every subset to
-    what training it costs, in any unit: worth is then per unit. Equal input gives equal output. Raises
-    StudyError, one line, on input that nothing can be made of (see `predict_lattice`), a question without a
-    possible answer, and missing costs.
+    Args:
+        scores: the score (0-100) and standard error of each trained subset.
+        pool: the encoders, in order.
+        goals: one or both of the best subset and a match.
+        costs: the training cost of every subset, in any unit; worth is then per unit.
+        covariates: numbers known of every subset, trained or not.
+        count: the most trainings to name.
+        level: the confidence level of the intervals.
+
+    Equal input gives equal output. Raises StudyError, one line, on unusable input (see `predict_lattice`), a
+    goal that no subset can reach, and missing costs.
+
+    >>> scores = {"clip": (50.0, 0.5), "dinov2": (45.0, 0.5), "sam": (30.0, 0.5)}
+    >>> advice = advise(scores, ("clip", "dinov2", "sam"), [Goal(at_most=2)])
+    >>> advice.next["subset"][0]
+    'clip+dinov2'
     """
-    check_questions(questions, len(pool))
+    check_goals(goals, len(pool))
     prediction = predict_lattice(scores, pool, covariates)
     price = _prices(costs, prediction)
-    worth = training_worth(prediction, questions) / price
+    worth = training_worth(prediction, goals) / price
     order = [i for i in np.argsort(-worth, kind="stable") if worth[i] > 0][:count]
     low, high = prediction.interval(level)
     size = count_encoders(prediction.subsets)
@@ -107,29 +129,29 @@ def advise(
             "high": high,
         }
     )
-    chances = [chance_of_answer(prediction, question) for question in questions]
-    for question, chance in zip(questions, chances, strict=True):
-        table["p_best" if question.margin is None else "p_match"] = chance
+    chances = [chance_of_answer(prediction, goal) for goal in goals]
+    for goal, chance in zip(goals, chances, strict=True):
+        table["p_best" if goal.margin is None else "p_match"] = chance
     following = table.iloc[order][["subset", "score", "low", "high"]].assign(worth=worth[order])
-    following["reason"] = [_reason(i, prediction, questions, chances) for i in order]
-    said = tuple(_state(prediction, q, c) for q, c in zip(questions, chances, strict=True))
-    return Advice(table, following.reset_index(drop=True), said)
+    following["reason"] = [_reason(i, prediction, goals, chances) for i in order]
+    statements = tuple(_state(prediction, q, c) for q, c in zip(goals, chances, strict=True))
+    return Advice(table, following.reset_index(drop=True), statements)
 
 
-def check_questions(questions: Sequence[Goal], n: int) -> None:
-    """Raises StudyError when a question is asked twice or has no possible answer in a pool of n encoders."""
-    if not questions:
-        raise StudyError("questions: none asked; ask for the best of at most k encoders, or for a match")
-    if len({q.margin is None for q in questions}) < len(questions):
-        raise StudyError("questions: one question of a kind can be asked at a time")
-    for question in questions:
-        most = n if question.margin is None else n - 1  # the full pool matches itself
-        if not 1 <= question.at_most <= most:
-            raise StudyError(f"question '{question}': the number of encoders must be 1 to {most} here")
-        if question.affordable is not None and not question.affordable:
-            raise StudyError(f"question '{question}': no subset costs so little")
-        if question.margin is not None and not question.margin >= 0:
-            raise StudyError(f"question '{question}': the margin must be a number of points >= 0")
+def check_goals(goals: Sequence[Goal], n: int) -> None:
+    """Refuse two goals of one kind, and a goal that no subset of n encoders can reach. Raises StudyError."""
+    if not goals:
+        raise StudyError("goals: none given; give the best of at most k encoders, or a match")
+    if len({q.margin is None for q in goals}) < len(goals):
+        raise StudyError("goals: two of one kind; give at most one best subset and one match")
+    for goal in goals:
+        most = n if goal.margin is None else n - 1  # the full pool matches itself
+        if not 1 <= goal.at_most <= most:
+            raise StudyError(f"goal '{goal}': the number of encoders must be 1 to {most} here")
+        if goal.affordable is not None and not goal.affordable:
+            raise StudyError(f"goal '{goal}': no subset costs so little")
+        if goal.margin is not None and not goal.margin >= 0:
+            raise StudyError(f"goal '{goal}': the margin must be a number of points >= 0")
 
 
 def count_encoders(subsets: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -137,55 +159,50 @@ def count_encoders(subsets: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([subset.count("+") + 1 for subset in subsets], dtype=np.int64)
 
 
-def training_worth(prediction: Prediction, questions: Sequence[Goal]) -> Array:
-    """Chance that training each subset answers an open question, summed over the questions.
+def training_worth(prediction: Prediction, goals: Sequence[Goal]) -> Array:
+    """Chance that training each subset reaches an open goal, summed over the goals.
 
-    Zero for what is trained or can be no answer, and for a match once one is trained. Without bound for the
-    full pool while a match with it is asked for and it is not trained: nothing can be compared with it
-    before.
+    Zero for trained subsets, for those that cannot reach a goal, and for a match once one is trained.
+    Infinite for an untrained full pool if a match is a goal: nothing can be compared with it before.
     """
     worth = np.zeros(len(prediction.mean))
-    for question in questions:
-        if not matched(prediction, question):
-            worth += chance_of_answer(prediction, question)
-        if question.margin is not None and not prediction.measured[-1]:
+    for goal in goals:
+        if not matched(prediction, goal):
+            worth += chance_of_answer(prediction, goal)
+        if goal.margin is not None and not prediction.measured[-1]:
             worth[-1] = np.inf
     return np.where(prediction.measured, 0.0, worth)
 
 
-def matched(prediction: Prediction, question: Goal) -> bool:
-    """Whether a match is asked for, and a trained subset is one."""
-    return (
-        question.margin is not None
-        and bool(prediction.measured[-1])
-        and bool(len(matches(prediction, question)))
-    )
+def matched(prediction: Prediction, goal: Goal) -> bool:
+    """Whether the goal is a match, and a trained subset is one."""
+    return goal.margin is not None and bool(prediction.measured[-1]) and bool(len(matches(prediction, goal)))
 
 
-def matches(prediction: Prediction, question: Goal) -> np.ndarray:
-    """The trained subsets that fall short of the full pool by no more than the question's margin."""
-    lacking = prediction.mean[-1] - (question.margin or 0.0) - prediction.mean
-    return np.flatnonzero(question.allowed(prediction.subsets) & prediction.measured & (lacking <= 0))
+def matches(prediction: Prediction, goal: Goal) -> np.ndarray:
+    """The trained subsets that fall short of the full pool by no more than the goal's margin."""
+    lacking = prediction.mean[-1] - (goal.margin or 0.0) - prediction.mean
+    return np.flatnonzero(goal.allowed(prediction.subsets) & prediction.measured & (lacking <= 0))
 
 
-def chance_of_answer(prediction: Prediction, question: Goal) -> Array:
+def chance_of_answer(prediction: Prediction, goal: Goal) -> Array:
     """Probability that each subset is the best of those allowed, or matches the full pool; 0 where not
     allowed.
     """
-    allowed = question.allowed(prediction.subsets)
-    if question.margin is None:
+    allowed = goal.allowed(prediction.subsets)
+    if goal.margin is None:
         draws = lattice_draws(prediction)[:, allowed]
         chance = np.zeros(len(allowed))
         chance[allowed] = np.bincount(draws.argmax(1), minlength=draws.shape[1]) / len(draws)
         return chance
     covariance = prediction.covariance
     variance = np.diag(covariance) + covariance[-1, -1] - 2 * covariance[-1]
-    ahead = prediction.mean - prediction.mean[-1] + question.margin
+    ahead = prediction.mean - prediction.mean[-1] + goal.margin
     return np.where(allowed, ndtr(ahead / np.sqrt(np.maximum(variance, 1e-12))), 0.0)
 
 
 def lattice_draws(prediction: Prediction) -> Array:
-    """Draws (draws, subsets) of all scores together; always from the same stream."""
+    """Joint draws (draws, subsets) of all scores, always from the same stream."""
     values, vectors = np.linalg.eigh(prediction.covariance)
     normal = generator(0, "advisor").standard_normal((DRAWS, len(values)))
     draws: Array = prediction.mean + normal @ (vectors * np.sqrt(np.maximum(values, 0))).T
@@ -207,44 +224,43 @@ def _prices(costs: Mapping[str, float] | None, prediction: Prediction) -> Array:
     return price
 
 
-def _reason(i: int, prediction: Prediction, questions: Sequence[Goal], chances: Sequence[Array]) -> str:
+def _reason(i: int, prediction: Prediction, goals: Sequence[Goal], chances: Sequence[Array]) -> str:
     if not prediction.measured[-1] and i == len(prediction.mean) - 1:
         return "the full pool, which others are to match"
     parts = [
         f"{'the best' if q.margin is None else 'a match'} with probability {chance[i]:.2f}"
-        for q, chance in zip(questions, chances, strict=True)
+        for q, chance in zip(goals, chances, strict=True)
         if chance[i] > 0 and not matched(prediction, q)
     ]
     return ", ".join(parts)
 
 
-def _state(prediction: Prediction, question: Goal, chance: Array) -> str:
-    """Where a question stands: the answer so far, how sure it is, what stopping here is expected to cost."""
-    allowed = question.allowed(prediction.subsets)
+def _state(prediction: Prediction, goal: Goal, chance: Array) -> str:
+    """The answer to a goal so far, its probability, and the expected cost of stopping here."""
+    allowed = goal.allowed(prediction.subsets)
     trained = np.flatnonzero(allowed & prediction.measured)
     ahead = int(np.argmax(np.where(allowed, chance, -1)))
     likeliest = f"the likeliest is {prediction.subsets[ahead]} ({chance[ahead]:.2f})"
     if not len(trained):
-        return f"{question}: none of them is trained; {likeliest}."
+        return f"{goal}: none of them is trained; {likeliest}."
     mean = prediction.mean
     best = int(trained[np.argmax(mean[trained])])
-    if question.margin is None:
+    if goal.margin is None:
         draws = lattice_draws(prediction)
         regret = float((draws[:, allowed].max(1) - draws[:, best]).mean())
         return (
-            f"{question}: {prediction.subsets[best]} ({mean[best]:.1f}) is it with probability "
+            f"{goal}: {prediction.subsets[best]} ({mean[best]:.1f}) is it with probability "
             f"{chance[best]:.2f}; stopping here is expected to cost {regret:.2f} points."
         )
     if not prediction.measured[-1]:
-        return f"{question}: the full pool is not trained, so none is known to be; {likeliest}."
-    if not len(found := matches(prediction, question)):
-        lacks = mean[-1] - question.margin - mean[best]
+        return f"{goal}: the full pool is not trained, so none is known to be; {likeliest}."
+    if not len(matching := matches(prediction, goal)):
+        lacks = mean[-1] - goal.margin - mean[best]
         return (
-            f"{question}: none of those trained; {prediction.subsets[best]} lacks {lacks:.2f} more; "
-            f"{likeliest}."
+            f"{goal}: none of those trained; {prediction.subsets[best]} lacks {lacks:.2f} more; {likeliest}."
         )
-    smallest = min(found, key=lambda i: (int(count_encoders(prediction.subsets)[i]), -mean[i]))
+    smallest = min(matching, key=lambda i: (int(count_encoders(prediction.subsets)[i]), -mean[i]))
     return (
-        f"{question}: {prediction.subsets[smallest]} ({mean[smallest]:.1f}, the full pool {mean[-1]:.1f}) "
+        f"{goal}: {prediction.subsets[smallest]} ({mean[smallest]:.1f}, the full pool {mean[-1]:.1f}) "
         f"is, with probability {chance[smallest]:.2f}."
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from encoder_roles.analysis.advisor.advisor import Goal, advise
 from encoder_roles.analysis.advisor.replay import (
@@ -18,6 +17,7 @@ from encoder_roles.analysis.advisor.replay import (
     replay,
     replay_table,
 )
+from encoder_roles.analysis.statistics import normal_quantile
 from encoder_roles.provenance import write_table
 from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets, name_subset, parse_subset
 from encoder_roles.study.stages import AdvisorStage, read_settings
@@ -29,12 +29,18 @@ def read_part(
     standard_error: float | None = None,
     confidence: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """The (score, standard error) of each subset of a table, `blind` left out.
+    """The (score, standard error) of each subset of a table, without `blind`.
 
-    The table is a scores.csv of this project, of which `level` names overall, a group or a benchmark and
-    `confidence` is that of its intervals; or any CSV with columns subset, score and standard_error (or one
-    `standard_error` for all). Seeds are averaged; their spread is part of the error. Raises StudyError, one
-    line.
+    Seeds are averaged; their spread is part of the error.
+
+    Args:
+        path: a scores.csv, or any CSV with columns subset, score and standard_error.
+        level: of scores.csv: overall, a group's name or a benchmark's.
+        standard_error: in points, for all subsets, in place of the table's.
+        confidence: the level of the table's intervals.
+
+    Raises:
+        StudyError: one line on a table that cannot be read so.
     """
     table = _read_table(path, ("subset", "score"))
     if "level" in table:
@@ -42,13 +48,13 @@ def read_part(
     key = ["subset", "seed"] if "seed" in table else ["subset"]
     if table.duplicated(key).any():
         row = table[table.duplicated(key)].iloc[0]
-        raise StudyError(f"{path}: {', '.join(f'{k} {row[k]!r}' for k in key)} stands twice; keep one row")
+        raise StudyError(f"{path}: {', '.join(f'{k} {row[k]!r}' for k in key)} appears twice; keep one row")
     table = table[table["subset"] != BLIND].assign(error=_errors(table, standard_error, confidence, path))
-    found = {}
+    part = {}
     for subset, rows in table.groupby("subset", sort=False):
         spread = rows["score"].std(ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else 0.0
-        found[str(subset)] = (float(rows["score"].mean()), float(np.hypot(rows["error"].mean(), spread)))
-    return found
+        part[str(subset)] = (float(rows["score"].mean()), float(np.hypot(rows["error"].mean(), spread)))
+    return part
 
 
 def _rows_of_level(table: pd.DataFrame, level: str, path: Path) -> pd.DataFrame:
@@ -67,12 +73,16 @@ def _errors(table: pd.DataFrame, stated: float | None, confidence: float, path: 
     if "standard_error" in table:
         return table["standard_error"]
     if {"low", "high"} <= set(table):
-        return (table["high"] - table["low"]) / (2 * float(ndtri((1 + confidence) / 2)))
+        return (table["high"] - table["low"]) / (2 * normal_quantile(confidence))
     raise StudyError(f"{path}: no column standard_error, nor low and high; state one by --standard-error")
 
 
 def find_pool(subsets: Sequence[str]) -> tuple[str, ...]:
-    """The encoders of some subsets, in the order of the largest, then of appearance."""
+    """The encoders of some subsets, in the order of the largest, then of appearance.
+
+    >>> find_pool(["sam", "clip+dinov2"])
+    ('clip', 'dinov2', 'sam')
+    """
     ordered = sorted(subsets, key=lambda s: -s.count("+"))
     return tuple(dict.fromkeys(e for subset in ordered for e in subset.split("+")))
 
@@ -80,8 +90,12 @@ def find_pool(subsets: Sequence[str]) -> tuple[str, ...]:
 def extend_costs(known: Mapping[str, float], pool: tuple[str, ...]) -> dict[str, float]:
     """The cost of every subset from those of some: a fixed part and a part per encoder, by least squares.
 
-    Exact for parameters, which are such a sum, and an estimate for seconds. Raises StudyError when the known
-    subsets do not settle every encoder's part.
+    Exact for parameters, which are such a sum, and an estimate for seconds. Raises StudyError if the known
+    subsets do not determine every encoder's part.
+
+    >>> known = {"clip": 5.0, "sam": 6.0, "clip+sam": 8.0, "clip+dinov2": 9.0}
+    >>> round(extend_costs(known, ("clip", "sam", "dinov2"))["clip+sam+dinov2"], 6)
+    12.0
     """
     subsets = all_subsets(pool)
     rows = {subset: np.array([1.0, *(e in subset.split("+") for e in pool)]) for subset in subsets}
@@ -111,17 +125,18 @@ def advise_next(
     count: int = 3,
     output: Path | None = None,
 ) -> None:
-    """Print what the trained subsets say about the others, and which to train next.
+    """Print the predicted scores of all subsets, and which to train next.
 
     Args:
         scores: scores.csv, or any CSV with columns subset (encoders joined with +), score, standard_error.
-        at_most: the best subset of at most this many encoders is looked for; 2, or with a budget all of them.
-        budget: what an answer may cost at most, in the unit of `cost`: parameters, if nothing else is said.
-        match: also look for a proper subset that falls short of the full pool by at most this many points.
+        at_most: find the best subset of at most this many encoders; default 2, or with a budget all of them.
+        budget: the most that an answer may cost, in the unit of `cost`.
+        match: also find a proper subset that falls short of the full pool by at most this many points.
         level: of scores.csv: overall, a group's name or a benchmark's.
         pool: the encoders, in order; those of the table if not given.
-        costs: costs.csv: chances per unit of cost then decide; those of untrained subsets are added up.
-        cost: the column of costs.csv that counts.
+        costs: costs.csv: probabilities per unit of cost then decide. The costs of untrained subsets are
+            estimated from those of their encoders.
+        cost: the column of costs.csv to use.
         covariates: a CSV with a column subset and columns of numbers known of every subset, trained or not.
         standard_error: of every score, in points, where the table has none.
         confidence: of the intervals read and printed.
@@ -137,14 +152,14 @@ def advise_next(
             raise StudyError("budget: needs costs, a table with what the subsets cost")
         within = frozenset(s for s, price in prices.items() if price <= budget), f"at most {budget:g} {cost}"
     most = at_most or (2 if budget is None else len(names))
-    questions = [Goal(most, None, *within)]
+    goals = [Goal(most, None, *within)]
     if match is not None:
-        questions.append(Goal(len(names) - 1, match, *within))
+        goals.append(Goal(len(names) - 1, match, *within))
     known = None if covariates is None else _read_covariates(covariates, names)
-    found = advise(part, names, questions, costs=prices, covariates=known, count=count, level=confidence)
-    print(found)
+    advice = advise(part, names, goals, costs=prices, covariates=known, count=count, level=confidence)
+    print(advice)
     if output:
-        write_table(output, found.predictions)
+        write_table(output, advice.predictions)
 
 
 def _read_costs(path: Path, column: str) -> dict[str, float]:
@@ -155,7 +170,7 @@ def _read_costs(path: Path, column: str) -> dict[str, float]:
 def _read_covariates(path: Path, pool: tuple[str, ...]) -> dict[str, list[float]]:
     table = _read_table(path, ("subset",)).set_index("subset")
     if table.index.has_duplicates:
-        raise StudyError(f"{path}: subset {table.index[table.index.duplicated()][0]!r} stands twice")
+        raise StudyError(f"{path}: subset {table.index[table.index.duplicated()][0]!r} appears twice")
     if wrong := [str(c) for c in table if not pd.api.types.is_numeric_dtype(table[c])]:
         raise StudyError(f"{path}: column {wrong[0]!r} holds no numbers; remove it")
     return {name_subset(parse_subset(str(s), pool), pool): list(row) for s, row in table.iterrows()}
@@ -187,10 +202,10 @@ def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path
     regret, held = pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(COVERAGE_COLUMNS))
     if len(stage.pool) > 2 and set(all_subsets(stage.pool)) <= set(part):
         lattice = KnownLattice(part, stage.pool)
-        n, asked = len(stage.pool), stage.advisor
-        questions = [Goal(min(asked.at_most, n)), Goal(n - 1, asked.margin)]
-        found = replay(lattice, questions, asked.replays, stage.seed)
-        regret = replay_table(found, questions, stage.level)
-        held = coverage_table(lattice, asked.replays, stage.seed, stage.level)
+        n, advisor = len(stage.pool), stage.advisor
+        goals = [Goal(min(advisor.at_most, n)), Goal(n - 1, advisor.margin)]
+        regrets = replay(lattice, goals, advisor.replays, stage.seed)
+        regret = replay_table(regrets, goals, stage.level)
+        held = coverage_table(lattice, advisor.replays, stage.seed, stage.level)
     for path, table in ((output, regret), (coverage, held)):
         write_table(path, table)

@@ -1,12 +1,17 @@
-"""Scores of subsets nobody has trained yet, predicted from those that were: a Gaussian process on subsets.
+"""Scores of untrained subsets, predicted from the trained ones: a Gaussian process on subsets.
 
-The score of S is a sum of independent Gaussian parts: a level; an effect of the number of encoders; an effect
-of each encoder and of each pair, both of which may shrink as S grows (saturation); a part that subsets share
-the more, the fewer encoders they differ in (Hamming kernel: all higher orders); a part of S alone (what a
-seed does); optional linear effects of covariates. How large each part is, is not fitted but averaged over: a
-fixed set of quasi-random settings drawn from a prior, weighted by their marginal likelihood, so that few
-scores give wide intervals instead of a lucky fit. Everything is in closed form (Rasmussen and Williams 2006,
-chapters 2 and 5).
+The score of S is a sum of independent Gaussian parts:
+
+- a level;
+- an effect of the number of encoders;
+- an effect of each encoder and of each pair, both of which may shrink as S grows (saturation);
+- a part that is more alike the fewer encoders two subsets differ in (Hamming kernel: all higher orders);
+- a part of S alone (the effect of a seed);
+- linear effects of covariates, if there are any.
+
+The size of each part is not fitted but averaged over: quasi-random settings drawn from a prior are weighted
+by their marginal likelihood. Few scores then give wide intervals instead of a lucky fit. Everything is in
+closed form (Rasmussen and Williams 2006, chapters 2 and 5).
 """
 
 from __future__ import annotations
@@ -20,12 +25,12 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from encoder_roles.analysis.statistics import Array
+from encoder_roles.analysis.statistics import Array, normal_quantile
 from encoder_roles.study.names import BLIND, StudyError, all_subsets, name_subset, parse_subset
 
-MOST_ENCODERS = 8  # 255 subsets: every setting's covariance of the whole lattice is held at once
+MOST_ENCODERS = 8  # 255 subsets: the covariances of the lattice under all settings are in memory at once
 SETTINGS = 512  # quasi-random settings of the parts' sizes
-LEVEL = (50.0, 50.0)  # prior mean and deviation of the level, in points: nothing is known of it
+LEVEL = (50.0, 50.0)  # prior mean and deviation of the level, in points: almost no information
 SCALE = (np.log(6.0), 1.0)  # log of the points by which subsets differ: 1 to 40 are plausible
 # part -> (log of its typical size relative to the scale, spread of that logarithm)
 PARTS = {
@@ -49,8 +54,12 @@ Scores = Mapping[str, tuple[float, float]]  # subset -> (score 0-100, standard e
 class Prediction:
     """Belief about the scores of all non-empty subsets, smallest first and in pool order.
 
-    `mean` (subsets,) and `covariance` (subsets, subsets) are those of the score a model has, or will have, on
-    endless questions; `measured` says which subsets were given and `noise` is the variance of measuring one.
+    Attributes:
+        pool: the encoders, in order.
+        subsets: the subsets' names.
+        measured: which subsets were given, (subsets,).
+        mean, covariance: of the score on infinitely many questions, (subsets,) and (subsets, subsets).
+        noise: the variance of measuring one subset, in points squared.
     """
 
     pool: tuple[str, ...]
@@ -61,9 +70,9 @@ class Prediction:
     noise: float
 
     def interval(self, level: float) -> tuple[Array, Array]:
-        """(low, high) of each subset's score as it will be measured; as it is, where it was measured."""
+        """(low, high) of each subset's score: with the noise of a future measurement if it is untrained."""
         spread = np.diag(self.covariance) + np.where(self.measured, 0.0, self.noise)
-        arm = ndtri((1 + level) / 2) * np.sqrt(np.maximum(spread, 0))
+        arm = normal_quantile(level) * np.sqrt(np.maximum(spread, 0))
         return self.mean - arm, self.mean + arm
 
 
@@ -75,6 +84,13 @@ def predict_lattice(
     `covariates` gives every subset the same number of known quantities (log parameters, ranks, masked
     scores). Raises StudyError, one line, on an unknown encoder, a score outside 0-100, a negative standard
     error, a subset given twice in different orders, a subset without covariates, or a pool that is too large.
+
+    >>> prediction = predict_lattice({"clip": (50.0, 0.5), "sam": (30.0, 0.5)}, ("clip", "sam"))
+    >>> prediction.subsets
+    ('clip', 'sam', 'clip+sam')
+    >>> low, high = prediction.interval(0.95)
+    >>> bool(high[2] - low[2] > high[0] - low[0])  # the untrained subset is less certain
+    True
     """
     names, subsets = tuple(pool), all_subsets(tuple(pool))
     if not 2 <= len(names) <= MOST_ENCODERS:
@@ -93,23 +109,23 @@ def predict_lattice(
 
 
 def check_part(scores: Scores, pool: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    """The scores by subset in pool order, without `blind`. Raises StudyError on what no score can be."""
-    found: dict[str, tuple[float, float]] = {}
+    """The scores by subset in pool order, without `blind`. Raises StudyError on an impossible score."""
+    by_subset: dict[str, tuple[float, float]] = {}
     for name, (score, error) in scores.items():
         subset = name_subset(parse_subset(name, pool), pool)
-        if subset in found:
-            raise StudyError(f"scores: subset {subset!r} stands twice; give one score for it")
+        if subset in by_subset:
+            raise StudyError(f"scores: subset {subset!r} is given twice; keep one score")
         if not (np.isfinite(score) and 0 <= score <= 100):
             raise StudyError(f"scores: subset {name!r}: score {score} is not a number in 0-100")
         if not (np.isfinite(error) and error >= 0):
             raise StudyError(f"scores: subset {name!r}: standard error {error} is not a number >= 0")
-        found[subset] = (float(score), float(error))
-    found.pop(BLIND, None)
-    return found
+        by_subset[subset] = (float(score), float(error))
+    by_subset.pop(BLIND, None)
+    return by_subset
 
 
 def _known(covariates: Mapping[str, Sequence[float]], subsets: tuple[str, ...]) -> Array:
-    """Standardised covariates (subsets, columns); a column that is the same everywhere adds nothing."""
+    """Standardised covariates (subsets, columns), without the constant columns."""
     missing = [s for s in subsets if s not in covariates]
     if missing:
         raise StudyError(f"covariates: no row of {missing[0]!r}; every subset needs them, trained or not")

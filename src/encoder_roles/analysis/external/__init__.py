@@ -1,1 +1,1 @@
-"""Anybody's table of scores, read into the form of a study's own."""
+"""Tables of scores from outside the project, read into the form of a study's scores."""

@@ -1,7 +1,7 @@
-"""Benchmarks, encoders and subsets as other people's tables spell them.
+"""Aliases of benchmarks, encoders and subsets in external tables.
 
-Case, spaces and punctuation never count: `MME-P`, `mme_p` and `MMEP` are one name. What is left must be a
-spelling in the table below, or it is unknown: nothing is matched by likeness.
+Case, spaces and punctuation never count: `MME-P`, `mme_p` and `MMEP` are one name. The rest must be an alias
+in the table below. Nothing is matched by likeness.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from encoder_roles.study.names import BENCHMARKS, BLIND, StudyError
 
-# benchmark -> further spellings, without case and punctuation (of papers, leaderboards and lmms-eval's tasks)
+# benchmark -> its aliases in papers, leaderboards and lmms-eval's tasks, without case and punctuation
 _BENCHMARKS: dict[str, str] = {
     "mme": "mmep mmeperception mmeperceptionscore",
     "mmbench": "mmb mmben mmbenchen mmbenchdev mmbenchendev mmbenchendevstatic mmbdev",
@@ -43,28 +43,35 @@ def squeeze(name: object) -> str:
 
 
 def match_benchmark(name: object) -> str | None:
-    """The study's name of a benchmark; None if it is none of the sixteen."""
+    """The study's name of a benchmark; None if it is none of the sixteen.
+
+    >>> match_benchmark("CV-Bench 2D"), match_benchmark("POPE")
+    ('cvbench2d', None)
+    """
     return _KNOWN.get(squeeze(name))
 
 
 def nearest_benchmarks(name: object) -> str:
-    """Benchmarks that look like an unknown name, for an error; all of them if none does."""
+    """Benchmarks that resemble an unknown name, for an error message; all sixteen if none does."""
     close = difflib.get_close_matches(squeeze(name), list(_KNOWN), n=3, cutoff=0.6)
-    found = list(dict.fromkeys(_KNOWN[spelling] for spelling in close))
-    return f"nearest: {', '.join(found)}" if found else f"known: {', '.join(BENCHMARKS)}"
+    names = list(dict.fromkeys(_KNOWN[spelling] for spelling in close))
+    return f"nearest: {', '.join(names)}" if names else f"known: {', '.join(BENCHMARKS)}"
 
 
 def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
-    """The encoders of a model's label, in its own order: `CLIP & DINO-v2` is (clip, dinov2); () if blind.
+    """The encoders of a model's label, in the label's order; () for the blind model.
 
-    Without a pool a name is the label without case and punctuation. Raises StudyError if an encoder is not in
-    the pool, is named twice, or has no name.
+    Without a pool an encoder's name is its text without case and punctuation. Raises StudyError if an encoder
+    is not in the pool, is named twice, or has no name.
+
+    >>> match_encoders("CLIP & DINO-v2")
+    ('clip', 'dinov2')
     """
     label = str(text).strip()
     if label in _BLIND_SIGNS or squeeze(label) in _BLIND:
         return ()
     known = {squeeze(encoder): encoder for encoder in pool}
-    found: list[str] = []
+    encoders: list[str] = []
     for part in _JOINT.split(label):
         key = squeeze(part)
         if not re.match(r"[a-z]", key):
@@ -72,9 +79,9 @@ def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
         if pool and key not in known:
             raise StudyError(f"{label!r}: encoder {part!r} is not in the pool {list(pool)}")
         name = known.get(key, key)
-        if name in found or name == BLIND:
+        if name in encoders or name == BLIND:
             raise StudyError(
                 f"{label!r}: {part!r} is named twice, or beside other encoders; correct the label"
             )
-        found.append(name)
-    return tuple(found)
+        encoders.append(name)
+    return tuple(encoders)

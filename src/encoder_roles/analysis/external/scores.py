@@ -1,13 +1,9 @@
-"""The analysis of anybody's scores, without training anything: `analyse_table` in Python, `encoder-roles
-analyse-scores` as a command.
+"""The analysis of a table of scores from anywhere, without any training.
 
-    from encoder_roles.analysis.external.scores import analyse_table
-    found = analyse_table("scores.csv")
-    found.tables["roles"], found.claims, found.notes
-
-What the lattice, the questions or the seeds of a table cannot give has no row and is said in `notes`.
-Intervals come from what the table has: its questions (the study's own bootstrap), or their stated number,
-several seeds, a stated seed deviation; with none of them there are no intervals and no verdicts.
+`analyse_table` in Python, `encoder-roles analyse-scores` as a command. A measure that the table cannot give
+has no row, and `notes` says so. Intervals come from the table's questions (with a study's bootstrap), from a
+stated number of questions, from several seeds or from a stated seed deviation. Without any of these there are
+no intervals and no verdicts.
 """
 
 from __future__ import annotations
@@ -15,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from encoder_roles.analysis.claims.claim import Claim
 from encoder_roles.analysis.commands import analyse_lattices, write_tables
-from encoder_roles.analysis.external.tables import OwnScores, read_external_scores
-from encoder_roles.analysis.lattice import Lattices, arrange_lattices, build_lattices
+from encoder_roles.analysis.external.tables import ExternalScores, read_external_scores
+from encoder_roles.analysis.lattice import LatticeSet, arrange_lattices, build_lattices
 from encoder_roles.analysis.statistics import Array, ScoreArrays, generator
 from encoder_roles.analysis.tables import MODEL, number, order_benchmarks, read_costs, read_ranks
 from encoder_roles.study.names import BENCHMARKS, study_of
@@ -37,10 +33,16 @@ NO_COSTS = pd.DataFrame({"subset": [], "seed": [], "parameters": np.zeros(0)})
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyse_table` finds: tables by name (docs/contracts.md), claims, notes on what is not there."""
+    """The result of `analyse_table`.
+
+    Attributes:
+        tables: the tables of docs/contracts.md, by file name without ending; and `averages`.
+        claims: every claim of the study's text, tested or not.
+        notes: what the tables lack, and why: {table, note}.
+    """
 
     tables: dict[str, pd.DataFrame]
-    claims: list[dict[str, Any]]
+    claims: list[Claim]
     notes: list[dict[str, str]]
 
 
@@ -53,50 +55,62 @@ def analyse_table(
     costs: Path | None = None,
     statistics: StatisticsSettings = STATISTICS,
     tau: float = TAU,
-    study: str = "own",
+    study: str = "external",
 ) -> Analysis:
     """Every table of the analysis that the scores allow.
 
     Args:
         scores: a CSV or parquet file or a frame: wide (a column that names the encoders, one per benchmark)
-            or tidy (`encoders, benchmark, score`, and where there are any `seed, mask, operator, n,
-            question, cluster, group`). In a wide table a row `n` gives each benchmark's number of questions.
+            or tidy (`encoders, benchmark, score` and optionally `seed, mask, operator, n, question, cluster,
+            group`). In a wide table a row `n` gives each benchmark's number of questions.
         pool: encoders in the order in which subsets are written; by default as they first appear.
         leave_out: rows of the table, counted from 1, that are not analysed.
         ranks, costs: tables as ranks.csv and costs.csv, in the pool's names.
-        statistics: resamples, level, seed, what the overall score is, a stated seed deviation.
-        tau: tolerance of "survives" and "expands" of rank ratios.
-        study: the study's name, where the table does not say it.
+        statistics: resamples, confidence level, seed, definition of the overall score, a stated seed
+            deviation in points.
+        tau: tolerance of rank ratios: a rank survives above 1 - tau and expands above 1 + tau.
+        study: the study's name, if the table has no column `study`.
 
     Raises:
         StudyError: one line that says what is wrong, where, and what to do.
+
+    >>> scores = {"encoders": ["blind", "clip", "dinov2", "clip+dinov2"], "gqa": [38.0, 61.0, 55.0, 63.0]}
+    >>> analysis = analyse_table(pd.DataFrame(scores))
+    >>> roles = analysis.tables["roles"].query("level == 'overall' and measure == 'necessity'")
+    >>> roles[["encoder", "value"]].set_index("encoder")["value"].to_dict()
+    {'clip': 8.0, 'dinov2': 2.0}
+    >>> games = analysis.tables["games"].query("level == 'overall' and index == 'shapley'")
+    >>> dict(zip(games["coalition"], games["value"], strict=True))
+    {'clip': 15.5, 'dinov2': 9.5}
+    >>> analysis.claims[7].statement, analysis.claims[7].estimate
+    ('The pair clip+dinov2 beats either encoder alone.', 2.0)
     """
-    own = read_external_scores(scores, pool, leave_out, study)
-    settings = RoleStage(study=own.study, pool=own.pool, statistics=statistics, tau=tau)
-    rank_rows = NO_RANKS if ranks is None else read_ranks(ranks, own.pool, None)
-    cost_rows = NO_COSTS if costs is None else read_costs(costs, own.pool, None)
-    tables, claims, notes = analyse_lattices(_lattices(own, settings), rank_rows, cost_rows, settings)
+    external = read_external_scores(scores, pool, leave_out, study)
+    settings = RoleStage(study=external.study, pool=external.pool, statistics=statistics, tau=tau)
+    rank_rows = NO_RANKS if ranks is None else read_ranks(ranks, external.pool, None)
+    cost_rows = NO_COSTS if costs is None else read_costs(costs, external.pool, None)
+    tables, claims, notes = analyse_lattices(_lattices(external, settings), rank_rows, cost_rows, settings)
     for table in tables.values():
         if "n" in table.columns:
             table["n"] = table["n"].where(table["n"] > 0)
-    said = [{"table": "all", "note": note} for note in (*own.notes, *_left_to_say(own))]
-    return Analysis({"averages": own.averages, **tables}, claims, [*said, *notes])
+    of_table = [{"table": "all", "note": note} for note in (*external.notes, *_absent_benchmarks(external))]
+    return Analysis({"averages": external.averages, **tables}, claims, [*of_table, *notes])
 
 
-def _lattices(own: OwnScores, settings: RoleStage) -> Lattices:
-    if own.questions is not None:
-        return build_lattices(own.questions, settings)
-    arrays = build_stated_board(own.table, settings.statistics)
-    return arrange_lattices(arrays, settings, _intervals_in_words(own.table, settings.statistics))
+def _lattices(external: ExternalScores, settings: RoleStage) -> LatticeSet:
+    if external.questions is not None:
+        return build_lattices(external.questions, settings)
+    arrays = build_stated_arrays(external.table, settings.statistics)
+    return arrange_lattices(arrays, settings, _interval_note(external.table, settings.statistics))
 
 
-def build_stated_board(table: pd.DataFrame, settings: StatisticsSettings) -> ScoreArrays:
-    """Scores of benchmarks without questions: the resamples follow from the noise that the table states.
+def build_stated_arrays(table: pd.DataFrame, settings: StatisticsSettings) -> ScoreArrays:
+    """Scores of benchmarks without questions; the resamples follow from the noise that the table states.
 
     With n stated, a score's error is normal with the binomial variance, the largest that scores between 0 and
-    100 can have, and independent between models, because which questions they share in being right is not
-    known. Seeds of a model answer the same questions: they share that error. Without n there are resamples
-    only if something else gives them a spread (seeds, or a stated deviation: `join_seeds`).
+    100 can have. It is independent between models, because the table does not say which questions both answer
+    correctly. Seeds of a model answer the same questions and share that error. Without n there are resamples
+    only if seeds or a stated deviation give them a spread (`join_seeds`).
     """
     model, models = number(table, MODEL)
     order = models.sort_values(MODEL).index.to_numpy()
@@ -124,8 +138,8 @@ def _stated_noise(units: pd.DataFrame, benchmarks: pd.DataFrame, settings: Stati
     return np.stack([stream.standard_normal(shape) for stream in streams], axis=-1)
 
 
-def _intervals_in_words(table: pd.DataFrame, settings: StatisticsSettings) -> str:
-    """What the intervals of a table without questions hold, and what they leave out."""
+def _interval_note(table: pd.DataFrame, settings: StatisticsSettings) -> str:
+    """What the intervals of a table without questions contain, and what they leave out."""
     seeds, held, lacking = table.groupby(["subset", "mask", "operator"])["seed"].nunique().max(), [], []
     if table["n"].notna().all():
         held.append(
@@ -149,13 +163,13 @@ def _intervals_in_words(table: pd.DataFrame, settings: StatisticsSettings) -> st
     return f"Intervals hold {' and '.join(held)}{missing}."
 
 
-def _left_to_say(own: OwnScores) -> list[str]:
-    """Which of the sixteen benchmarks the averages are without."""
-    there = set(own.table["benchmark"])
-    missing = [b for b in BENCHMARKS if b not in there]
+def _absent_benchmarks(external: ExternalScores) -> list[str]:
+    """Which of the sixteen benchmarks the table lacks, in at most one sentence."""
+    present = set(external.table["benchmark"])
+    missing = [b for b in BENCHMARKS if b not in present]
     if not missing:
         return []
-    return [f"no score on {', '.join(missing)}: averages are over the {len(there)} benchmarks there are."]
+    return [f"no score on {', '.join(missing)}: averages are over the {len(present)} benchmarks present."]
 
 
 def analyse_scores(
@@ -170,8 +184,7 @@ def analyse_scores(
     tau: float = TAU,
     settings: Path | None = None,
 ) -> None:
-    """Analyse any table of scores: write every table that it allows, claims.json and notes.json; print the
-    notes.
+    """Analyse any table of scores: write the tables, claims.json and notes.json, and print the notes.
 
     Args:
         scores: CSV or parquet; wide (a column that names the encoders, one per benchmark; a row `n` may give
@@ -180,18 +193,19 @@ def analyse_scores(
         output: the folder.
         pool: encoders in the order in which subsets are written; by default as they first appear.
         leave_out: rows, counted from 1 below the head, that are not analysed.
-        ranks: a table as ranks.csv, if there is one.
-        costs: a table as costs.csv, if there is one.
+        ranks: a table in the form of ranks.csv.
+        costs: a table in the form of costs.csv.
         statistics: resamples, level, seed of the bootstrap; a stated seed deviation.
         tau: tolerance of "survives" and "expands".
-        settings: what the workflow gives instead of pool, leave_out, statistics and tau.
+        settings: settings/external_scores.json, which the workflow gives in place of pool, leave_out,
+            statistics and tau.
     """
     study = study_of(scores)
     if settings is not None:
         stage = read_settings(settings, ExternalScoresStage)
         study, pool, leave_out = stage.study, stage.pool, stage.leave_out
         statistics, tau = stage.statistics, stage.tau
-    found = analyse_table(
+    analysis = analyse_table(
         scores,
         pool=pool,
         leave_out=leave_out,
@@ -201,8 +215,8 @@ def analyse_scores(
         tau=tau,
         study=study,
     )
-    write_tables(output, found.tables, found.claims, found.notes)
-    for note in found.notes:
+    write_tables(output, analysis.tables, analysis.claims, analysis.notes)
+    for note in analysis.notes:
         print(f"{note['table']}: {note['note']}")
-    rows = ", ".join(f"{name} {len(table)}" for name, table in found.tables.items())
+    rows = ", ".join(f"{name} {len(table)}" for name, table in analysis.tables.items())
     print(f"{output}: rows written: {rows}; claims.json, notes.json")

@@ -1,8 +1,8 @@
-"""Anybody's table of scores, read and checked: wide (a column per benchmark) or tidy (a row per score).
+"""External tables of scores, read and checked: wide (a column per benchmark) or tidy (a row per score).
 
-A table may hold questions, or only benchmarks' scores; the lattice may be incomplete, masks and seeds may be
-missing. Nothing is guessed: a name that is not known, a score outside its scale or a row that stands twice
-is an error of one line; what was converted (MME / 20) is said in `notes`.
+A table may have a row per question, or only the benchmarks' scores. The lattice may be incomplete; masks and
+seeds may be missing. Nothing is guessed: an unknown name, a score outside its scale or a duplicate row is an
+error of one line. `notes` names every conversion (MME / 20).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
 from encoder_roles.study.names import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
 from encoder_roles.study.sections import Operator
 
-MOST_ENCODERS = 8  # 256 subsets; beyond, resamples of the whole lattice do not fit a laptop
+MOST_ENCODERS = 8  # 256 subsets: with more, the resamples of the lattice do not fit a laptop's memory
 OPERATORS: tuple[str, ...] = get_args(Operator)
-# what benchmarks are also published as: their greatest score, beside 0-100
+# the greatest score of benchmarks that are also published on another scale than 0-100
 LARGER_SCALES = {"mme": 2000.0, "ocrbench": 1000.0}
 SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
 _EMPTY = ["", " ", "NaN", "nan", "NA", "N/A", "n/a", "null"]
@@ -62,13 +62,17 @@ _GROUP_OF = {squeeze(group): group for group in GROUPS} | {
 
 
 @dataclass(frozen=True)
-class OwnScores:
+class ExternalScores:
     """A checked table of scores.
 
-    `table` has a row per model and benchmark: subset, seed, mask, operator, benchmark, group, score (0-100),
-    n (questions; NaN where not stated), row (of the file, from 1). `questions` are rows as in scores.parquet
-    if the file has a row per question, else None. `averages` has a row per model of the file, also of those
-    left out: row, model, overall, one column per group, and what the file states itself.
+    Attributes:
+        study, pool: the study's name and its encoders, in order.
+        table: a row per model and benchmark: subset, seed, mask, operator, benchmark, group, score (0-100),
+            n (questions; NaN if not stated), row (of the file, from 1).
+        questions: rows as in scores.parquet if the file has a row per question, else None.
+        averages: a row per model of the file, left out or not: row, model, overall, a column per group, and
+            the averages that the file states.
+        notes: conversions and omissions, a sentence each.
     """
 
     study: str
@@ -83,15 +87,15 @@ def read_external_scores(
     scores: Path | str | pd.DataFrame,
     pool: Sequence[str] = (),
     leave_out: Sequence[int] = (),
-    study: str = "own",
-) -> OwnScores:
+    study: str = "external",
+) -> ExternalScores:
     """Read a table of scores.
 
     Args:
         scores: CSV (comma, semicolon or tab; lines before the head may begin with #), parquet, or a frame.
         pool: encoders in the order in which subsets are written; by default as they first appear.
-        leave_out: rows of the table, counted from 1 below the head, that the analysis is not to see.
-        study: its name, where the table has no column `study`.
+        leave_out: rows of the table, counted from 1 below the head, that are not analysed.
+        study: its name, if the table has no column `study`.
 
     Raises:
         StudyError: one line that names the column or row and what to do.
@@ -117,8 +121,8 @@ def read_external_scores(
     table = table[~table["row"].isin(leave_out)]
     if table.empty:
         raise StudyError(f"{where}: leave_out leaves no row")
-    found = tuple(pool) or _appearing(table)
-    table = _order_subsets(table, found, where)
+    encoders = tuple(pool) or _appearing(table)
+    table = _order_subsets(table, encoders, where)
     name = _one_study(table, study, where)
     questions = _as_questions(table, name, where) if "question" in roles else None
     if questions is None:
@@ -126,11 +130,11 @@ def read_external_scores(
     else:
         table = _score_benchmarks(questions)
     notes = [*notes, *average_notes(averages), *_left_out(averages, leave_out)]
-    return OwnScores(name, found, table.reset_index(drop=True), questions, averages, tuple(notes))
+    return ExternalScores(name, encoders, table.reset_index(drop=True), questions, averages, tuple(notes))
 
 
 def _load(path: Path) -> pd.DataFrame:
-    """The cells of a file. Raises StudyError if it is no table."""
+    """The cells of a file. Raises StudyError if it is not a table."""
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -153,7 +157,7 @@ def _load(path: Path) -> pd.DataFrame:
 
 
 def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]]:
-    """Columns by their roles and benchmarks; the roles found. A column with no meaning is an error."""
+    """Columns named by role or benchmark, and the set of roles. A column without either is an error."""
     names: dict[str, str] = {}
     spelled = {_ROLE_OF.get(squeeze(column)) for column in frame.columns}
     tidy = {"benchmark", "score"} <= spelled
@@ -207,7 +211,7 @@ def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A tidy table's scores of benchmarks; rows of averages, which scores.csv has, are computed anew."""
+    """The benchmark rows of a tidy table; rows of averages, as in scores.csv, are computed again."""
     level = frame["level"] if "level" in frame.columns else pd.Series("benchmark", frame.index)
     rows = frame[level == "benchmark"].drop(columns="level", errors="ignore").copy()
     named = {name: match_benchmark(name) for name in rows["benchmark"].unique()}
@@ -223,21 +227,23 @@ def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.D
 
 
 def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """Scores on 0-100, n positive; what had to be converted, in words."""
-    found = frame.copy()
-    found["score"] = _numbers(frame, "score", where)
-    if "n" in found.columns:
-        found["n"] = _numbers(frame, "n", where)
-        _refuse(found, ~(found["n"] >= 1), "n is not a number of questions", where)
+    """Scores on 0-100 and positive n; the conversions, a sentence each."""
+    checked = frame.copy()
+    checked["score"] = _numbers(frame, "score", where)
+    if "n" in checked.columns:
+        checked["n"] = _numbers(frame, "n", where)
+        _refuse(checked, ~(checked["n"] >= 1), "n is not a number of questions", where)
     else:
-        found["n"] = np.nan
-    stated = found["group"] if "group" in found.columns else found["n"]
-    found["group"] = [_group_of(b, g) for b, g in zip(found["benchmark"], stated, strict=True)]
+        checked["n"] = np.nan
+    stated = checked["group"] if "group" in checked.columns else checked["n"]
+    checked["group"] = [_group_of(b, g) for b, g in zip(checked["benchmark"], stated, strict=True)]
     notes = []
-    for benchmark, of in found.groupby("benchmark", sort=False)["score"]:
+    for benchmark, of in checked.groupby("benchmark", sort=False)["score"]:
         name, most = str(benchmark), LARGER_SCALES.get(str(benchmark), 100.0)
-        at = found["benchmark"] == benchmark
-        _refuse(found, at & ((found["score"] < 0) | (found["score"] > most)), _outside(name, most), where)
+        at = checked["benchmark"] == benchmark
+        _refuse(
+            checked, at & ((checked["score"] < 0) | (checked["score"] > most)), _outside(name, most), where
+        )
         if of.max() <= 1 and of.max() > 0:
             raise StudyError(
                 f"{where}: benchmark {name}: no score is above 1, so they look like fractions; multiply by "
@@ -245,14 +251,14 @@ def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[
             )
         if of.max() > 100:
             _refuse(
-                found,
-                at & (found["score"] <= 100) & (found["score"] > 0),
+                checked,
+                at & (checked["score"] <= 100) & (checked["score"] > 0),
                 f"{name} is given on 0-100 here and on 0-{most:g} in other rows; use one scale",
                 where,
             )
-            found.loc[at, "score"] *= 100 / most
+            checked.loc[at, "score"] *= 100 / most
             notes.append(f"{name}: given on 0-{most:g}, divided by {most / 100:g}.")
-    return found, notes
+    return checked, notes
 
 
 def _outside(benchmark: str, most: float) -> str:
@@ -261,7 +267,7 @@ def _outside(benchmark: str, most: float) -> str:
 
 
 def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series[float]:
-    """A column as numbers; an empty cell and a word are each an error that names it."""
+    """A column as numbers. An empty cell, or one that is not a number, is an error that names it."""
     values = pd.to_numeric(frame[column], errors="coerce").astype(float)
     empty = frame[column].isna()
     _refuse(frame, empty, f"{column} is empty or NaN; give it, or remove the model or the benchmark", where)
@@ -273,7 +279,7 @@ def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series[float]:
 
 
 def _group_of(benchmark: str, stated: Any) -> str:
-    """The group of a benchmark: of the sixteen the study's own, of others the stated one."""
+    """The group of a benchmark: the study's for the sixteen, the stated one for others."""
     for group, names in GROUPS.items():
         if benchmark in names:
             return group
@@ -282,27 +288,27 @@ def _group_of(benchmark: str, stated: Any) -> str:
 
 def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.DataFrame:
     """Labels as tuples of encoders (`trained`, `kept`), seeds as integers, operators checked."""
-    found = table.rename(columns={"subset": "model"})
-    _refuse(found, found["model"].isna(), "the model's encoders are not named", where)
-    operator = found["operator"] if "operator" in found.columns else pd.Series(NO_MASK, found.index)
-    found["operator"] = operator.fillna(NO_MASK).map(lambda o: str(o).strip().lower() or NO_MASK)
-    known = found["operator"].isin((NO_MASK, *OPERATORS))
-    _refuse(found, ~known, f"operator is none of {', '.join((NO_MASK, *OPERATORS))}", where)
-    seed = _numbers(found.assign(seed=found["seed"]), "seed", where) if "seed" in found.columns else 0
-    found["seed"] = seed
+    named = table.rename(columns={"subset": "model"})
+    _refuse(named, named["model"].isna(), "the model's encoders are not named", where)
+    operator = named["operator"] if "operator" in named.columns else pd.Series(NO_MASK, named.index)
+    named["operator"] = operator.fillna(NO_MASK).map(lambda o: str(o).strip().lower() or NO_MASK)
+    known = named["operator"].isin((NO_MASK, *OPERATORS))
+    _refuse(named, ~known, f"operator is none of {', '.join((NO_MASK, *OPERATORS))}", where)
+    seed = _numbers(named.assign(seed=named["seed"]), "seed", where) if "seed" in named.columns else 0
+    named["seed"] = seed
     why = "the training seed is not a whole number (SEED-Bench is called SEED or SEED-Image)"
-    _refuse(found, found["seed"] % 1 != 0, why, where)
-    found["seed"] = found["seed"].astype(int)
-    labels = {label: _encoders(found, "model", label, pool, where) for label in found["model"].unique()}
-    found["trained"] = found["model"].map(labels)
-    if "mask" in found.columns:
-        masks = {m: _encoders(found, "mask", m, pool, where) for m in found["mask"].dropna().unique()}
-        pairs = zip(found["mask"], found["trained"], strict=True)
+    _refuse(named, named["seed"] % 1 != 0, why, where)
+    named["seed"] = named["seed"].astype(int)
+    labels = {label: _encoders(named, "model", label, pool, where) for label in named["model"].unique()}
+    named["trained"] = named["model"].map(labels)
+    if "mask" in named.columns:
+        masks = {m: _encoders(named, "mask", m, pool, where) for m in named["mask"].dropna().unique()}
+        pairs = zip(named["mask"], named["trained"], strict=True)
         kept = [masks[mask] if isinstance(mask, str) else trained for mask, trained in pairs]
-        found["kept"] = pd.Series(kept, found.index)
+        named["kept"] = pd.Series(kept, named.index)
     else:
-        found["kept"] = found["trained"]
-    return found
+        named["kept"] = named["trained"]
+    return named
 
 
 def _encoders(
@@ -327,19 +333,19 @@ def _order_subsets(table: pd.DataFrame, pool: tuple[str, ...], where: str) -> pd
             f"{where}: {len(pool)} encoder{'s' * (len(pool) != 1)} ({', '.join(pool)}); roles need 2 to "
             f"{MOST_ENCODERS}: name those in question with `pool`, and leave the other rows out"
         )
-    found, masked = table.copy(), table["operator"] != NO_MASK
+    ordered, masked = table.copy(), table["operator"] != NO_MASK
     of_full = masked & (table["trained"] == table["kept"]) if "mask" not in table.columns else masked & False
     trained = [pool if full else t for full, t in zip(of_full, table["trained"], strict=True)]
-    found["subset"] = [name_subset(t, pool) for t in trained]
-    found["mask"] = [name_subset(k, pool) for k in table["kept"]]
-    found["mask"] = found["mask"].replace(BLIND, NONE_KEPT)
+    ordered["subset"] = [name_subset(t, pool) for t in trained]
+    ordered["mask"] = [name_subset(k, pool) for k in table["kept"]]
+    ordered["mask"] = ordered["mask"].replace(BLIND, NONE_KEPT)
     inside = np.array([set(k) <= set(t) for k, t in zip(table["kept"], trained, strict=True)], dtype=bool)
-    _refuse(found, ~inside, "the mask keeps an encoder that the model does not have", where)
-    whole = np.array([set(k) == set(t) for k, t in zip(table["kept"], trained, strict=True)], dtype=bool)
-    _refuse(found, ~masked & ~whole, f"a mask without an operator ({', '.join(OPERATORS)})", where)
+    _refuse(ordered, ~inside, "the mask keeps an encoder that the model does not have", where)
+    complete = np.array([set(k) == set(t) for k, t in zip(table["kept"], trained, strict=True)], dtype=bool)
+    _refuse(ordered, ~masked & ~complete, f"a mask without an operator ({', '.join(OPERATORS)})", where)
     # an operator on a model that keeps everything is the model as trained
-    _refuse(found, masked & whole, "an operator, but every encoder is kept", where)
-    return found
+    _refuse(ordered, masked & complete, "an operator, but every encoder is kept", where)
+    return ordered
 
 
 def _one_study(table: pd.DataFrame, study: str, where: str) -> str:
@@ -351,7 +357,7 @@ def _one_study(table: pd.DataFrame, study: str, where: str) -> str:
 
 
 def _check_models(table: pd.DataFrame, where: str) -> None:
-    """Every model once, on every benchmark, and with the same seeds; the blind model's seeds are free."""
+    """Every model once, on every benchmark and with the same seeds; the blind model may have others."""
     again = table.duplicated([*MODEL, "benchmark"])
     if again.any():
         row = table[again].iloc[0]
@@ -388,18 +394,18 @@ def check_seeds(table: pd.DataFrame, where: str) -> None:
 
 
 def _as_questions(table: pd.DataFrame, study: str, where: str) -> pd.DataFrame:
-    """Rows as in scores.parquet: every question a cluster of its own and of weight 1 where not stated."""
-    found = table.assign(study=study, question=table["question"].astype(str))
-    defaults: dict[str, Any] = {"cluster": found["question"], "weight": 1.0, "unparsable": False}
+    """Rows as in scores.parquet; by default every question is its own cluster and has weight 1."""
+    questions = table.assign(study=study, question=table["question"].astype(str))
+    defaults: dict[str, Any] = {"cluster": questions["question"], "weight": 1.0, "unparsable": False}
     for column, value in defaults.items():
-        if column not in found.columns:
-            found[column] = value
-    found["cluster"] = found["cluster"].astype(str)
-    found["weight"] = _numbers(found, "weight", where)
-    found = found[list(SCORE_COLUMNS)].reset_index(drop=True)
-    check_scores(found, where)
-    check_seeds(found, where)
-    return found
+        if column not in questions.columns:
+            questions[column] = value
+    questions["cluster"] = questions["cluster"].astype(str)
+    questions["weight"] = _numbers(questions, "weight", where)
+    questions = questions[list(SCORE_COLUMNS)].reset_index(drop=True)
+    check_scores(questions, where)
+    check_seeds(questions, where)
+    return questions
 
 
 def _score_benchmarks(questions: pd.DataFrame) -> pd.DataFrame:
@@ -413,7 +419,8 @@ def _score_benchmarks(questions: pd.DataFrame) -> pd.DataFrame:
 def _left_out(averages: pd.DataFrame, leave_out: Sequence[int]) -> list[str]:
     labels = dict(zip(averages["row"], averages["model"], strict=True))
     return [
-        f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as asked." for row in leave_out
+        f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as leave_out says."
+        for row in leave_out
     ]
 
 

@@ -1,11 +1,12 @@
 """What the k-th encoder adds: chains.csv.
 
-Kinds: `best_chain` is the order of adding encoders with the highest mean score over its sizes, of all n!
-orders; `greedy_chain` adds the best next encoder at every step (forward selection, as Eagle's round-robin
-does); `best_of_size` compares the best subset of each size with the best of the size before, nested or not;
-`lattice_mean` averages the gain over all subsets of that size and all encoders outside. Chains are chosen
-on the same questions they are measured on: their intervals are those of the chosen subsets, not of the
-choice.
+- `best_chain`: of all n! orders of adding encoders, the one with the highest mean score over its sizes.
+- `greedy_chain`: the best next encoder at every step (forward selection, as Eagle's round-robin does).
+- `best_of_size`: the best subset of each size against the best of the size before, nested or not.
+- `lattice_mean`: the gain averaged over all subsets of a size and all encoders outside them.
+
+Chains are chosen on the same questions that they are measured on. Their intervals are those of the chosen
+subsets; the choice itself is not in them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, all_present, of_size, singles, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, all_present, of_size, singles, subset_name
 from encoder_roles.analysis.statistics import Array
 
 
-def chain_table(lattices: Lattices) -> pd.DataFrame:
-    """chains.csv, overall level; what a missing subset keeps from being known has no row."""
+def chain_table(lattices: LatticeSet) -> pd.DataFrame:
+    """chains.csv, overall level. A gain that needs a missing subset has no row."""
     point, n = lattices.retrained.point, len(lattices.pool)
     rows: list[tuple[str, int, str, str, float, Array]] = []
     if all_present(point, range(1, 2**n)):
@@ -39,16 +40,15 @@ def chain_table(lattices: Lattices) -> pd.DataFrame:
     order = ["best_chain", "greedy_chain", "best_of_size", "lattice_mean"]
     known = [row for kind in order for row in rows if row[0] == kind and not np.isnan(row[4])]
     gains = np.array([row[4] for row in known])
-    low, high = lattices.interval(np.stack([row[5] for row in known], axis=-1)) if known else (gains, gains)
+    low, high = lattices.bounds(np.stack([row[5] for row in known], axis=-1)) if known else (gains, gains)
     table = pd.DataFrame([row[:4] for row in known], columns=["kind", "size", "subset", "added"])
     return table.assign(gain=gains, low=low, high=high)
 
 
 def _row(
-    lattices: Lattices, kind: str, after: dict[int, float], before: dict[int, float], added: str
+    lattices: LatticeSet, kind: str, after: dict[int, float], before: dict[int, float], added: str
 ) -> tuple[str, int, str, str, float, Array]:
-    """A gain between two weighted means of subsets: kind, size, subset, added, gain, resamples of the
-    gain."""
+    """A gain between two weighted means of subsets: kind, size, subset, added, gain, its resamples."""
     values, draws = lattices.retrained.point[0], lattices.retrained.draws[:, 0]
     one, other = list(after), list(before)
     weight, weight_before = np.array(list(after.values())), np.array(list(before.values()))
@@ -65,21 +65,28 @@ def _row(
 
 
 def best_chain(values: Array) -> list[int]:
-    """The chain of subset indices, sizes 1 to n, whose scores have the highest sum; `values` is (2^n,)."""
+    """The chain of subset indices, sizes 1 to n, whose scores have the highest sum; `values` is (2^n,).
+
+    >>> best_chain(np.array([20.0, 50.0, 40.0, 60.0]))  # clip, then clip+dinov2
+    [1, 3]
+    """
     n = len(values).bit_length() - 1
     best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
     for size in range(1, n + 1):
         for subset in of_size(size, n):
             total, chain = max(
-                (best[subset ^ bit] for bit in singles(n) if subset & bit), key=lambda found: found[0]
+                (best[subset ^ bit] for bit in singles(n) if subset & bit), key=lambda candidate: candidate[0]
             )
             best[subset] = (total + float(values[subset]), [*chain, subset])
     return best[2**n - 1][1]
 
 
 def greedy_chain(values: Array) -> list[int]:
-    """The chain of subset indices that adds the encoder with the best score at every step; `values` is
-    (2^n,)."""
+    """The chain of subset indices that adds the best encoder at every step; `values` is (2^n,).
+
+    >>> greedy_chain(np.array([20.0, 50.0, 40.0, 60.0]))
+    [1, 3]
+    """
     n = len(values).bit_length() - 1
     chain, subset = [], 0
     for _ in range(n):

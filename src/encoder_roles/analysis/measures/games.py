@@ -1,7 +1,7 @@
 """Cooperative-game measures of the lattice through shapiq: games.csv.
 
-Every index is linear in the 2^n values, so shapiq is asked once for the index of each unit game (1 for one
-subset, 0 for all others); the matrix of the answers is then applied to the estimate and to all resamples.
+Every index is linear in the 2^n values. shapiq therefore computes it once for each unit game (1 for one
+subset, 0 for all others). The matrix of these results is then applied to the estimate and to all resamples.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.statistics import Array
+from encoder_roles.analysis.tables import long_table
 
 # name in games.csv -> (shapiq's name, orders of the coalitions kept; None for all)
 INDICES: dict[str, tuple[Literal["SV", "BV", "SII", "Moebius"], int | None]] = {
@@ -26,7 +27,12 @@ INDICES: dict[str, tuple[Literal["SV", "BV", "SII", "Moebius"], int | None]] = {
 
 @cache
 def index_map(index: str, n: int) -> tuple[tuple[int, ...], Array]:
-    """The linear map of an index: (coalitions as subset indices, matrix (coalitions, 2^n))."""
+    """The linear map of an index: (coalitions as subset indices, matrix (coalitions, 2^n)).
+
+    >>> coalitions, matrix = index_map("moebius", 2)
+    >>> (matrix @ [20.0, 50.0, 40.0, 60.0]).tolist()  # blind, each encoder's gain, their interaction
+    [20.0, 30.0, 20.0, -10.0]
+    """
     from shapiq.game_theory.exact import ExactComputer  # 3 seconds to import, and only games need it
 
     name, order = INDICES[index]
@@ -41,21 +47,26 @@ def index_map(index: str, n: int) -> tuple[tuple[int, ...], Array]:
 
 
 def _unit_game(unit: int, coalitions: Any) -> Array:
-    """Worth of coalitions (rows of a membership matrix) in the game where only the coalition `unit` has
-    worth 1."""
+    """Worth of coalitions (rows of a membership matrix): 1 for the coalition `unit`, 0 for all others."""
     rows = np.asarray(coalitions)
     worth: Array = (rows @ (1 << np.arange(rows.shape[1])) == unit).astype(float)
     return worth
 
 
 def shapley(values: Array) -> Array:
-    """Shapley value of every encoder, in pool order: values (..., 2^n) -> (..., n)."""
+    """Shapley value of every encoder in points, in pool order: values (..., 2^n) -> (..., n).
+
+    >>> shapley(np.array([20.0, 50.0, 40.0, 60.0])).tolist()  # blind, clip, dinov2, clip+dinov2
+    [25.0, 15.0]
+    """
     return values @ index_map("shapley", values.shape[-1].bit_length() - 1)[1].T
 
 
-def game_table(lattices: Lattices) -> pd.DataFrame:
-    """games.csv: every index of every lattice, overall and by group; lattices with a missing subset have no
-    rows."""
+def game_table(lattices: LatticeSet) -> pd.DataFrame:
+    """games.csv: every index of every lattice, overall and by group.
+
+    A lattice with a missing subset has no rows.
+    """
     levels = lattices.levels[lattices.levels["level"] != "benchmark"]
     columns = ["level", "group", "operator", "index", "coalition", "value", "low", "high"]
     tables = []
@@ -64,11 +75,9 @@ def game_table(lattices: Lattices) -> pd.DataFrame:
             continue
         for index in INDICES:
             coalitions, matrix = index_map(index, len(lattices.pool))
-            value = lattice.point[levels.index] @ matrix.T
-            low, high = lattices.interval(lattice.draws[:, levels.index] @ matrix.T)
-            table = levels.loc[levels.index.repeat(len(coalitions))].reset_index(drop=True)
-            table["operator"], table["index"] = lattice.operator, index
-            table["coalition"] = np.tile([subset_name(c, lattices.pool) for c in coalitions], len(levels))
-            table["value"], table["low"], table["high"] = value.ravel(), low.ravel(), high.ravel()
+            low, high = lattices.bounds(lattice.draws[:, levels.index] @ matrix.T)
+            values = {"value": lattice.point[levels.index] @ matrix.T, "low": low, "high": high}
+            names = {"coalition": [subset_name(c, lattices.pool) for c in coalitions]}
+            table = long_table([levels, names], values).assign(operator=lattice.operator, index=index)
             tables.append(table[columns])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

@@ -1,7 +1,7 @@
 """How far masking is from retraining, item by item: mask_gaps.csv.
 
-A gap is the retrained value minus the masked one, on the same draw of questions: what a ranking only says in
-places is said here in points. `p_holm` corrects over the items of one level, operator and measure.
+A gap is the retrained value minus the masked one, in points, on the same draw of questions. `p_holm` corrects
+over the items of one level, operator and measure.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.measures.games import shapley
 from encoder_roles.analysis.measures.roles import Measure, capacity, necessity
 from encoder_roles.analysis.statistics import holm, two_sided_p
+from encoder_roles.analysis.tables import long_table
 
 COLUMNS = [
     *("level", "group", "operator", "measure", "item", "retrained", "masked"),
@@ -22,10 +23,10 @@ COLUMNS = [
 ]
 
 
-def gap_table(lattices: Lattices) -> pd.DataFrame:
+def gap_table(lattices: LatticeSet) -> pd.DataFrame:
     """mask_gaps.csv: subsets by score, encoders by Capacity, Necessity and Shapley value; overall and groups.
 
-    The full pool, which is one model on both sides, has no row; nor has what lacks a subset on either side.
+    The full pool has no row: it is one model on both sides. Nor has a value that needs a missing subset.
     """
     n, retrained = len(lattices.pool), lattices.retrained
     subsets = np.arange(2**n - 1)
@@ -45,10 +46,11 @@ def gap_table(lattices: Lattices) -> pd.DataFrame:
                     for kind in ("point", "draws")
                 )
                 difference, drawn = values[0] - values[1], draws[0] - draws[1]
-                low, high = lattices.interval(drawn)
+                low, high = lattices.bounds(drawn)
                 p = np.where(np.isnan(difference), np.nan, two_sided_p(difference, drawn))
-                table = pd.DataFrame({"item": items, "retrained": values[0], "masked": values[1]})
-                table = table.assign(difference=difference, low=low, high=high, p=p, p_holm=holm(p))
+                columns = {"retrained": values[0], "masked": values[1], "difference": difference}
+                columns |= {"low": low, "high": high, "p": p, "p_holm": holm(p)}
+                table = long_table([{"item": items}], columns)
                 table = table.assign(**level[["level", "group"]], operator=masked.operator, measure=name)
                 tables.append(table.dropna(subset="difference"))
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)

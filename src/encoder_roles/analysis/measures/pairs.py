@@ -1,7 +1,7 @@
 """Pairs of encoders and their roles, anchor and complement: pairs.csv.
 
-In a pair, the anchor is the encoder with the higher Capacity if its effective rank survives joint training
-(rank ratio >= 1 - tau), the complement the other one if its rank expands (ratio > 1 + tau).
+The anchor of a pair is the encoder with the higher Capacity, if its effective rank survives joint training
+(rank ratio >= 1 - tau). The complement is the other encoder, if its rank expands (ratio > 1 + tau).
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, members, of_size, singles, subset_index, subset_name
-from encoder_roles.analysis.statistics import Array, generator, holm, two_sided_p
+from encoder_roles.analysis.lattice import LatticeSet, members, of_size, singles, subset_index, subset_name
+from encoder_roles.analysis.statistics import Array, generator, holm, normal_quantile, two_sided_p
 from encoder_roles.analysis.tables import PRETRAINED
 from encoder_roles.study.stages import RoleStage
-
-NORMAL_95 = 1.959964  # half-width of a 95% interval in standard errors; ranks.csv gives intervals, not errors
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean over seeds of what ranks.csv says: arrays (2^n, n), NaN where a subset or encoder has no row."""
+    """Mean over seeds of the rows of ranks.csv: arrays (2^n, n), NaN where a subset or encoder has no row."""
 
     erank: Array
     ratio: Array
@@ -38,10 +36,14 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Pairs:
-    """All measured pairs. `index` (pairs,) are subset indices, `encoders` (pairs, 2) the places in the pool.
+    """All measured pairs.
 
-    `anchor` and `complement` are places in the pool, -1 where nobody has the role. `roled` is whether both
-    roles are filled, `roled_draws` (resamples, pairs) the same in every resample.
+    Attributes:
+        index: subset indices, (pairs,).
+        encoders: the places of both encoders in the pool, (pairs, 2).
+        anchor, complement: places in the pool, (pairs,); -1 if no encoder has the role.
+        roled: whether both roles are filled, (pairs,).
+        roled_draws: the same in every resample, (resamples, pairs).
     """
 
     index: npt.NDArray[np.int64]
@@ -52,21 +54,21 @@ class Pairs:
     roled_draws: npt.NDArray[np.bool_]
 
 
-def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...]) -> Ranks:
-    """The checked rows of ranks.csv as arrays over the lattice."""
+def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Ranks:
+    """The checked rows of ranks.csv as arrays over the lattice; `level` is that of their intervals."""
     shape = (2 ** len(pool), len(pool))
-    found = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
+    means = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
     trained = ranks[ranks["subset"] != PRETRAINED]
     for (subset, encoder), rows in trained.groupby(["subset", "encoder"]):
         place = subset_index(str(subset), pool), pool.index(str(encoder))
-        found.erank[place], found.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
+        means.erank[place], means.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
         width = np.log(rows["ratio_high"].to_numpy(float) / rows["ratio_low"].to_numpy(float))
-        error = width / (2 * NORMAL_95)
-        found.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
-    return found
+        error = width / (2 * normal_quantile(level))
+        means.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
+    return means
 
 
-def find_pairs(lattices: Lattices, ranks: Ranks, settings: RoleStage) -> Pairs:
+def find_pairs(lattices: LatticeSet, ranks: Ranks, settings: RoleStage) -> Pairs:
     """Roles of all measured pairs, as estimated and in every resample of Capacities and rank ratios."""
     n, tau = len(lattices.pool), settings.tau
     index = np.array(
@@ -91,11 +93,10 @@ def find_pairs(lattices: Lattices, ranks: Ranks, settings: RoleStage) -> Pairs:
 def _roles(
     alone: Array, ratio: Array, encoders: npt.NDArray[np.int64], tau: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether the first encoder has the higher Capacity, the anchor survives, the complement expands: (...,
-    pairs).
+    """Whether the first encoder has the higher Capacity, the anchor survives and the complement expands.
 
-    `alone` is (..., n), `ratio` (..., pairs, n). Comparisons with a missing (NaN) Capacity or ratio are
-    false.
+    `alone` is (..., n), `ratio` (..., pairs, n); each result is (..., pairs). A comparison with a missing
+    (NaN) Capacity or ratio is false.
     """
     pair = np.arange(len(encoders))
     one, two = encoders.T
@@ -107,19 +108,19 @@ def _roles(
     return first, anchored, completed
 
 
-def pair_table(lattices: Lattices, pairs: Pairs, ranks: Ranks, costs: pd.DataFrame) -> pd.DataFrame:
+def pair_table(lattices: LatticeSet, pairs: Pairs, ranks: Ranks, costs: pd.DataFrame) -> pd.DataFrame:
     """pairs.csv, best pair first: scores, shares of the full pool, roles, costs; `p_holm` is over all
     pairs."""
     pool, retrained = lattices.pool, lattices.retrained
     point, draws = retrained.point[0], retrained.draws[:, 0]
     score, drawn = point[pairs.index], draws[:, pairs.index]
-    low, high = lattices.interval(drawn)
-    share_low, share_high = lattices.interval(drawn / draws[:, [-1]])
-    to_full = lattices.interval(drawn - draws[:, [-1]])
+    low, high = lattices.bounds(drawn)
+    share_low, share_high = lattices.bounds(drawn / draws[:, [-1]])
+    to_full = lattices.bounds(drawn - draws[:, [-1]])
     alone = point[singles(len(pool))][pairs.encoders]
     alone_draws = draws[:, singles(len(pool))][:, pairs.encoders]
-    over_single = lattices.interval(drawn - alone_draws.max(-1))
-    names = [*pool, ""]  # place -1 is nobody
+    over_single = lattices.bounds(drawn - alone_draws.max(-1))
+    names = [*pool, ""]  # place -1 is no encoder
     table = pd.DataFrame(
         {
             "first": [pool[i] for i in pairs.encoders[:, 0]],

@@ -1,4 +1,4 @@
-"""What a subset costs beside what it scores: pareto.csv."""
+"""The cost of every subset against its score: pareto.csv."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.statistics import Array
 from encoder_roles.study.names import BLIND
 
@@ -29,7 +29,7 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def pareto_table(lattices: Lattices, costs: pd.DataFrame) -> pd.DataFrame:
+def pareto_table(lattices: LatticeSet, costs: pd.DataFrame) -> pd.DataFrame:
     """pareto.csv: every measured subset with its costs, points over blind per cost, and the fronts it is on.
 
     `costs` is what `mean_costs` returns. Subsets without a cost row are left out.
@@ -37,8 +37,8 @@ def pareto_table(lattices: Lattices, costs: pd.DataFrame) -> pd.DataFrame:
     pool, point, draws = lattices.pool, lattices.retrained.point[0], lattices.retrained.draws[:, 0]
     places = [i for i in range(len(point)) if not np.isnan(point[i]) and subset_name(i, pool) in costs.index]
     names = [subset_name(i, pool) for i in places]
-    low, high = lattices.interval(draws[:, places])
-    gain_low, gain_high = lattices.interval(draws[:, places] - draws[:, [0]])
+    low, high = lattices.bounds(draws[:, places])
+    gain_low, gain_high = lattices.bounds(draws[:, places] - draws[:, [0]])
     table = pd.DataFrame(
         {
             "subset": names,
@@ -66,7 +66,11 @@ def pareto_table(lattices: Lattices, costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_front(score: Array, cost: Array) -> npt.NDArray[np.bool_]:
-    """Whether no other point scores as much for less, or more for no more (the Pareto front)."""
+    """Which points are on the Pareto front: no other scores as much for less, or more for no more.
+
+    >>> on_front(score=np.array([50.0, 60.0, 55.0]), cost=np.array([1.0, 2.0, 3.0])).tolist()
+    [True, True, False]
+    """
     no_worse = (score[None] >= score[:, None]) & (cost[None] <= cost[:, None])
     better = (score[None] > score[:, None]) | (cost[None] < cost[:, None])
     front: npt.NDArray[np.bool_] = ~(no_worse & better).any(1) & ~np.isnan(cost)
@@ -74,7 +78,7 @@ def on_front(score: Array, cost: Array) -> npt.NDArray[np.bool_]:
 
 
 def points_per_doubling(
-    lattices: Lattices, costs: pd.DataFrame, cost: str
+    lattices: LatticeSet, costs: pd.DataFrame, cost: str
 ) -> tuple[str, float, Array] | None:
     """Points the full pool gains over the best single encoder per doubling of a cost (claim 7).
 

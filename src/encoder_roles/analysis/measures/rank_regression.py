@@ -1,11 +1,15 @@
 """Does effective rank explain scores at a fixed parameter count (claim 3): rank_regression.csv.
 
 Two stages, as the claim is worded: the score v(S) is regressed on log parameters, its residual on rank terms.
-With 31 subsets and a handful of terms a large R^2 comes for free, so every model stands beside what says how
-much: leave-one-out R^2 (both stages refitted without the subset), a permutation p (rank terms shuffled over
-subsets), a relabelling p (the encoders' names permuted in the rank table: subsets that share an encoder stay
-dependent, which a shuffle of subsets destroys), and the same regression on random numbers. Models ending in
-`_within_size` have an intercept per subset size in both stages and shuffle within a size only.
+With 31 subsets and a few terms a large R^2 comes for free. Every model therefore comes with controls:
+
+- leave-one-out R^2: both stages are refitted without the subset;
+- a permutation p: rank terms are shuffled over subsets;
+- a relabelling p: the encoders' names are permuted in the rank table. Subsets that share an encoder stay
+  dependent, which a shuffle of subsets destroys;
+- the same regression on random numbers.
+
+Models ending in `_within_size` have an intercept per subset size in both stages and shuffle within a size.
 """
 
 from __future__ import annotations
@@ -19,17 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattices, subset_name
+from encoder_roles.analysis.lattice import LatticeSet, subset_name
 from encoder_roles.analysis.measures.pairs import Ranks
-from encoder_roles.analysis.statistics import Array, generator, interval
+from encoder_roles.analysis.statistics import Array, generator, percentile_interval
 from encoder_roles.study.sections import StatisticsSettings
 
 TERMS = ("log_erank_sum", "ratio_mean", "ratio_min", "ratio_max")
 MODELS: dict[str, tuple[str, ...]] = {"ranks": TERMS} | {term: (term,) for term in TERMS}
 SPARE = 3  # observations a model must have beyond its coefficients; with fewer it is not fitted
-SHUFFLES = (
-    1000  # shuffles and random-number controls per model, at most (fewer if fewer resamples are asked for)
-)
+SHUFFLES = 1000  # the most shuffles and random-number controls per model; no more than the resamples
 RELABELLED = 7  # encoders up to which all relabellings (7! = 5,040) are enumerated; beyond, none is given
 
 
@@ -53,16 +55,16 @@ class Design:
 def rank_terms(ranks: Ranks) -> Array:
     """(2^n, 4): log of summed effective ranks; mean, least and greatest rank ratio; NaN if unknown."""
     n = ranks.ratio.shape[1]
-    found = np.full((2**n, len(TERMS)), np.nan)
+    terms = np.full((2**n, len(TERMS)), np.nan)
     for subset in range(1, 2**n):
         inside = [e for e in range(n) if subset >> e & 1]
         erank, ratio = ranks.erank[subset, inside], ranks.ratio[subset, inside]
-        found[subset] = [np.log(erank.sum()), ratio.mean(), ratio.min(), ratio.max()]
-    return found
+        terms[subset] = [np.log(erank.sum()), ratio.mean(), ratio.min(), ratio.max()]
+    return terms
 
 
-def build_design(lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, within_size: bool) -> Design:
-    """The observations; within sizes, those of sizes with a single subset say nothing and are left out."""
+def build_design(lattices: LatticeSet, ranks: Ranks, costs: pd.DataFrame, within_size: bool) -> Design:
+    """The observations; within sizes, a size with a single subset carries no information and is left out."""
     pool, point = lattices.pool, lattices.retrained.point[0]
     terms = rank_terms(ranks)
     parameters = (
@@ -85,7 +87,7 @@ def build_design(lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, within_s
 
 
 def regression_table(
-    lattices: Lattices, ranks: Ranks, costs: pd.DataFrame, settings: StatisticsSettings
+    lattices: LatticeSet, ranks: Ranks, costs: pd.DataFrame, settings: StatisticsSettings
 ) -> pd.DataFrame:
     """rank_regression.csv: a row per model and term, a `random` row per control. Empty without data."""
     rows: list[dict[str, Any]] = []
@@ -204,9 +206,11 @@ def _control_row(design: Design, name: str, settings: StatisticsSettings) -> dic
 
 def _shares(share: Array, ahead: Array, settings: StatisticsSettings) -> dict[str, Any]:
     """R^2 and leave-one-out R^2 with intervals; the first entry is the estimate, the others are resamples."""
-    (low, high), (ahead_low, ahead_high) = (interval(values[1:], settings.level) for values in (share, ahead))
-    found = {"r2": share[0], "r2_low": low, "r2_high": high, "r2_leave_one_out": ahead[0]}
-    return found | {"r2_leave_one_out_low": ahead_low, "r2_leave_one_out_high": ahead_high}
+    columns: dict[str, Any] = {}
+    for name, values in (("r2", share), ("r2_leave_one_out", ahead)):
+        low, high = percentile_interval(values[1:], settings.level)
+        columns |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
+    return columns
 
 
 def _coefficient_interval(
@@ -222,7 +226,7 @@ def _coefficient_interval(
         base = design.base[cases]
         score = score - base @ _solve(base, score)
     fit = _solve(np.concatenate([design.level[cases], columns[cases]], axis=-1), score)
-    return interval(fit[:, design.level.shape[1] :, 0], settings.level)
+    return percentile_interval(fit[:, design.level.shape[1] :, 0], settings.level)
 
 
 def _solve(columns: Array, target: Array) -> Array:
@@ -277,11 +281,11 @@ def _swaps(n: int) -> Iterator[tuple[int, ...]]:
 
 def partial_correlations(score: Array, base: Array, columns: Array) -> Array:
     """Correlation of the score with each column after both are cleared of `base` and of the other columns."""
-    found = []
+    correlations = []
     for k in range(columns.shape[1]):
         others = np.hstack([base, np.delete(columns, k, axis=1)])
         clear = np.eye(len(score)) - project(others)
         y, x = clear @ score, clear @ columns[:, k]
         size = np.sqrt((y @ y) * (x @ x))
-        found.append(float(y @ x / size) if size > 1e-12 else np.nan)
-    return np.array(found)
+        correlations.append(float(y @ x / size) if size > 1e-12 else np.nan)
+    return np.array(correlations)

@@ -1,10 +1,10 @@
 """Rankings from retraining against rankings from masking (claim 1): rankings.csv, and differences.csv.
 
-Encoders are ranked by Necessity (what the masking literature's CUR ranks by), by Capacity and by Shapley
-value; subsets by their score against the score of the mask that keeps the same encoders. The resampled
-correlations are pulled towards zero by the noise of two rankings; what two rankings must differ by to be
-called different is decided in claims.json from pairs that are reversed beyond noise, not from a correlation
-below 1.
+Encoders are ranked by Necessity (as the masking literature's CUR does), by Capacity and by Shapley value.
+Subsets are ranked by score, and masks by the score of the full checkpoint that keeps the same encoders.
+
+Noise in two rankings pulls their resampled correlation towards zero. A correlation below 1 is therefore no
+evidence that they differ: claim 1a in claims.json looks for pairs that are reversed beyond noise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from encoder_roles.analysis.lattice import Lattice, Lattices, subset_name
+from encoder_roles.analysis.lattice import Lattice, LatticeSet, subset_name
 from encoder_roles.analysis.measures.games import shapley
 from encoder_roles.analysis.measures.roles import capacity, necessity
-from encoder_roles.analysis.statistics import Array, holm, interval, two_sided_p
+from encoder_roles.analysis.statistics import Array, holm, percentile_interval, two_sided_p
 
 EXACT = 7  # items up to which the permutation p is exact by enumeration (7! = 5,040)
 
@@ -39,7 +39,11 @@ class Ranked:
 
 
 def kendall(first: Array, second: Array) -> Array:
-    """Kendall's tau-b along the last axis, for stacks of rankings; NaN where one side is constant."""
+    """Kendall's tau-b along the last axis, for stacks of rankings; NaN where one side is constant.
+
+    >>> round(float(kendall(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]))), 3)
+    0.333
+    """
     i, j = np.triu_indices(first.shape[-1], 1)
     a, b = np.sign(first[..., i] - first[..., j]), np.sign(second[..., i] - second[..., j])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -48,7 +52,11 @@ def kendall(first: Array, second: Array) -> Array:
 
 
 def spearman(first: Array, second: Array) -> Array:
-    """Spearman's rho along the last axis, for stacks of rankings; ties share their mean rank."""
+    """Spearman's rho along the last axis, for stacks of rankings; ties share their mean rank.
+
+    >>> float(spearman(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0])))
+    0.5
+    """
     from scipy import stats  # 0.4 seconds to import: the analysis starts without it
 
     a, b = (stats.rankdata(side, axis=-1) for side in (first, second))
@@ -59,20 +67,24 @@ def spearman(first: Array, second: Array) -> Array:
 
 
 def permutation_p(first: Array, second: Array) -> tuple[float, float]:
-    """Two-sided p of tau and of rho under random order: exact by enumeration up to 7 items, then scipy's."""
+    """Two-sided p of tau and of rho under random order: exact by enumeration up to 7 items, then scipy's.
+
+    >>> permutation_p(np.array([4.0, 3.0, 2.0, 1.0]), np.array([4.0, 3.0, 2.0, 1.0]))  # 2 of 24 orders
+    (0.08333333333333333, 0.08333333333333333)
+    """
     if len(first) > EXACT:
         from scipy import stats
 
         return float(stats.kendalltau(first, second).pvalue), float(stats.spearmanr(first, second).pvalue)
     orders = second[np.array(list(itertools.permutations(range(len(second)))))]
-    found = []
+    shares = []
     for correlation in (kendall, spearman):
         observed, null = np.abs(correlation(first, second)), np.abs(correlation(first, orders))
-        found.append(float(np.mean(null >= observed - 1e-12)))
-    return found[0], found[1]
+        shares.append(float(np.mean(null >= observed - 1e-12)))
+    return shares[0], shares[1]
 
 
-def ranking_table(lattices: Lattices) -> pd.DataFrame:
+def ranking_table(lattices: LatticeSet) -> pd.DataFrame:
     """rankings.csv: one row per level (overall, groups), operator, comparison and measure."""
     rows = []
     for place, level in lattices.levels[lattices.levels["level"] != "benchmark"].iterrows():
@@ -113,8 +125,8 @@ def comparisons(retrained: Lattice, masked: Lattice, level: int) -> Iterator[Ran
 
 def _compare(ranked: Ranked, confidence: float) -> dict[str, Any]:
     """The correlations, their intervals and p, who comes first, and which neighbours are not separable."""
-    tau_low, tau_high = interval(kendall(ranked.retrained_draws, ranked.masked_draws), confidence)
-    rho_low, rho_high = interval(spearman(ranked.retrained_draws, ranked.masked_draws), confidence)
+    tau_low, tau_high = percentile_interval(kendall(ranked.retrained_draws, ranked.masked_draws), confidence)
+    rho_low, rho_high = percentile_interval(spearman(ranked.retrained_draws, ranked.masked_draws), confidence)
     tau_p, rho_p = permutation_p(ranked.retrained, ranked.masked)
     first = ranked.retrained_draws.argmax(-1) != ranked.masked_draws.argmax(-1)
     return {
@@ -146,9 +158,9 @@ def _in_order(items: tuple[str, ...], point: Array) -> str:
 
 
 def not_separable(items: tuple[str, ...], point: Array, draws: Array, confidence: float) -> str:
-    """Neighbours in a ranking whose difference's interval holds 0, best first: `a~b;b~c`."""
+    """Neighbours in a ranking whose difference has an interval that contains 0, best first: `a~b;b~c`."""
     order = np.argsort(-point, kind="stable")
-    low, high = interval(draws[:, order[:-1]] - draws[:, order[1:]], confidence)
+    low, high = percentile_interval(draws[:, order[:-1]] - draws[:, order[1:]], confidence)
     pairs = [
         f"{items[a]}~{items[b]}"
         for a, b, lo, hi in zip(order[:-1], order[1:], low, high, strict=True)
@@ -158,8 +170,7 @@ def not_separable(items: tuple[str, ...], point: Array, draws: Array, confidence
 
 
 def _biggest_move(ranked: Ranked) -> str:
-    """The item whose place moves furthest, as `sam 5->1` (retrained to masked); empty if all keep their
-    place."""
+    """The item that moves furthest, as `sam 5->1` (retrained to masked); empty if none moves."""
     from scipy import stats
 
     before, after = (stats.rankdata(-side, method="ordinal") for side in (ranked.retrained, ranked.masked))
@@ -183,11 +194,10 @@ def reversal_p(ranked: Ranked) -> tuple[Array, list[tuple[str, str]]]:
     return holm(p), [(ranked.items[a], ranked.items[b]) for a, b in zip(i, j, strict=True)]
 
 
-def difference_table(lattices: Lattices) -> pd.DataFrame:
-    """differences.csv: every pair of subsets by score and of encoders by Necessity and Shapley value,
-    overall.
+def difference_table(lattices: LatticeSet) -> pd.DataFrame:
+    """differences.csv: all pairs of subsets by score, of encoders by Necessity and Shapley value; overall.
 
-    `p` is two-sided, from the spread of the resamples; `p_holm` corrects it for the pairs of its operator
+    `p` is two-sided, from the spread of the resamples. `p_holm` corrects it over the pairs of one operator
     and measure.
     """
     tables = []
@@ -212,7 +222,7 @@ def _differences(items: list[str], value: Array, draws: Array, confidence: float
     keep = ~np.isnan(value[i] - value[j])
     i, j = i[keep], j[keep]
     drawn = draws[:, i] - draws[:, j]
-    low, high = interval(drawn, confidence)
+    low, high = percentile_interval(drawn, confidence)
     p = two_sided_p(value[i] - value[j], drawn)
     return pd.DataFrame(
         {
