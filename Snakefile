@@ -1,5 +1,5 @@
-# The study as a DAG: one config -> every subset's model, every mask's answers -> one table of scores -> the paper.
-# `make paper` runs it, `snakemake --dry-run` shows it; what each file holds is in docs/contracts.md.
+# The study as a DAG: one config -> a model per subset, answers per mask -> one table of scores -> the paper.
+# `make paper` runs it, `snakemake --dry-run` shows it, and docs/contracts.md describes every file.
 
 
 configfile: "config.yaml"
@@ -8,15 +8,15 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-# glibc keeps the memory of freed tensors: handing it back and fetching it anew costs time in every step
-# and with the folder of locks a job says in its log what it runs in, or stops if that is not what the lock pins
+# The MALLOC variables: glibc keeps the memory of freed tensors, because returning it costs time in every step.
+# ENCODER_ROLES_LOCKS: a job logs its environment, and stops if that environment differs from its lock.
 shell.prefix(
     "set -euo pipefail; "  # Snakemake's own prefix, which this one replaces
     "export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 ENCODER_ROLES_LOCKS=envs; "
 )
 
 
-include: "workflow/rules/common.smk"  # config -> STUDY, the validated study; names of files
+include: "workflow/rules/common.smk"  # config -> STUDY, the validated study; file names
 
 
 wildcard_constraints:
@@ -32,14 +32,14 @@ wildcard_constraints:
     framing=one_of(FRAMINGS),
 
 
-include: "workflow/rules/plan.smk"  # what the study will cost
-include: "workflow/rules/sources.smk"  # pretrained encoders and language model, and their gates
+include: "workflow/rules/plan.smk"  # what the study costs
+include: "workflow/rules/sources.smk"  # pretrained encoders, language model, their gates
 include: "workflow/rules/data.smk"  # pictures, training data, benchmarks, requests, features
-include: "workflow/rules/training.smk"  # align and tune: a model for every subset
-include: "workflow/rules/evaluation.smk"  # answers of every subset and every mask -> scores
+include: "workflow/rules/training.smk"  # align and tune: a model per subset
+include: "workflow/rules/evaluation.smk"  # answers per subset and mask -> scores
 include: "workflow/rules/roles.smk"  # effective ranks, costs, Capacity, Necessity, rankings, claims
-include: "workflow/rules/paper.smk"  # figures, tables, the numbers of the text, the PDF
-include: "workflow/rules/manifest.smk"  # every file with its hash and what made it; verify
+include: "workflow/rules/paper.smk"  # figures, tables, numbers in the text, the PDF
+include: "workflow/rules/manifest.smk"  # every file with its hash and origin; verify
 
 
 onstart:
@@ -65,7 +65,7 @@ rule paper:
         f"{RESULTS}/manifest.json",
 
 
-if STUDY.variants:  # the study again with other connectors, layers or recipes, each compared with it
+if STUDY.variants:  # the same models with other connectors, layers or recipes
 
     include: "workflow/rules/variant_files.smk"
     include: "workflow/rules/variants.smk"

@@ -110,7 +110,7 @@ def test_records_in_the_form_of_the_public_files_are_learnt_as_their_loaders_do(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"image": "coco/none.jpg"}, r"record 1: no such picture as .*coco/none\.jpg"),
+        ({"image": "coco/none.jpg"}, r"record 1: picture .*coco/none\.jpg is missing"),
         ({"conversations": []}, r"line 1, key 'conversations': expected a list"),
         ({"image": None}, r"1 <image> for 0 pictures"),
         ({"image": "nan"}, r"1 <image> for 0 pictures"),

@@ -211,7 +211,7 @@ def test_results_of_another_lock_are_named_by_rule(
     relock()
     said = faults(capsys)
     assert len(said) == 4 and all(
-        "made in another environment than envs/laptop.lock of now" in s for s in said
+        "made in another environment than the current envs/laptop.lock" in s for s in said
     )
 
 
@@ -235,7 +235,7 @@ def test_a_result_made_by_other_code_is_found_although_the_manifest_is_newer(
         run_job("models/clip/seed0/tune")  # an earlier version of the package made it
     write_now()
     (said,) = faults(capsys)
-    assert said.startswith("models/clip/seed0/tune (train_tune): made by other code than the present")
+    assert said.startswith("models/clip/seed0/tune (train_tune): made by other code than the current")
 
 
 def test_a_result_whose_log_is_gone_has_nothing_that_says_what_made_it(
@@ -244,7 +244,7 @@ def test_a_result_whose_log_is_gone_has_nothing_that_says_what_made_it(
     (RESULTS / "logs/train_tune/job.log").unlink()
     write_now()
     (said,) = faults(capsys)
-    assert "nothing says which code and environment made it" in said
+    assert "no record of its code and environment" in said
 
 
 def test_a_study_without_a_manifest_or_with_a_damaged_one_is_told_so(study: dict[str, Any]) -> None:
@@ -274,7 +274,7 @@ def test_a_job_stops_when_its_environment_is_not_what_the_lock_pins(
     [
         (lambda: relock(), "made from another envs/laptop.lock than this one"),
         (lambda: Path("envs/laptop.lock").unlink(), "laptop.lock, which is not in envs"),
-        (lambda: Path(sys.prefix, "laptop.lock").unlink(), "holds no copies of a lock"),
+        (lambda: Path(sys.prefix, "laptop.lock").unlink(), "has no copies of a lock"),
     ],
 )
 def test_an_environment_that_no_present_lock_made_is_an_error(
@@ -290,7 +290,7 @@ def test_an_environment_for_another_platform_than_asked_for_stops_a_job(
     pinned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(environment.PLATFORM_VARIABLE, "cuda")
-    with pytest.raises(StudyError, match=r"made from laptop\.lock, for cpu, .* asks for cuda"):
+    with pytest.raises(StudyError, match=r"made from laptop\.lock, for cpu, .* requests cuda"):
         job.announce("train-tune", "encoder_roles.training.tune")
     assert environment.platform_of("model.cuda.lock") == "cuda"
 
@@ -347,7 +347,7 @@ def test_runs_that_differ_in_measured_time_alone_are_equal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare_runs(write_run(tmp_path / "a", 1.0), write_run(tmp_path / "b", 2.0))
-    assert "1 files have the same bytes, 3 differ in measured time alone" in capsys.readouterr().out
+    assert "1 files have the same bytes, 3 differ only in measured time" in capsys.readouterr().out
 
 
 def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
@@ -360,7 +360,7 @@ def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
         compare_runs(first, second)
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        f"{second / 'costs.csv'}: missing, `encoder-roles verify`",
+        f"{second / 'costs.csv'}: missing; run `encoder-roles verify`",
         "models/clip/seed0/tune/log.jsonl: loss is 0.5 against 0.25",
         "models/clip/seed0/tune/training.json: final_loss is 0.5 against 0.25",
         "scores.parquet: the bytes differ",

@@ -53,7 +53,7 @@ def test_a_job_that_does_not_end_is_an_error(place: Path, monkeypatch: pytest.Mo
     fake(place, "squeue", f"echo '12|{run_prefix(place)}_ab|COMPLETING|rule_x'")
     fake(place, "scancel", "")
     monkeypatch.setattr(orphans, "ENDS_WITHIN", 0.05)
-    with pytest.raises(StudyError, match="jobs 12: cancelled, and still not ended"):
+    with pytest.raises(StudyError, match="jobs 12: cancelled, but still running"):
         orphans.cancel_orphans()
 
 
@@ -62,7 +62,7 @@ def test_jobs_are_awaited_and_how_they_ended_is_told(place: Path, capsys: pytest
     fake(place, "squeue", f'case "$*" in *all*) {ended};; *) {waiting};; esac')
     fake(place, "scontrol", "echo 'AccountingStorageType = accounting_storage/none'")
     orphans.await_orphans()
-    assert "2 jobs wait or run\n1 of 2 jobs ended well" in capsys.readouterr().err
+    assert "2 jobs are waiting or running\n1 of 2 jobs completed" in capsys.readouterr().err
 
 
 def test_with_accounting_the_ends_are_asked_of_sacct(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,4 +70,4 @@ def test_with_accounting_the_ends_are_asked_of_sacct(place: Path, capsys: pytest
     fake(place, "sacct", "echo '11_2|COMPLETED'; echo '11_3|CANCELLED by 0'")
     fake(place, "scontrol", "echo 'AccountingStorageType = accounting_storage/slurmdbd'")
     orphans.await_orphans()
-    assert "1 of 2 jobs ended well" in capsys.readouterr().err
+    assert "1 of 2 jobs completed" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_an_impossible_request_is_named_once_with_its_job_and_slurms_words(place
 
 def test_a_job_that_no_partition_takes_is_named(place: Path) -> None:
     (fault,) = faults(study(jobs={"predict_masks": {"gpus": 4}}))
-    assert "partitions: none takes the jobs of predict_masks, which ask for 4 GPUs" in fault
+    assert "partitions: none accepts jobs of predict_masks with 4 GPUs" in fault
 
 
 def test_an_account_that_the_user_lacks_is_named(place: Path) -> None:
@@ -117,8 +117,8 @@ def test_a_missing_account_without_a_default_is_told(place: Path) -> None:
     ("size", "parameters", "largest", "fault"),
     [
         (101, "", 100, None),
-        (100, "", 100, "slurm/site.yaml: largest_array: 100, and this cluster takes 99: lower it"),
-        (1001, "bf_continue,max_script_size=80000", 100, "largest_array: 100, and this cluster takes 10"),
+        (100, "", 100, "slurm/site.yaml: largest_array: 100, but this cluster allows 99; lower it"),
+        (1001, "bf_continue,max_script_size=80000", 100, "largest_array: 100, but this cluster allows 10"),
         (1001, "bf_continue,max_script_size=80000", 10, None),
         (3, "", 1, None),
         (2, "", 1, "MaxArraySize is 2 on this cluster"),
@@ -143,7 +143,7 @@ def test_the_status_command_is_the_one_that_can_answer(place: Path) -> None:
     assert fitting_status_command(20) == "sacct"
     fake_command(place, "scontrol", CONFIG.format("none"))
     assert fitting_status_command(20) == "squeue"
-    with pytest.raises(StudyError, match=r"after 300 s \(MinJobAge\): lower status_seconds .* to 100"):
+    with pytest.raises(StudyError, match=r"after 300 s \(MinJobAge\); lower status_seconds .* to 100"):
         fitting_status_command(101)
     fake_command(place, "scontrol", CONFIG.format("none").replace("300", "120"))
     with pytest.raises(StudyError, match="after 120 s: 240 are needed"):
@@ -203,7 +203,7 @@ def test_a_full_disk_is_told(place: Path) -> None:
         (fault,) = faults(study())
     finally:
         subprocess.run(["umount", str(results)], check=True)
-    assert "results/laptop: cannot be written: No space left on device" in fault
+    assert "results/laptop: cannot be written (No space left on device)" in fault
 
 
 def test_too_little_room_is_told_with_how_much_there_is(place: Path) -> None:
@@ -214,7 +214,7 @@ def test_too_little_room_is_told_with_how_much_there_is(place: Path) -> None:
 def test_a_folder_that_takes_no_files_is_told(place: Path) -> None:
     (place / "results").write_text("a file where the folder should be")
     (fault,) = faults(study())
-    assert fault.startswith("results/laptop: cannot be written: Not a directory")
+    assert fault.startswith("results/laptop: cannot be written (Not a directory")
 
 
 def test_a_missing_source_folder_is_told(place: Path) -> None:
@@ -248,12 +248,12 @@ def test_an_environment_that_is_not_the_locks_is_told(place: Path) -> None:
 
 def test_a_partition_too_short_for_a_job_is_told(place: Path) -> None:
     (fault,) = faults(study(jobs={"assign_roles": {"minutes": 1441}}))
-    assert fault == "jobs.assign_roles: 1441 minutes, and partition cpu runs jobs of 1440 minutes at most"
+    assert fault == "jobs.assign_roles: 1441 minutes, but partition cpu allows 1440 at most"
 
 
 def test_a_warning_that_would_come_as_a_job_starts_is_told(place: Path) -> None:
     (fault,) = faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=300)
-    assert "warning_seconds: jobs.train_tune has 5 minutes" in fault and "at most 240" in fault
+    assert "warning_seconds: jobs.train_tune has only 5 minutes" in fault and "at most 240" in fault
     assert faults(study(jobs={"train_tune": {"minutes": 5}}), warning_seconds=240) == []
 
 
@@ -332,7 +332,7 @@ def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"cpu": {}}, {}, None),
         ({"cpu": {}, "gpu": {"gpus": 8}}, {"extract_features": {"gpus": 2}}, None),
-        ({"night": {}}, {}, "partitions.night: no such partition here (there are cpu, gpu)"),
+        ({"night": {}}, {}, "partitions.night: no such partition on this cluster (known: cpu, gpu)"),
         (
             {"cpu": {}, "gpu": {"gpus": 8}},
             {"predict_masks": {"gpus": 3}},
@@ -343,7 +343,7 @@ def use(cluster: Cluster, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (
             {"cpu": {}},
             {"train_tune": {"minutes": 1441}},
-            "jobs.train_tune: 1441 minutes, and partition cpu runs",
+            "jobs.train_tune: 1441 minutes, but partition cpu allows",
         ),
     ],
 )
@@ -368,4 +368,4 @@ def test_a_real_slurm_is_asked_for_its_accounts(
     assert fitting_status_command(20) == "sacct"
     assert faults(study(), account=ACCOUNT) == []
     found = faults(study(), account="physics")
-    assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]
+    assert "has no account physics (known: " in found[0] and ACCOUNT in found[0]

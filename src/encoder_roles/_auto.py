@@ -1,8 +1,9 @@
-"""transformers' Auto classes told of our model, whichever of the two packages is imported first.
+"""Registers our model with transformers' Auto classes, whichever package is imported first.
 
-`import encoder_roles` starts every command, also those that never load a model, and transformers takes
-seconds to import; so it is not imported here. If its Auto classes are loaded already, `models.vlm`, which
-registers with them, is imported at once, and otherwise as soon as somebody loads them."""
+Every command runs `import encoder_roles`, and transformers takes seconds to import, so this module does not
+import it. If the Auto classes are already loaded, it imports `models.vlm`, which registers with them.
+Otherwise it imports `models.vlm` as soon as the Auto classes are loaded.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ AUTO_CLASSES, OURS = "transformers.models.auto.modeling_auto", "encoder_roles.mo
 
 
 def register() -> None:
-    """Have `models.vlm` imported once transformers' Auto classes are."""
+    """Import `models.vlm` now, or as soon as transformers' Auto classes are imported."""
     if AUTO_CLASSES in sys.modules:
         importlib.import_module(OURS)
     else:
@@ -26,12 +27,12 @@ def register() -> None:
 
 
 class _WhenImported(MetaPathFinder):
-    """Sees one import, that of the Auto classes, and has ours follow it."""
+    """Waits for the import of the Auto classes, and imports our model after it."""
 
     def find_spec(
         self,
         name: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002  # the protocol's, as is `target`
+        path: Sequence[str] | None = None,  # noqa: ARG002  # the protocol has it, and `target`
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if name != AUTO_CLASSES:

@@ -1,4 +1,4 @@
-"""What makes a result checkable: whole files or none, hashes, versions, hardware."""
+"""Atomic writes, hashes and versions, by which every result can be checked."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ RECORDED_PACKAGES = (
     "lmms_eval",
     "snakemake",
 )
-PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})  # weights that are never read
+PICKLED = frozenset(
+    {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+)  # formats of weights that are never read
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds, remove it if not."""
+    """Yield a temporary name beside `path`; if the block succeeds rename it to `path`, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -44,7 +46,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """As `atomic_file`, for a folder: `path` appears complete or not at all; an old one is replaced."""
+    """As `atomic_file`, for a folder: `path` appears complete or not at all, and replaces an old folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -59,25 +61,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline, so that equal values are equal bytes."""
+    """Write JSON atomically, with sorted keys and a final newline: equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, whole or not at all."""
+    """Write one JSON object per line, atomically."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV table from mappings, whole or not at all; a row with an unknown column is a ValueError."""
+    """Write a CSV table from mappings, atomically. Raises ValueError if a row has an unknown column."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
@@ -85,35 +87,35 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def write_table(path: Path, table: pd.DataFrame, float_format: str | None = "%.8g") -> None:
-    """Write a data frame as CSV without its index, whole or not at all."""
+    """Write a data frame as CSV without its index, atomically."""
     with atomic_file(path) as temporary:
         table.to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Read one JSON object a line."""
+    """Read one JSON object per line."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def key_of(value: Any) -> str:
-    """A short stable key of a JSON-able value, for folder names."""
+    """A short stable key of a value that JSON can hold, for the names of folders."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
-    """Python, machine and the packages that decide results, for training.json and the manifest."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    """Versions of Python and of the packages that affect results, for training.json and the manifest."""
+    recorded = {"python": platform.python_version(), "machine": platform.machine()}
     for package in RECORDED_PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            recorded[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # each environment holds only its stage's packages
-    return found
+            continue  # an environment holds only the packages of its stage
+    return recorded

@@ -1,4 +1,4 @@
-# What all rules share: the validated study, and the names of its files and wildcards.
+# Shared by all rules: the validated study, and the names of its files and wildcards.
 
 import re
 import signal
@@ -23,52 +23,50 @@ from encoder_roles.study.config import validate_study
 from encoder_roles.study.variants import owner, variant_stage
 from encoder_roles.world.scenes import SPLITS
 
-# Slurm warns every process of a job before its time is up; the warning is for the training alone
+# Slurm warns every process of a job before its time limit; only the training reacts
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 try:
     STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
-    SITE = active_site()  # None but under `--profile slurm`
-    RANKS = STUDY.training.engine.processes  # processes of one training
-    ASKED = {job: job_resources(job, request, SITE, RANKS) for job, request in STUDY.jobs.items()}
+    SITE = active_site()  # None, except under `--profile slurm`
+    PROCESSES = STUDY.training.engine.processes  # processes of one training
+    RESOURCES = {job: job_resources(job, request, SITE, PROCESSES) for job, request in STUDY.jobs.items()}
 except StudyError as error:
     sys.exit(f"error: {error}")
 
 RESULTS = f"results/{STUDY.study}"
 MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
 PRETRAINED = (
-    f"{RESULTS}/pretrained"  # written if `sources: train`; `make sources` copies it to sources/laptop
+    f"{RESULTS}/pretrained"  # exists with `sources: train`; `make sources` copies it to sources/laptop
 )
-FETCHED = f"{RESULTS}/fetched"  # what a hub has, at the commits of the lock
+FETCHED = f"{RESULTS}/fetched"  # downloads from a hub, at the commits of the lock
 LOCK = f"studies/{STUDY.study}.lock.yaml"
-LOCKED = (
-    [LOCK] if Path(LOCK).is_file() else []
-)  # a dry run needs none; fetching without one is an error that says so
+LOCKED = [LOCK] if Path(LOCK).is_file() else []  # a dry run needs no lock; fetching without one is an error
 SOURCES = [*(f"encoders/{encoder}" for encoder in STUDY.pool), "language_model"]
-MADE = {  # source -> the folder that a rule makes of it; the others are folders that are there
+MADE = {  # source -> the folder that a rule makes; all other sources are folders that exist
     **{source: f"{FETCHED}/{source}" for source in STUDY.hub_sources},
     **({source: f"{PRETRAINED}/{source}" for source in SOURCES} if STUDY.sources == "train" else {}),
 }
 TRAIN = f"{RESULTS}/data/train/train.jsonl"  # the procedural world's records
 PROBE = f"{RESULTS}/data/probe/probe.jsonl"
 PICTURES_STORED = STUDY.pictures == "stored"  # else every job decodes the files that it reads
-FEATURES_STORED = STUDY.training.align.features == "stored"  # else align runs the encoders on the pictures
-STAGES = stage_table(STUDY)  # the settings that each stage of the DAG reads
+FEATURES_STORED = STUDY.training.align.features == "stored"  # else align computes features from pictures
+STAGES = stage_table(STUDY)  # stage of the DAG -> its settings
 if STUDY.variants:
     STAGES["variants"] = variant_stage(STUDY)
 DRAWN = FIGURES | (VARIANT_FIGURES if STUDY.variants else {})
 TABULATED = TABLES | (VARIANT_TABLES if STUDY.variants else {})
-SUBSETS = (*STUDY.trained_subsets, BLIND)  # every model that is tuned and evaluated
+SUBSETS = (*STUDY.trained_subsets, BLIND)  # all models to tune and evaluate
 
 
 def resources_of(job):
-    """The resources of a rule: what its row of `jobs` in the config asks for, and on a site where it is to run."""
-    return ASKED[job]
+    """The resources of a rule: its row of `jobs` in the config and, on a cluster, its partition and account."""
+    return RESOURCES[job]
 
 
 def check_start(workflow):
-    """Stop before any job with a line for every fault: an environment that is not its lock's; under
-    `--profile slurm` what would make jobs wait for ever, or two jobs write one file."""
+    """Stop before the first job, with one line per fault: an environment that differs from its lock or, under
+    `--profile slurm`, anything that would make jobs wait forever or write the same file twice."""
     try:
         if SITE is None:
             check_environment()
@@ -79,12 +77,12 @@ def check_start(workflow):
 
 
 def one_of(values):
-    """The regular expression of a wildcard that can only be one of these values."""
+    """A regular expression that restricts a wildcard to these values."""
     return "|".join(re.escape(str(value)) for value in values)
 
 
 def source_folder(source):
-    """The folder that a pretrained source, `encoders/<name>` or `language_model`, is staged from."""
+    """The folder from which `encoders/<name>` or `language_model` is staged."""
     if made := MADE.get(source):
         return made
     name = source.removeprefix("encoders/")
@@ -92,7 +90,7 @@ def source_folder(source):
 
 
 def source_files(source):
-    """What staging a source depends on: each of its pinned files, or the folder that the DAG makes or fetches."""
+    """The inputs of staging a source: its pinned files, or the folder that the DAG makes or fetches."""
     folder = source_folder(source)
     if source in MADE:
         return [folder]
@@ -101,7 +99,7 @@ def source_files(source):
 
 
 def gates_of(source):
-    """What checking a source's gates depends on: the pinned table, or the folder that the DAG makes with it."""
+    """The input of checking a source's gates: the pinned table, or the folder in which the DAG writes it."""
     folder = source_folder(source)
     return folder if STUDY.sources == "train" else f"{folder}/gates.csv"
 
@@ -128,14 +126,14 @@ def encoders_of(subset):
 
 
 def records_of(name):
-    """The records that `align` or `tune` trains on, or the `probe` pictures of effective ranks."""
+    """The records for `align` or `tune`, or those of the `probe` pictures for effective rank."""
     if name in STUDY.user_records:
         return f"{RESULTS}/data/own/{name}/{name}.jsonl"
     return PROBE if name == "probe" else TRAIN
 
 
 def pictures_of(name):
-    """The folder of their pictures where a rule makes it; a user's own stay where they are."""
+    """The folder of pictures, if a rule makes it; the pictures of user records stay where they are."""
     return [] if name in STUDY.user_records else f"{Path(records_of(name)).parent}/pictures"
 
 
@@ -161,24 +159,24 @@ def framed(wildcards, input):
 
 
 def features_of(wildcards):
-    """The stored features of a subset's encoders, in pool order; none where align computes them from pixels."""
+    """The stored features of a subset's encoders, in pool order; empty if align computes them from pixels."""
     encoders = parse_subset(wildcards.subset, STUDY.pool) if FEATURES_STORED else []
     return [f"{RESULTS}/features/{encoder}/train.safetensors" for encoder in encoders]
 
 
 def unmasked_answers(subset, seed):
-    """The folder of the answers of a model as trained."""
+    """The folder with the answers of a model without masks."""
     kept = NONE_KEPT if subset == BLIND else subset
     return f"{RESULTS}/predictions/{subset}/seed{seed}/{kept}.{NO_MASK}"
 
 
 def named(inputs):
-    """The named inputs of a figure, a table or the values: the catalogue's names to files of this study."""
+    """Catalogue name -> file of this study, for the inputs of a figure, a table or the values."""
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
 if STUDY.scores and not Path(STUDY.scores.file).is_file():
-    sys.exit(f"error: scores: no file {STUDY.scores.file}")
+    sys.exit(f"error: scores: no file {STUDY.scores.file}; correct the path")
 for source in SOURCES:
     if source not in MADE and not source_files(source):
         sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

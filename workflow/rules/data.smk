@@ -1,6 +1,6 @@
-# The procedural world's pictures, training data and benchmarks; requests; features of the frozen encoders.
+# Pictures, training data and benchmarks of the procedural world; requests; features of frozen encoders.
 
-ROWS = FETCHED if STUDY.evaluation.data == "hub" else f"{RESULTS}/data"  # the benchmarks' questions
+ROWS = FETCHED if STUDY.evaluation.data == "hub" else f"{RESULTS}/data"  # the questions of the benchmarks
 REQUESTS = f"{RESULTS}/requests/manifest.json"
 
 
@@ -35,7 +35,7 @@ rule stage_records:
     input:
         settings=f"{RESULTS}/settings/lock.json",
         lock=LOCKED,
-        # a dry run needs none; staging without them is an error that says so
+        # a dry run needs no records; staging without them is an error
         records=lambda wildcards: [
             file for file in [STUDY.user_records[wildcards.name].records] if Path(file).is_file()
         ],

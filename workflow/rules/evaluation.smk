@@ -1,4 +1,4 @@
-# Answers of every model as trained and of the full pool's model under every mask, scored through lmms-eval's task code.
+# Answers of every model, and of the full pool's model under every mask; scores from lmms-eval's task code.
 
 MASKED = [
     f"{RESULTS}/predictions/{STUDY.full}/seed{{seed}}/{mask}.{{operator}}" for mask in STUDY.masks_of_full
@@ -33,7 +33,7 @@ rule predict_masks:
     input:
         settings=f"{RESULTS}/settings/masks.json",
         model=f"{RESULTS}/models/{STUDY.full}/seed{{seed}}/tune",
-        data=records_of("tune"),  # the mean operator is calibrated on training pictures
+        data=records_of("tune"),  # mask operators are calibrated on training pictures
         calibration=pixels_of("tune"),
         manifest=REQUESTS,
         pictures=pixels_of("requests"),

@@ -1,4 +1,4 @@
-# What was made, by what, and whether it still is so. Both rules ask Snakemake, so they run in its own environment.
+# What made every result, and whether it still holds. Both rules call Snakemake, so they run in its environment.
 
 
 rule write_manifest:
@@ -13,7 +13,7 @@ rule write_manifest:
         f"{RESULTS}/logs/write_manifest.log",
     benchmark:
         f"{RESULTS}/timings/write_manifest.tsv"
-    handover: True  # to a Snakemake that says what the DAG's outputs are
+    handover: True  # it runs a Snakemake that lists the outputs of the DAG
     resources:
         mem_mb=1000,
         runtime=60,

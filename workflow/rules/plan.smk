@@ -1,4 +1,4 @@
-# What a study will cost, before anything is spent: `snakemake plan`. Nothing is fetched, no weight is read.
+# The cost of a study before it runs: `snakemake plan`. It fetches nothing and reads no weights.
 
 
 rule plan:
@@ -9,7 +9,7 @@ rule plan:
     conda:
         "../../envs/model.yaml"
     params:
-        # no output: the plan is printed whenever it is asked for
+        # no output, so that every call prints the plan
         folder=lambda wildcards, input: Path(input.settings).parents[1],
     shell:
         "encoder-roles plan-study --settings {input.settings} --output {params.folder}/plan.csv"

@@ -1,4 +1,4 @@
-# What each encoder contributes: effective ranks before and after joint training, costs, roles, rankings, claims.
+# What each encoder contributes: effective ranks before and after training, costs, roles, rankings, claims.
 
 
 rule measure_pretrained_ranks:
@@ -34,7 +34,7 @@ rule measure_ranks:
         model=f"{MODEL}/tune",
         data=records_of("probe"),
         pictures=pixels_of("probe"),
-        # ancient: the rows it reads are those of its own encoders, and when one of them changes, so does the model
+        # ancient: a change of the rows that it reads, those of its encoders, also changes the model
         pretrained=ancient(rules.measure_pretrained_ranks.output.ranks),
         draws=ancient(rules.measure_pretrained_ranks.output.draws),
     output:
@@ -162,7 +162,7 @@ rule replay_advisor:
 
 
 if STUDY.scores:
-    OWN_RESULTS = f"results/{STUDY.scores.study}"
+    EXTERNAL_RESULTS = f"results/{STUDY.scores.study}"
 
     rule analyse_scores:
         input:
@@ -171,19 +171,19 @@ if STUDY.scores:
             ranks=STUDY.scores.ranks or [],
             costs=STUDY.scores.costs or [],
         output:
-            averages=f"{OWN_RESULTS}/averages.csv",
-            tables=[f"{OWN_RESULTS}/{Path(table).name}" for table in rules.assign_roles.output],
+            averages=f"{EXTERNAL_RESULTS}/averages.csv",
+            tables=[f"{EXTERNAL_RESULTS}/{Path(table).name}" for table in rules.assign_roles.output],
         log:
-            f"{OWN_RESULTS}/logs/analyse_scores.log",
+            f"{EXTERNAL_RESULTS}/logs/analyse_scores.log",
         benchmark:
-            f"{OWN_RESULTS}/timings/analyse_scores.tsv"
+            f"{EXTERNAL_RESULTS}/timings/analyse_scores.tsv"
         conda:
             "../../envs/paper.yaml"
         resources:
             **resources_of("assign_roles"),
         params:
             folder=subpath(output.averages, parent=True),
-            # both as options, where they are given
+            # as options, if the config gives them
             joined=lambda wildcards, input: [
                 word for name in ("ranks", "costs") if input[name] for word in (f"--{name}", input[name])
             ],
@@ -192,7 +192,7 @@ if STUDY.scores:
             " --output {params.folder:q} 2> {log:q}"
 
 
-# the analysis alone: of this study or, with `--config scores=<file>`, of that table without training anything
+# only the analysis: of this study or, with `--config scores=<file>`, of that table without any training
 rule roles:
     input:
         rules.analyse_scores.output if STUDY.scores else rules.assign_roles.output,

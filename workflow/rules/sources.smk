@@ -1,5 +1,5 @@
-# What each stage reads of the config, and the pretrained encoders and language model: taken from their pinned
-# folders, or pretrained here (sources: train).
+# The settings of each stage, and the pretrained encoders and language model: read from pinned folders, fetched,
+# or pretrained here (sources: train).
 
 
 rule write_settings:
@@ -58,7 +58,7 @@ rule lock_sources:
     conda:
         "../../envs/evaluation.yaml"
     params:
-        lock=LOCK,  # no output: a lock is written when asked for, and never because something is newer
+        lock=LOCK,  # no output, so that only a call writes the lock, never a newer input
     shell:
         "encoder-roles lock-sources --settings {input.settings} --output {params.lock} 2> {log}"
 
@@ -86,7 +86,9 @@ rule fetch_source:
         " --output {output} 2> {log}"
 
 
-GATED = [source for source in SOURCES if source not in STUDY.hub_sources]  # a hub's checkpoints have none
+GATED = [
+    source for source in SOURCES if source not in STUDY.hub_sources
+]  # checkpoints from a hub have no gates
 
 
 rule check_gates:

@@ -1,10 +1,10 @@
-# A model for every subset: align trains the connector on stored features, tune trains the whole model.
+# A model per subset: align trains the connector, then tune trains the model.
 
 
 rule train_align:
     input:
         settings=f"{RESULTS}/settings/align.json",
-        gates=ancient(f"{RESULTS}/gates.csv"),  # no model is trained on a source that missed a gate
+        gates=ancient(f"{RESULTS}/gates.csv"),  # no training starts from a source that missed a gate
         encoders=lambda wildcards: encoders_of(wildcards.subset),
         language_model=f"{RESULTS}/language_model",
         features=features_of,
@@ -18,11 +18,11 @@ rule train_align:
         f"{RESULTS}/timings/train_align/{{subset}}.seed{{seed}}.tsv"
     conda:
         "../../envs/model.yaml"
-    threads: RANKS
+    threads: PROCESSES
     resources:
         **resources_of("train_align"),
     params:
-        launch=launcher(STUDY.jobs["train_align"], RANKS, SITE),
+        launch=launcher(STUDY.jobs["train_align"], PROCESSES, SITE),
         features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
         pictures=framed,
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
@@ -53,11 +53,11 @@ rule train_tune:
         f"{RESULTS}/timings/train_tune/{{subset}}.seed{{seed}}.tsv"
     conda:
         "../../envs/model.yaml"
-    threads: RANKS
+    threads: PROCESSES
     resources:
         **resources_of("train_tune"),
     params:
-        launch=launcher(STUDY.jobs["train_tune"], RANKS, SITE),
+        launch=launcher(STUDY.jobs["train_tune"], PROCESSES, SITE),
         align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
         pictures=framed,
         restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",

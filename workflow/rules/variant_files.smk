@@ -1,23 +1,23 @@
-# Where the things that a variant needs are made: under the study's own folder, or under that of their first owner.
+# Where the inputs of a variant are: under the study's folder, or under the folder of the variant that makes them.
 
 VARIANT = f"{RESULTS}/variants/{{variant}}"
 VARIED_STAGES = {name: stage_table(variant) for name, variant in STUDY.variants.items()}
 
 
 def home(variant, made, of):
-    """The folder under which the thing that a variant needs is made: the study's, or that of its first owner."""
+    """The folder that holds an input of a variant: the study's folder, or that of the variant that makes it."""
     first = owner(STUDY, variant, made, of)
     return RESULTS if first == STUDY.baseline else VARIANT.format(variant=first)
 
 
 def variant_encoders(wildcards):
-    """As `encoders_of`, for the subset of a variant."""
+    """As `encoders_of`, for a subset of a variant."""
     names = parse_subset(wildcards.subset, STUDY.pool)
     return [f"{home(wildcards.variant, 'encoder', name)}/encoders/{name}" for name in names]
 
 
 def variant_features(wildcards):
-    """As `features_of`, for the subset of a variant."""
+    """As `features_of`, for a subset of a variant."""
     stored = STUDY.variants[wildcards.variant].training.align.features == "stored"
     names = parse_subset(wildcards.subset, STUDY.pool) if stored else []
     return [
@@ -26,7 +26,7 @@ def variant_features(wildcards):
 
 
 def variant_align(wildcards):
-    """The aligned connector that tune starts from; the blind model has none."""
+    """The aligned connector from which tune starts; empty for the blind model."""
     if wildcards.subset == BLIND:
         return []
     folder = home(wildcards.variant, "align", wildcards.subset)
@@ -34,13 +34,13 @@ def variant_align(wildcards):
 
 
 def variant_model(wildcards):
-    """The tuned model that answers."""
+    """The tuned model that answers the benchmarks."""
     folder = home(wildcards.variant, "tune", wildcards.subset)
     return f"{folder}/models/{wildcards.subset}/seed{wildcards.seed}/tune"
 
 
 def variant_models(stage):
-    """The trained folders of every model of a variant."""
+    """The folders that a stage of training writes, for every model of a variant."""
 
     def folders(wildcards):
         subsets = SUBSETS if stage == "tune" else STUDY.trained_subsets
@@ -54,7 +54,7 @@ def variant_models(stage):
 
 
 def variant_answers(wildcards):
-    """The answers of every model of a variant as trained."""
+    """The answers of every model of a variant, without masks."""
     return [
         unmasked_answers(subset, seed).replace(RESULTS, home(wildcards.variant, "answers", subset), 1)
         for subset in SUBSETS

@@ -1,5 +1,5 @@
-# A study's variants: its models again with another connector, other layers or another recipe. The baseline is the
-# study as it stands; what a variant has in common with it, or with a variant before it, is made once.
+# The variants of a study: the same models with another connector, other layers or another recipe. The baseline is
+# the unchanged study. An output that several variants share is made once.
 
 
 use rule write_settings as write_variant_settings with:

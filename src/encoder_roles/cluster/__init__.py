@@ -1,1 +1,1 @@
-"""Slurm: what a site offers, what is checked before a run, jobs that outlived it. Only this calls Slurm."""
+"""Slurm: settings of a site, checks before a run, leftover jobs. Only this room calls Slurm."""

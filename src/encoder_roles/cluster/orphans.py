@@ -1,4 +1,4 @@
-"""Jobs whose Snakemake is gone: found by the prefix of their names, and cancelled or awaited."""
+"""Jobs whose Snakemake has ended: found by the prefix of their names, and cancelled or awaited."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 from encoder_roles.cluster.slurm import QueuedJob, ask, final_states, queued_jobs, run_prefix
 from encoder_roles.study.names import StudyError
 
-MARKERS = Path(
-    ".snakemake/incomplete"
-)  # a file for every output under way: its path in base64, its job inside
+MARKERS = Path(".snakemake/incomplete")  # a file per unfinished output: its path in base64, its job inside
 LOOK_EVERY = 2.0  # seconds
-ENDS_WITHIN = 300.0  # seconds that a cancelled job may take to end
+ENDS_WITHIN = 300.0  # seconds within which a cancelled job must end
 
 
 def cancel_orphans(*, prefix: str | None = None) -> None:
@@ -22,10 +20,10 @@ def cancel_orphans(*, prefix: str | None = None) -> None:
     Run it from the repository's root, and only when no Snakemake runs there.
 
     Args:
-        prefix: of the jobs' names; by default that of this checkout.
+        prefix: the prefix of the jobs' names; default: that of this checkout.
 
     Raises:
-        StudyError: a job has not ended five minutes after it was cancelled.
+        StudyError: a job still runs five minutes after it was cancelled.
     """
     prefix = prefix or run_prefix(Path.cwd())
     jobs = queued_jobs(prefix)
@@ -34,19 +32,19 @@ def cancel_orphans(*, prefix: str | None = None) -> None:
     until = time.monotonic() + ENDS_WITHIN
     while left := queued_jobs(prefix):
         if time.monotonic() > until:
-            raise StudyError(f"jobs {', '.join(job.id for job in left)}: cancelled, and still not ended")
+            raise StudyError(f"jobs {', '.join(job.id for job in left)}: cancelled, but still running")
         time.sleep(LOOK_EVERY)
-    print(f"{len(jobs)} jobs cancelled; their outputs will be made again", file=sys.stderr)
+    print(f"{len(jobs)} jobs cancelled; the next run makes their outputs again", file=sys.stderr)
 
 
 def await_orphans(*, prefix: str | None = None) -> None:
-    """Wait for the jobs that a killed Snakemake left in the queue; what those that end well made is kept.
+    """Wait for the jobs that a killed Snakemake left in the queue; outputs of successful jobs are kept.
 
-    Run it from the repository's root, and only when no Snakemake runs there. A job marks its outputs
-    as complete itself; what failed or was cut short is made again by the next run.
+    Run it from the repository's root, and only when no Snakemake runs there. A job marks its own outputs as
+    complete. The next run makes the outputs of failed or interrupted jobs again.
 
     Args:
-        prefix: of the jobs' names; by default that of this checkout.
+        prefix: the prefix of the jobs' names; default: that of this checkout.
     """
     prefix = prefix or run_prefix(Path.cwd())
     seen: dict[str, QueuedJob] = {}
@@ -56,11 +54,12 @@ def await_orphans(*, prefix: str | None = None) -> None:
         seen |= running
         if len(running) != waiting:
             waiting = len(running)
-            print(f"{waiting} jobs wait or run", file=sys.stderr)
+            print(f"{waiting} jobs are waiting or running", file=sys.stderr)
         time.sleep(LOOK_EVERY)
         ended |= final_states([job for id, job in seen.items() if id not in ended])
     ended |= final_states([job for id, job in seen.items() if id not in ended])
-    well = sum(state == "COMPLETED" for state in ended.values())
+    completed = sum(state == "COMPLETED" for state in ended.values())
     print(
-        f"{well} of {len(seen)} jobs ended well; the next run makes what the others did not", file=sys.stderr
+        f"{completed} of {len(seen)} jobs completed; the next run makes the outputs of the others",
+        file=sys.stderr,
     )

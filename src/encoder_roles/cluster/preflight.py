@@ -1,4 +1,4 @@
-"""Before a run through Slurm: everything that would make jobs wait for ever, or fail one after another."""
+"""Checks before a run through Slurm: whatever would make jobs wait forever, or fail one after another."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import TRAINING_JOBS, StudyError
 from encoder_roles.study.sections import JobRequest
 
-EARLIER = 60  # seconds by which Slurm may send a warning earlier than asked
-ARRAY_SIZE = 1001  # Slurm's own MaxArraySize
-TASK_BYTES = 8000  # of an array's script, at most
-BLOCK = bytes(2**20)  # what is written to see whether a folder takes files
+EARLIER = 60  # seconds by which Slurm may send a warning too early
+ARRAY_SIZE = 1001  # Slurm's default MaxArraySize
+TASK_BYTES = 8000  # most bytes per task in the script of an array
+BLOCK = bytes(2**20)  # written to test whether a folder is writable
 GB = 10**9
 
 
 def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE) -> None:
-    """Check that a study can run on this cluster: one line for every fault, or nothing.
+    """Check that a study can run on this cluster: one line per fault, or nothing.
 
-    `snakemake --profile slurm` does the same before it submits anything. Run it from the repository's root.
+    `snakemake --profile slurm` runs the same checks first. Run it from the repository's root.
 
     Args:
         configs: config.yaml and the study that overrides it, if any.
-        site: the site's settings.
+        site: the file with the site's settings.
 
     Raises:
-        StudyError: with a line for every fault.
+        StudyError: one line per fault.
     """
     check_run(load_study(*configs), read_site(site))
 
 
 def check_run(study: Study, site: Site, status_command: str | None = None) -> None:
-    """`preflight` of a study and a site that have been read."""
+    """As `preflight`, for a study and a site that are already loaded."""
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
@@ -70,35 +70,35 @@ def check_run(study: Study, site: Site, status_command: str | None = None) -> No
 
 
 def check_status_command(status_command: str | None) -> Iterator[str]:
-    """sacct without an accounting database waits for ever, without an error."""
+    """Without an accounting database, sacct waits forever and reports no error."""
     if status_command == "sacct" and not has_accounting():
         yield (
             "slurm-status-command: sacct, but this cluster has no accounting database and sacct would wait "
-            "for ever: remove the option, or set squeue"
+            "forever; remove the option, or set squeue"
         )
 
 
 def check_partitions(study: Study, site: Site) -> Iterator[str]:
-    """A job in a partition that is not there, or that is too short for it, waits for ever."""
+    """A job in a partition that does not exist, or whose time limit is too short, waits forever."""
     known = partition_minutes()
     listed = ", ".join(sorted(filter(None, known)))
     for partition in site.partitions:
         if partition not in known:
-            yield f"{SITE_FILE}: partitions.{partition}: no such partition here (there are {listed})"
+            yield f"{SITE_FILE}: partitions.{partition}: no such partition on this cluster (known: {listed})"
     for name, request in study.jobs.items():
         partition = site.partition(name, request) or ""
         if request.minutes > (most := known.get(partition, float("inf"))):
             where = f"partition {partition}" if partition else "the default partition"
-            yield f"jobs.{name}: {request.minutes} minutes, and {where} runs jobs of {most:g} minutes at most"
+            yield f"jobs.{name}: {request.minutes} minutes, but {where} allows {most:g} at most"
         if name in TRAINING_JOBS and request.minutes * 60 < site.warning_seconds + EARLIER:
             yield (
-                f"{SITE_FILE}: warning_seconds: jobs.{name} has {request.minutes} minutes, and is warned "
-                f"as it starts: at most {max(1, request.minutes * 60 - EARLIER)}, or give it more minutes"
+                f"{SITE_FILE}: warning_seconds: jobs.{name} has only {request.minutes} minutes and would be "
+                f"warned at its start; set at most {max(1, request.minutes * 60 - EARLIER)}, or more minutes"
             )
 
 
 def check_account(site: Site) -> Iterator[str]:
-    """With accounting, jobs are charged to an account that the user must be in."""
+    """With accounting, jobs are charged to an account that must include the user."""
     if not has_accounting():
         return
     user = getpass.getuser()
@@ -106,37 +106,37 @@ def check_account(site: Site) -> Iterator[str]:
     accounts = ask(*show, "associations", f"user={user}", "format=account").split()
     listed = ", ".join(sorted(set(accounts))) or "none"
     if site.account and site.account not in accounts:
-        yield f"{SITE_FILE}: account: {user} has no account {site.account} (there are: {listed})"
+        yield f"{SITE_FILE}: account: {user} has no account {site.account} (known: {listed})"
     elif not site.account and not ask(*show, "user", user, "format=defaultaccount").strip():
-        yield f"{SITE_FILE}: account: missing, and {user} has no default account (there are: {listed})"
+        yield f"{SITE_FILE}: account: missing, and {user} has no default account (known: {listed})"
 
 
 def check_arrays(site: Site) -> Iterator[str]:
-    """An array that is too large is refused, again and again."""
-    found = configuration()
-    numbers = int(found.get("MaxArraySize", ARRAY_SIZE)) - 1  # from 1 to less than it
-    script = re.search(r"\bmax_script_size=(\d+)", found.get("SchedulerParameters", ""))
+    """Slurm rejects an array that is too large, at every attempt."""
+    settings = configuration()
+    numbers = int(settings.get("MaxArraySize", ARRAY_SIZE)) - 1  # from 1 to less than it
+    script = re.search(r"\bmax_script_size=(\d+)", settings.get("SchedulerParameters", ""))
     most = min(numbers, max(1, int(script[1]) // TASK_BYTES)) if script else numbers
     if numbers < 2:
         yield (
-            f"MaxArraySize is {numbers + 1} on this cluster, and Snakemake's plugin does not start on one "
-            "without arrays: ask whoever runs it for 3 or more"
+            f"MaxArraySize is {numbers + 1} on this cluster, and Snakemake's plugin needs arrays to start; "
+            "ask the administrators for 3 or more"
         )
     elif site.largest_array > most:
-        yield f"{SITE_FILE}: largest_array: {site.largest_array}, and this cluster takes {most}: lower it"
+        yield f"{SITE_FILE}: largest_array: {site.largest_array}, but this cluster allows {most}; lower it"
 
 
 def check_requests(study: Study, site: Site) -> Iterator[str]:
-    """A request that no node can meet waits for ever: `sbatch --test-only` refuses it at once."""
+    """A request that no node can meet waits forever; `sbatch --test-only` rejects it at once."""
     known = partition_minutes()
-    asked: dict[tuple[str, ...], tuple[str, str | None]] = {}
+    requests: dict[tuple[str, ...], tuple[str, str | None]] = {}
     for name, request in study.jobs.items():
         partition = site.partition(name, request)
         processes = study.training.engine.processes if name in TRAINING_JOBS else 1
-        asked.setdefault(tuple(sbatch_options(request, partition, site, processes)), (name, partition))
-    for options, (name, partition) in asked.items():
+        requests.setdefault(tuple(sbatch_options(request, partition, site, processes)), (name, partition))
+    for options, (name, partition) in requests.items():
         if partition and partition not in known:
-            continue  # said by check_partitions
+            continue  # check_partitions reports it
         try:
             ask("sbatch", "--test-only", *options, "--wrap", "true")
         except StudyError as error:
@@ -144,7 +144,7 @@ def check_requests(study: Study, site: Site) -> Iterator[str]:
 
 
 def sbatch_options(request: JobRequest, partition: str | None, site: Site, processes: int) -> list[str]:
-    """The options that a first attempt is submitted with."""
+    """The options of sbatch for the first attempt of a job."""
     limits = site.partitions[partition] if partition else Partition()
     options = [f"--mem={request.memory_mb}", f"--time={request.minutes}"]
     options.append(f"--cpus-per-task={cpus_per_process(request, processes)}")
@@ -162,7 +162,7 @@ def sbatch_options(request: JobRequest, partition: str | None, site: Site, proce
 
 
 def check_folders(study: Study, site: Site) -> Iterator[str]:
-    """Jobs write to results/ and Snakemake to .snakemake/: both must take files, and the disk have room."""
+    """Jobs write to results/ and Snakemake to .snakemake/: both must be writable, and have space."""
     for folder in (Path("results") / study.study, Path(".snakemake")):
         probe = folder / f".preflight.{os.getpid()}"
         try:
@@ -171,45 +171,44 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
                 file.write(BLOCK)
                 os.fsync(file.fileno())
         except OSError as error:
-            said = error.strerror
-            yield f"{folder}: cannot be written: {said}: free space there, or run where you may write"
+            yield f"{folder}: cannot be written ({error.strerror}); free space there, or run elsewhere"
             continue
         finally:
             with suppress(OSError):
                 probe.unlink()
         if (free := shutil.disk_usage(folder).free / GB) < site.free_gb:
-            yield f"{folder}: {free:.1f} GB free, {SITE_FILE} asks for free_gb: {site.free_gb:g}: make room"
+            yield f"{folder}: {free:.1f} GB free, {SITE_FILE} requires free_gb: {site.free_gb:g}; free space"
 
 
 def check_sources(study: Study) -> Iterator[str]:
-    """Every pretrained source must be there, or be fetched by its lock; so must the user's own records."""
+    """Every pretrained source must exist or be in the lock, and the user's records must exist."""
     hub, records = study.hub_sources, study.user_records
     lock = Path(f"studies/{study.study}.lock.yaml")
-    for name, own in records.items():
-        if not Path(own.records).is_file() or not Path(own.pictures).is_dir():
-            yield f"training.data.{name}: no {own.records} with {own.pictures}/: docs/full-study.md says how"
+    for name, files in records.items():
+        if not Path(files.records).is_file() or not Path(files.pictures).is_dir():
+            yield f"training.data.{name}: no {files.records} with {files.pictures}/; see docs/full-study.md"
     if (hub or records or study.evaluation.data == "hub") and not lock.is_file():
-        yield f"{lock}: missing: `snakemake lock_sources` writes it, on a machine with a network"
+        yield f"{lock}: missing; run `snakemake lock_sources` on a machine with a network"
     if study.sources == "train":
         return
     sources = {f"encoders/{name}": study.encoders[name].source for name in study.pool}
     sources["language_model"] = study.language_model.source
     for name, folder in sources.items():
         if name not in hub and not any(file.is_file() for file in Path(folder).rglob("*")):
-            yield f"{name}: no files in {folder}: `make sources`, or set its source"
+            yield f"{name}: no files in {folder}; run `make sources`, or set its source"
 
 
 def check_installed() -> Iterator[str]:
-    """The packages that jobs will import must be those of the lock."""
+    """The installed packages must be those of the lock."""
     check_environment()
     yield from ()
 
 
 def check_orphans(folder: Path) -> Iterator[str]:
-    """Jobs that outlived the Snakemake that submitted them would write the same outputs as this run's."""
+    """Leftover jobs of an earlier Snakemake would write the same outputs as this run."""
     if jobs := queued_jobs(run_prefix(folder)):
         ids = ", ".join(job.id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
         yield (
-            f"{len(jobs)} jobs of an earlier run of this checkout still wait or run ({ids}) and would write "
-            "the same files: `encoder-roles cancel-orphans`, or `await-orphans` to keep what they make"
+            f"{len(jobs)} jobs of an earlier run of this checkout are still queued ({ids}) and would write "
+            "the same files; run `encoder-roles cancel-orphans`, or `await-orphans` to keep their outputs"
         )

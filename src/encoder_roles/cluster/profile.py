@@ -1,4 +1,4 @@
-"""What slurm/config.yaml asks of Python when Snakemake reads it (its `?` values)."""
+"""The values that slurm/config.yaml takes from Python when Snakemake reads it (its `?` values)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from encoder_roles.cluster.site import MARK, SITE_FILE, Site, read_site
 from encoder_roles.cluster.slurm import StatusCommand, fitting_status_command, run_prefix
 
-SHIMS = Path("slurm/bin")  # a sacct whose words Snakemake's plugin understands
+SHIMS = Path("slurm/bin")  # a sacct whose output Snakemake's plugin understands
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The site, and what follows from it and from the cluster."""
+    """The site's settings, and the values that depend on them and on the cluster."""
 
     site: Site
     prefix: str
@@ -22,20 +22,20 @@ class Profile:
 
     @property
     def rate(self) -> str:
-        """How many jobs are submitted in a minute at most."""
+        """The most jobs to submit per minute, as Snakemake writes it."""
         return f"{self.site.jobs_a_minute}/1m"
 
     @property
     def precommand(self) -> str:
-        """What runs in a job before Snakemake does."""
+        """The shell command that runs in a job before Snakemake."""
         return " && ".join(f"module load {module}" for module in self.site.modules) or "true"
 
 
 def open_profile() -> Profile:
-    """The profile for this checkout on this cluster; marks this process, and so its jobs, as on the site.
+    """The profile of this checkout on this cluster; marks this process and its jobs as running on the site.
 
     Raises:
-        StudyError: slurm/site.yaml is faulty, Slurm does not answer, or no status command can work.
+        StudyError: slurm/site.yaml is not valid, Slurm does not answer, or no status command works.
     """
     site = read_site(SITE_FILE)
     os.environ[MARK] = str(SITE_FILE)

@@ -1,4 +1,4 @@
-"""What is particular to a site (slurm/site.yaml), and what a rule's jobs ask of it."""
+"""The settings of a site (slurm/site.yaml), and the resources that the jobs of a rule request there."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from encoder_roles.study.config import describe_faults
 from encoder_roles.study.names import TRAINING_JOBS, StudyError
 from encoder_roles.study.sections import JobRequest, Settings
 
-SITE_FILE = Path("slurm/site.yaml")  # from the repository's root, where `--profile slurm` is found too
-MARK = (
-    "ENCODER_ROLES_SITE"  # the environment variable by which a run through Slurm and its jobs know the site
-)
+SITE_FILE = Path("slurm/site.yaml")  # relative to the repository's root
+MARK = "ENCODER_ROLES_SITE"  # environment variable of a run through Slurm and of its jobs: the site's file
 
 SlurmName = Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Positive = Annotated[int, Field(gt=0)]
 
 
 class Partition(Settings):
-    """What one job may ask of a partition."""
+    """The most that one job may request in a partition."""
 
     gpus: int = Field(default=0, ge=0)
     gpu_type: SlurmName | None = None
@@ -32,7 +30,7 @@ class Partition(Settings):
     max_memory_mb: Positive | None = None
 
     def takes(self, request: JobRequest) -> bool:
-        """Whether a job may run here."""
+        """Whether a job with this request may run here."""
         return (
             request.gpus <= self.gpus
             and request.minutes <= (self.max_minutes or request.minutes)
@@ -41,28 +39,30 @@ class Partition(Settings):
 
 
 class Site(Settings):
-    """slurm/site.yaml."""
+    """The settings of slurm/site.yaml, which describes each key."""
 
     account: SlurmName | None = None
     partitions: dict[SlurmName, Partition] = Field(default_factory=dict)
     modules: tuple[Annotated[str, Field(pattern=r"^[\w./+-]+$")], ...] = ()
     jobs: Positive = 500
     jobs_a_minute: Positive = 60
-    largest_array: Annotated[int, Field(gt=0, le=500)] = 100  # 500 fill the largest script that Slurm takes
+    largest_array: Annotated[int, Field(gt=0, le=500)] = (
+        100  # 500 tasks fill the largest script that Slurm accepts
+    )
     status_seconds: Positive = 20
     warning_seconds: Positive = 300
     free_gb: float = Field(default=20, ge=0)
 
     def partition(self, name: str, request: JobRequest) -> str | None:
-        """The first partition that takes a rule's jobs; None, Slurm's default, where the site names none."""
+        """The first partition that accepts a rule's jobs; None (Slurm's default) if the site lists none."""
         if not self.partitions:
             return None
         for partition, limits in self.partitions.items():
             if limits.takes(request):
                 return partition
         raise StudyError(
-            f"{SITE_FILE}: partitions: none takes the jobs of {name}, which ask for {request.gpus} GPUs, "
-            f"{request.memory_mb} MB and {request.minutes} minutes: add one, or lower the study's jobs.{name}"
+            f"{SITE_FILE}: partitions: none accepts jobs of {name} with {request.gpus} GPUs, "
+            f"{request.memory_mb} MB and {request.minutes} minutes; add one, or lower the study's jobs.{name}"
         )
 
 
@@ -77,12 +77,12 @@ def read_site(path: Path = SITE_FILE) -> Site:
 
 
 def active_site() -> Site | None:
-    """The site of a run through Slurm, and None of any other run."""
+    """The site of a run through Slurm; None for any other run."""
     return read_site(Path(os.environ[MARK])) if MARK in os.environ else None
 
 
 def scaled(amount: int, most: int | None) -> Callable[..., int]:
-    """A resource that grows with the attempts, up to what the partition allows."""
+    """A resource that grows with each attempt, up to the limit of the partition."""
 
     def resource(wildcards: object, attempt: int) -> int:  # noqa: ARG001 - Snakemake gives both
         return min(amount * attempt, most or amount * attempt)
@@ -91,9 +91,9 @@ def scaled(amount: int, most: int | None) -> Callable[..., int]:
 
 
 def launcher(request: JobRequest, processes: int, site: Site | None) -> str:
-    """What stands before a training's command: on a site srun, which starts all processes, on every node.
+    """The prefix of a training command: on a site, srun, which starts all processes on all nodes.
 
-    Elsewhere, and of one rank, nothing: a command that needs more processes becomes torchrun of itself.
+    Without a site or with one process it is empty: a command that needs more starts torchrun itself.
     """
     if site is None or processes == 1:
         return ""
@@ -105,38 +105,41 @@ def launcher(request: JobRequest, processes: int, site: Site | None) -> str:
 
 
 def job_resources(name: str, request: JobRequest, site: Site | None, processes: int = 1) -> dict[str, Any]:
-    """What Snakemake is told of a rule's jobs: memory and time (more with every attempt), GPUs, and on a
-    site the partition and account, how many processes share the job, and when it is warned of its end."""
+    """Snakemake's resources for a rule's jobs.
+
+    They are memory and time, which grow with each attempt, cores and GPUs. On a site they also name the
+    partition, the account, the processes of the job, and when Slurm warns it before its time limit.
+    """
     partition = site.partition(name, request) if site else None
     limits = site.partitions[partition] if site and partition else Partition()
-    found: dict[str, Any] = {
+    resources: dict[str, Any] = {
         "mem_mb": scaled(request.memory_mb, limits.max_memory_mb),
         "runtime": scaled(request.minutes, limits.max_minutes),
         "cpus_per_task": request.cpus,
     }
     if request.gpus:
-        found["gpu"] = request.gpus
-        found |= {"gpu_model": limits.gpu_type} if limits.gpu_type else {}
+        resources["gpu"] = request.gpus
+        resources |= {"gpu_model": limits.gpu_type} if limits.gpu_type else {}
     if partition:
-        found["slurm_partition"] = partition
+        resources["slurm_partition"] = partition
     if site and site.account:
-        found["slurm_account"] = site.account
+        resources["slurm_account"] = site.account
     if site and name in TRAINING_JOBS:
-        found["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
-        if processes > 1:  # `mpi`: the plugin leaves it to the command to start its processes
-            found |= {"mpi": "srun", "tasks": processes, "nodes": request.nodes, "tasks_per_gpu": 0}
-            found["cpus_per_task"] = cpus_per_process(request, processes)
-            found["slurm_extra"] += " " + " ".join(divide_evenly(request, processes, limits))
-    return found
+        resources["slurm_extra"] = f"--signal=USR1@{site.warning_seconds}"
+        if processes > 1:  # `mpi`: the command itself starts its processes
+            resources |= {"mpi": "srun", "tasks": processes, "nodes": request.nodes, "tasks_per_gpu": 0}
+            resources["cpus_per_task"] = cpus_per_process(request, processes)
+            resources["slurm_extra"] += " " + " ".join(divide_evenly(request, processes, limits))
+    return resources
 
 
 def cpus_per_process(request: JobRequest, processes: int) -> int:
-    """Of a job's cores, each process's; one where the job asks for one in all."""
+    """Cores per process; one if the job requests only one."""
     return max(1, request.cpus // processes)
 
 
 def divide_evenly(request: JobRequest, processes: int, limits: Partition) -> list[str]:
-    """The options of sbatch that give every node of a job as many of its processes, and a GPU to each."""
+    """The options of sbatch that divide a job's processes evenly over its nodes, with a GPU for each."""
     options = [f"--ntasks-per-node={processes // request.nodes}"]
     if request.gpus:
         type = f"{limits.gpu_type}:" if limits.gpu_type else ""

@@ -1,4 +1,4 @@
-"""Slurm's own commands, asked with lists of words and a time limit."""
+"""Slurm's commands, called with lists of arguments and a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 from encoder_roles.study.names import StudyError
 
 ANSWERS_WITHIN = 60  # seconds
-CHECKS_REMEMBERED = 3  # squeue must remember a finished job for so many status checks,
+CHECKS_REMEMBERED = 3  # squeue must remember a finished job for this many status checks,
 LONGEST_PAUSE = 240  # and for this many seconds: the pause between checks grows to 180
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 StatusCommand = Literal["sacct", "squeue"]
@@ -21,7 +21,7 @@ StatusCommand = Literal["sacct", "squeue"]
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job as squeue shows it; of an array, one of its tasks."""
+    """A job as squeue shows it, or one task of an array."""
 
     id: str
     name: str
@@ -30,18 +30,18 @@ class QueuedJob:
 
 
 def ask(*command: str) -> str:
-    """What a command of Slurm's prints. Raises StudyError, with the command's own words, if it fails."""
+    """The output of a Slurm command. Raises StudyError with the command's message if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
     except FileNotFoundError:
-        raise StudyError(f"{command[0]}: no such program: Slurm's commands must be on PATH") from None
+        raise StudyError(f"{command[0]}: no such program; put Slurm's commands on PATH") from None
     except subprocess.TimeoutExpired:
         raise StudyError(
-            f"{command[0]}: no answer in {ANSWERS_WITHIN} s: is Slurm's controller up?"
+            f"{command[0]}: no answer in {ANSWERS_WITHIN} s; check that Slurm's controller runs"
         ) from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise StudyError(f"{command[0]}: {said or f'ended with {done.returncode}'}")
+        message = " ".join((done.stderr or done.stdout).split())
+        raise StudyError(f"{command[0]}: {message or f'ended with {done.returncode}'}")
     return done.stdout
 
 
@@ -52,39 +52,39 @@ def configuration() -> dict[str, str]:
 
 
 def has_accounting() -> bool:
-    """Whether the cluster keeps finished jobs in a database; without one sacct says nothing, for ever."""
+    """Whether the cluster keeps finished jobs in a database, without which sacct never answers."""
     return configuration().get("AccountingStorageType", "").endswith("slurmdbd")
 
 
 def fitting_status_command(status_seconds: int) -> StatusCommand:
-    """The command that tells how a finished job ended: sacct where there is accounting, else squeue.
+    """The command that reports how a job ended: sacct if the cluster has accounting, else squeue.
 
     Raises:
-        StudyError: there is no accounting and squeue forgets finished jobs before they are asked about.
+        StudyError: there is no accounting, and squeue forgets finished jobs before the first check.
     """
-    found = configuration()
-    if found.get("AccountingStorageType", "").endswith("slurmdbd"):
+    settings = configuration()
+    if settings.get("AccountingStorageType", "").endswith("slurmdbd"):
         return "sacct"
-    age = re.match(r"\d+", found.get("MinJobAge", ""))
+    age = re.match(r"\d+", settings.get("MinJobAge", ""))
     remembered = int(age[0]) if age else 0
     lost = f"the cluster has no accounting database, and squeue forgets a finished job after {remembered} s"
     if remembered < LONGEST_PAUSE:
-        raise StudyError(f"{lost}: {LONGEST_PAUSE} are needed, ask whoever runs it for MinJobAge=300")
+        raise StudyError(f"{lost}: {LONGEST_PAUSE} are needed; ask the administrators for MinJobAge=300")
     if remembered < CHECKS_REMEMBERED * status_seconds:
         most = remembered // CHECKS_REMEMBERED
-        raise StudyError(f"{lost} (MinJobAge): lower status_seconds in slurm/site.yaml to {most}")
+        raise StudyError(f"{lost} (MinJobAge); lower status_seconds in slurm/site.yaml to {most}")
     return "squeue"
 
 
 def partition_minutes() -> dict[str, float]:
-    """The longest job of every partition, in minutes; the default partition also under the name "" ."""
-    found: dict[str, float] = {}
+    """Partition -> time limit in minutes; "" is the default partition."""
+    limits: dict[str, float] = {}
     for line in ask("sinfo", "--noheader", "--format", "%P|%l").splitlines():
         name, limit = line.strip().split("|")
-        found[name.removesuffix("*")] = in_minutes(limit)
+        limits[name.removesuffix("*")] = in_minutes(limit)
         if name.endswith("*"):
-            found[""] = in_minutes(limit)
-    return found
+            limits[""] = in_minutes(limit)
+    return limits
 
 
 def in_minutes(limit: str) -> float:
@@ -99,12 +99,12 @@ def in_minutes(limit: str) -> float:
 
 
 def run_prefix(folder: Path) -> str:
-    """What the names of all jobs of a checkout begin with."""
+    """The prefix of the names of all jobs of a checkout."""
     return f"encoder-roles-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:10]}"
 
 
 def queued_jobs(prefix: str) -> list[QueuedJob]:
-    """This user's jobs with that prefix that wait or run, array tasks one by one."""
+    """This user's waiting and running jobs with that prefix; each array task is a job."""
     states = "PENDING,CONFIGURING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
     command = ("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--states", states)
     lines = ask(*command, "--format", "%i|%j|%T|%k").splitlines()
@@ -113,7 +113,7 @@ def queued_jobs(prefix: str) -> list[QueuedJob]:
 
 
 def final_states(jobs: list[QueuedJob]) -> dict[str, str]:
-    """How jobs that have ended did so, by id; a job that Slurm has forgotten is missing."""
+    """Job id -> final state, for jobs that have ended and that Slurm still remembers."""
     if not jobs:
         return {}
     names = ",".join(sorted({job.name for job in jobs}))

@@ -130,7 +130,7 @@ def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     vision = config.get("model_cfg", config).get("vision_cfg", {})
     if not vision.get("timm_model_name"):
         raise StudyError(
-    open_clip is not imported, because the vision tower is a timm network below `visual.trunk`.
+            f"{path}: vision_cfg has no timm_model_name; only open_clip models with a timm trunk are known"
         )
     library_config = {"architecture": vision["timm_model_name"], "arguments": {}}
     weights = read_weights(folder, "open_clip_model.safetensors")

@@ -1,7 +1,7 @@
-"""Which code a result is made by: the files of this package that its command can import, and their hash.
+"""The code that makes a result: the files of this package that its command can import, and their hash.
 
-A hash of files and no commit: a release without its repository has to be checked too, and most commits change
-no result. An edit of a figure's style says nothing about a trained model.
+It is a hash of files, not a commit: a release without its repository must be checkable, and most commits do
+not change a result. An edit of a figure's style does not affect a trained model.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from encoder_roles.provenance import key_of, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# a regular expression and no parser: every job does this when it starts. Finds imports within functions too
+# a regular expression is faster than a parser, and every job runs it; it also finds imports in functions
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(encoder_roles[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|import[ \t]+(encoder_roles[\w.]*))",
     re.MULTILINE,
 )
-BY_NAME = "import_module("  # a module that imports by a computed name can import all of its folder
+BY_NAME = "import_module("  # a module that imports computed names can import everything in its folder
 
-Code = dict[str, str]  # file, from the folder that holds the package -> SHA-256
+Code = dict[str, str]  # file, relative to the folder of the package -> SHA-256
 
 
 def code_of(module: str | None, script: Path | None = None) -> Code:
-    """The package's files that `module` (dotted) or a script of the workflow can import, itself included."""
+    """The package's files that `module` (dotted) or a script can import, and the module or script itself."""
     files, todo = dict[str, str](), list[str]()
     if module is not None:
         todo.append(module)
@@ -38,7 +38,7 @@ def code_of(module: str | None, script: Path | None = None) -> Code:
             continue
         seen.add(name)
         if (path := file_of(name)) is None:
-            continue  # a name that a module defines, and no module
+            continue  # a name that a module defines, not a module
         text = path.read_text(encoding="utf-8")
         files |= {
             file.relative_to(PACKAGE.parent).as_posix(): sha256_of(file)
@@ -58,7 +58,7 @@ def code_key(code: Code) -> str:
 
 
 def imports(text: str) -> Iterable[str]:
-    """The names of this package that a module's text imports: modules, and what may be one."""
+    """The names of this package that a module's text imports: modules, or names that may be modules."""
     for origin, names, module in IMPORT.findall(text):
         yield origin or module
         for name in re.findall(r"\w+", re.sub(r"#.*| as \w+", "", names)):

@@ -1,4 +1,4 @@
-"""`compare-runs`: do two runs of a study hold the same bytes? Measured time is told apart from results."""
+"""`compare-runs`: whether two runs of a study have the same bytes, except in measured time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from encoder_roles.manifest.verify import read_manifest
 from encoder_roles.provenance import sha256_of
 from encoder_roles.study.names import StudyError
 
-# The files that hold measured time or memory, and which of their keys or columns do; all else must be equal.
+# File pattern -> its keys or columns with measured time or memory; everything else must be equal.
 TIME_AND_MEMORY = ("seconds", "peak_memory_mb")
-WHOLE = ("*",)  # all of the file
+ALL_KEYS = ("*",)
 MEASURED: dict[str, tuple[str, ...]] = {
     "models/*/training.json": TIME_AND_MEMORY,
     "models/*/log.jsonl": TIME_AND_MEMORY,
@@ -28,18 +28,18 @@ MEASURED: dict[str, tuple[str, ...]] = {
         "predict_seconds", "peak_memory_mb", "core_hours", "gpu_hours", "points_per_core_hour",
         "points_per_gpu_hour", "front_core_hours", "front_gpu_hours", "front_predict_seconds",
     ),
-    "figures/score_latency.*": WHOLE,
+    "figures/score_latency.*": ALL_KEYS,
 }  # fmt: skip
 
 
 def compare_runs(first: Path, second: Path, /) -> None:
-    """Compare two runs' results byte by byte: a line for every difference, exit code 1 if there is one.
+    """Compare two runs' results byte by byte: one line per difference, and exit code 1 if there is one.
 
-    Of the files that hold measured time or memory, everything else in them is compared.
+    In files with measured time or memory, only the other keys or columns are compared.
 
     Args:
         first: results/<study> of one run, with its manifest.json.
-        second: the same of another.
+        second: results/<study> of the other run.
     """
     runs = (first, second)
     files = [read_manifest(run / "manifest.json")["files"] for run in runs]
@@ -49,7 +49,7 @@ def compare_runs(first: Path, second: Path, /) -> None:
             differences.append(f"{name}: not in {absent[0]}")
             continue
         if lost := [run / name for run in runs if not (run / name).is_file()]:
-            differences.append(f"{lost[0]}: missing, `encoder-roles verify`")
+            differences.append(f"{lost[0]}: missing; run `encoder-roles verify`")
             continue
         if sha256_of(first / name) == sha256_of(second / name):
             continue
@@ -60,17 +60,17 @@ def compare_runs(first: Path, second: Path, /) -> None:
     for difference in differences:
         print(difference, file=sys.stderr)
     if differences:
-        raise StudyError(f"{first} and {second}: {len(differences)} files differ, see above")
+        raise StudyError(f"{first} and {second}: {len(differences)} files differ, listed above")
     same = len(files[0]) - measured
-    print(f"{first} and {second}: {same} files have the same bytes, {measured} differ in measured time alone")
+    print(f"{first} and {second}: {same} files have the same bytes, {measured} differ only in measured time")
 
 
 def unlike(name: str, first: Path, second: Path) -> str | None:
-    """How two files with different bytes differ beside measured time; None if only in that."""
+    """How two files with different bytes differ, apart from measured time; None if they do not."""
     keys = next((keys for pattern, keys in MEASURED.items() if fnmatch(name, pattern)), None)
     if keys is None:
         return "the bytes differ"
-    if keys == WHOLE:
+    if keys == ALL_KEYS:
         return None
     read = READERS[first.suffix]
     before, after = read(first), read(second)

@@ -1,4 +1,4 @@
-"""Which environment a job runs in: the lock that made it, and whether what is installed is what it pins."""
+"""The environment of a job: the lock that made it, and whether the installed packages are those it pins."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from pathlib import Path
 from encoder_roles.provenance import sha256_of
 from encoder_roles.study.names import StudyError
 
-PLATFORM_VARIABLE = "ENCODER_ROLES_PLATFORM"  # cpu (also where unset) or cuda: which lock of an environment
+PLATFORM_VARIABLE = "ENCODER_ROLES_PLATFORM"  # cpu (default) or cuda: the lock of an environment
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", re.MULTILINE)
-OWN = {"encoder-roles", "pip", "setuptools", "wheel"}  # in an environment without being of its lock
-SHOWN = 3  # differences named in one line
+UNPINNED = {
+    "encoder-roles",
+    "pip",
+    "setuptools",
+    "wheel",
+}  # installed in every environment, but not in its lock
+SHOWN = 3  # differences in one line
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The lock of the Python that runs, and how what is installed differs from it."""
+    """The lock of the running Python, and how the installed packages differ from it."""
 
     lock: str  # file name under envs/
     sha256: str
-    differences: tuple[str, ...]  # from the lock's pins: these stop a run
-    unlisted: tuple[str, ...]  # installed beside the lock, which pins nothing of theirs: these are recorded
+    differences: tuple[str, ...]  # from the pins: these stop a run
+    unlisted: tuple[str, ...]  # installed, but not in the lock: these are recorded
 
 
 def check_environment(*, locks: Path = Path("envs")) -> None:
-    """Stop with one line if this Python's environment is not what its lock says.
+    """Stop with one line if this Python's environment differs from its lock.
 
     Args:
         locks: the folder of the locks.
 
     Raises:
-        StudyError: the environment was not made from a lock, or was made from an older one, or a package is
-            missing or has another version than its pin.
+        StudyError: the environment was made without a lock or from another one, or a package is missing or
+            has another version than its pin.
     """
     pinned_environment(locks)
 
 
 def pinned_environment(locks: Path) -> Environment:
-    """`used_environment`, which must not differ from its lock. Raises StudyError if it does."""
+    """As `used_environment`. Raises StudyError if the environment differs from its lock."""
     environment = used_environment(locks)
     if environment.differences:
         named = ", ".join(environment.differences[:SHOWN])
@@ -55,13 +60,13 @@ def pinned_environment(locks: Path) -> Environment:
 
 
 def used_environment(locks: Path) -> Environment:
-    """The environment of this Python. Raises StudyError if none of the present `locks` made it."""
+    """The environment of this Python. Raises StudyError if none of the `locks` made it."""
     prefix = Path(sys.prefix)
     copies = sorted(prefix.glob("*.lock"))
     if len(copies) != 1:
         raise StudyError(
-            f"{prefix}: this environment holds {len(copies) or 'no'} copies of a lock of {locks}, so nothing "
-            "says what it was made from; make it with `make environment`, or `snakemake --sdm conda`"
+            f"{prefix}: this environment has {len(copies) or 'no'} copies of a lock of {locks}, so its lock "
+            "is unknown; make it with `make environment`, or `snakemake --sdm conda`"
         )
     (copy,) = copies
     lock = locks / copy.name
@@ -69,28 +74,28 @@ def used_environment(locks: Path) -> Environment:
         raise StudyError(f"{prefix} was made from {copy.name}, which is not in {locks}; make it again")
     if lock.read_bytes() != copy.read_bytes():
         raise StudyError(f"{prefix} was made from another {lock} than this one; {how_to_remake(copy.name)}")
-    pins, found = read_pins(lock.read_text(encoding="utf-8")), installed(sys.path)
+    pins, versions = read_pins(lock.read_text(encoding="utf-8")), installed(sys.path)
     return Environment(
         lock=copy.name,
         sha256=sha256_of(lock),
         differences=tuple(
-            f"{name} {found.get(name, 'is missing')} (pinned {version})"
+            f"{name} {versions.get(name, 'is missing')} (pinned {version})"
             for name, version in pins.items()
-            if found.get(name) != version
+            if versions.get(name) != version
         ),
-        unlisted=tuple(sorted(set(found) - set(pins) - OWN)),
+        unlisted=tuple(sorted(set(versions) - set(pins) - UNPINNED)),
     )
 
 
 def check_platform(lock: str) -> None:
-    """Raise StudyError if a lock is not for the platform that was asked for."""
-    asked = os.environ.get(PLATFORM_VARIABLE, "cpu")
-    if asked not in ("cpu", "cuda"):
-        raise StudyError(f"{PLATFORM_VARIABLE}={asked}: must be cpu or cuda")
-    if asked != platform_of(lock):
+    """Raise StudyError if a lock is not for the requested platform."""
+    platform = os.environ.get(PLATFORM_VARIABLE, "cpu")
+    if platform not in ("cpu", "cuda"):
+        raise StudyError(f"{PLATFORM_VARIABLE}={platform}: must be cpu or cuda")
+    if platform != platform_of(lock):
         raise StudyError(
-            f"{sys.prefix} was made from {lock}, for {platform_of(lock)}, and {PLATFORM_VARIABLE} "
-            f"asks for {asked} (cpu where it is unset); {how_to_remake(lock)}"
+            f"{sys.prefix} was made from {lock}, for {platform_of(lock)}, but {PLATFORM_VARIABLE} "
+            f"requests {platform} (default: cpu); {how_to_remake(lock)}"
         )
 
 
@@ -100,14 +105,14 @@ def platform_of(lock: str) -> str:
 
 
 def how_to_remake(lock: str) -> str:
-    """What to do about an environment that is not its lock's."""
+    """How to repair an environment that differs from its lock."""
     if lock.startswith("laptop."):
         return "remove that folder, then `make environment`"
     return "remove that folder: `snakemake --sdm conda` makes it again"
 
 
 def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """A package's name in the form in which indexes compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -117,14 +122,14 @@ def read_pins(text: str) -> dict[str, str]:
 
 
 def installed(paths: Iterable[str]) -> dict[str, str]:
-    """Package -> version of everything that an import finds under these paths, the first one found.
+    """Package -> version of every package under these paths; the first path wins, as in imports.
 
-    Read from the names of the .dist-info folders: importlib.metadata opens a file for each, which takes
-    ten times as long.
+    They are read from the names of the .dist-info folders, ten times faster than importlib.metadata, which
+    opens a file per package.
     """
-    found = dict[str, str]()
+    versions = dict[str, str]()
     for path in paths:
         for folder in sorted(Path(path).glob("*.dist-info")):
             name, _, version = folder.name.removesuffix(".dist-info").partition("-")
-            found.setdefault(normal(name), version)
-    return found
+            versions.setdefault(normal(name), version)
+    return versions

@@ -1,4 +1,4 @@
-"""Who made a file: a job says it in the first line of its log, before it does anything else."""
+"""The record of what made a file: a job writes it as the first line of its log."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Any, TextIO
 from encoder_roles.manifest.code import code_key, code_of
 from encoder_roles.manifest.environment import check_platform, pinned_environment
 
-LOCKS_VARIABLE = "ENCODER_ROLES_LOCKS"  # the folder of locks; set by the Snakefile in every job
-MARK = "made by "  # how the line begins
-LINES = 200  # of a log in which the line is looked for: a launcher may speak first
+LOCKS_VARIABLE = "ENCODER_ROLES_LOCKS"  # the folder of locks; the Snakefile sets it in every job
+MARK = "made by "  # the start of the line
+LINES = 200  # lines of a log to search: a launcher may write before the job
 
 
 def announce(
     name: str, module: str | None = None, script: Path | None = None, stream: TextIO | None = None
 ) -> None:
-    """In a job of the workflow, say what runs: code, environment, machine, time. Elsewhere say nothing.
+    """In a job of the workflow, print what runs: code, environment, machine, time. Elsewhere print nothing.
 
     Args:
         name: the command, or the script.
         module: the command's module.
         script: the script's file.
-        stream: where to; stderr, which a rule sends to its log, if None.
+        stream: the output; None: stderr, which a rule writes to its log.
 
     Raises:
-        StudyError: the environment is not what its lock says or is for another platform than asked for.
+        StudyError: the environment differs from its lock, or is for another platform than requested.
     """
     locks = os.environ.get(LOCKS_VARIABLE)
     if locks is None:
@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_model(info: Path) -> str:
-    """The processor's name, as Linux tells it; else its architecture."""
+    """The processor's name from Linux, or its architecture if there is no name."""
     try:
         with info.open(encoding="utf-8") as lines:
             for line in lines:
@@ -76,16 +76,16 @@ def cpu_model(info: Path) -> str:
 
 def gpu_models(folder: Path) -> list[str]:
     """The names of the machine's NVIDIA GPUs, from the driver's files: no library, no process."""
-    found = []
+    models = []
     for information in sorted(folder.glob("*/information")):
         for line in information.read_text(encoding="utf-8").splitlines():
             if line.startswith("Model:"):
-                found.append(line.partition(":")[2].strip())
-    return found
+                models.append(line.partition(":")[2].strip())
+    return models
 
 
 def read_record(log: Path) -> dict[str, Any] | None:
-    """What a job said of itself in its log; None if the log is gone or says nothing."""
+    """The record in a job's log; None if there is no log or no record."""
     try:
         with log.open(encoding="utf-8", errors="replace") as lines:
             for line, _ in zip(lines, range(LINES), strict=False):
@@ -94,6 +94,6 @@ def read_record(log: Path) -> dict[str, Any] | None:
                     return record
     except FileNotFoundError:
         pass
-    except ValueError:  # a line cut off by a kill or a full disk
+    except ValueError:  # a kill or a full disk cut the line off
         return None
     return None

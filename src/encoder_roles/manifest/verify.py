@@ -1,4 +1,4 @@
-"""`verify`: is a study what its manifest says, and was it made by the present code, config and locks?"""
+"""`verify`: whether a study matches its manifest, and the current code, config and locks made it."""
 
 from __future__ import annotations
 
@@ -14,50 +14,52 @@ from encoder_roles.provenance import sha256_of
 from encoder_roles.study.config import load_study
 from encoder_roles.study.names import StudyError
 
-SHOWN = 3  # outputs or keys named in one line
+SHOWN = 3  # outputs or keys in one line
 
 
 def verify(*, configs: tuple[Path, ...], manifest: Path | None = None) -> None:
-    """Check a study against its manifest: a line for every fault, exit code 1 if there is one.
+    """Check a study against its manifest: one line per fault, and exit code 1 if there is one.
 
-    Faults: a file is missing, changed or made by no rule; an input has changed; a result was made by other
-    code, another config or another environment than the present ones, or nothing says by what.
+    Faults: a file is missing, changed or made by no rule; an input has changed; other code, another config or
+    another environment than the current ones made a result, or no record says what made it.
 
     Args:
         configs: config.yaml and the study that overrides it, if any.
-        manifest: its manifest; results/<study>/manifest.json if not given.
+        manifest: the manifest; default: results/<study>/manifest.json.
     """
     study = load_study(*configs)
     manifest = manifest or Path("results") / study.study / "manifest.json"
-    found = read_manifest(manifest)
+    entries = read_manifest(manifest)
     faults = [
-        *config_faults(found["config"], study.model_dump(mode="json"), configs),
-        *input_faults(found["inputs"]),
-        *file_faults(found, manifest.parent),
-        *job_faults(found),
+        *config_faults(entries["config"], study.model_dump(mode="json"), configs),
+        *input_faults(entries["inputs"]),
+        *file_faults(entries, manifest.parent),
+        *job_faults(entries),
     ]
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:
-        raise StudyError(f"{manifest}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}, see above")
-    print(f"{manifest}: {len(found['files'])} files of {len(found['jobs'])} jobs verified")
+        raise StudyError(
+            f"{manifest}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}, listed above"
+        )
+    print(f"{manifest}: {len(entries['files'])} files of {len(entries['jobs'])} jobs verified")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest. Raises StudyError if there is none, or it is damaged."""
+    """A manifest. Raises StudyError if it is missing or damaged."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyError(f"{path}: not written yet; `make paper` writes it when everything is made") from None
+        raise StudyError(f"{path}: not written yet; `make paper` writes it at its end") from None
     except ValueError as error:
         raise StudyError(f"{path}: not JSON ({error}); remove it and run `make paper`") from None
-    if missing := [key for key in ("files", "jobs", "inputs", "config") if key not in found]:
+    if missing := [key for key in ("files", "jobs", "inputs", "config") if key not in manifest]:
         raise StudyError(f"{path}: has no {missing[0]!r}; remove it and run `make paper`")
-    return found
+    return manifest
 
 
 def config_faults(made: dict[str, Any], present: dict[str, Any], configs: tuple[Path, ...]) -> Iterator[str]:
-    """Settings with another value than the results were made with."""
+    """Settings whose value has changed since the results were made."""
     before, now = flat(made), flat(present)
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
@@ -74,7 +76,7 @@ def flat(value: Any, key: str = "") -> dict[str, str]:
 
 
 def input_faults(inputs: dict[str, str]) -> Iterator[str]:
-    """Files outside the results, read by the workflow, that have changed since."""
+    """Inputs of the workflow outside the results that have changed since."""
     for name, sha256 in inputs.items():
         if not (path := Path(name)).is_file():
             yield f"{path}: an input of the study is missing"
@@ -83,7 +85,7 @@ def input_faults(inputs: dict[str, str]) -> Iterator[str]:
 
 
 def file_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
-    """Files that are missing, have changed, or that no rule would make."""
+    """Files that are missing or changed, or that no rule makes."""
     files = manifest["files"]
     there = {below(path, results): path for path in kept_files(results)}
     for missing in manifest["missing"]:
@@ -94,23 +96,23 @@ def file_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
     kept = [name for name in files if name in there]
     sizes = {name: there[name].stat().st_size for name in kept}
     same = [name for name in kept if sizes[name] == files[name]["size"]]
-    found = dict(zip(same, digests([there[name] for name in same]).values(), strict=True))
+    hashes = dict(zip(same, digests([there[name] for name in same]).values(), strict=True))
     for name in kept:
-        if name not in found:
+        if name not in hashes:
             yield f"{results / name}: changed: {sizes[name]} bytes, {files[name]['size']} when it was made"
-        elif found[name] != files[name]["sha256"]:
+        elif hashes[name] != files[name]["sha256"]:
             yield f"{results / name}: changed: its SHA-256 is not what {files[name]['rule']} wrote"
     for name in sorted(there.keys() - files.keys()):
         yield f"{results / name}: orphaned: no rule of this study makes it; remove it"
 
 
 def remade(entry: dict[str, Any]) -> str:
-    """What to do about a lost file. While what was made of it is there, `make paper` sees nothing to do."""
+    """How to make a lost file again. `make paper` alone does nothing while later outputs exist."""
     return f"{entry['rule']} makes it: snakemake --cores all --forcerun {entry['rule']} -- paper"
 
 
 def job_faults(manifest: dict[str, Any]) -> Iterator[str]:
-    """Results made by other code or in another environment than now: a line for each rule and fault."""
+    """Results of other code or another environment than the current ones: one line per rule and fault."""
     outputs: dict[tuple[str, str], list[str]] = {}
     for job in manifest["jobs"]:
         if fault := job_fault(job, manifest):
@@ -121,24 +123,24 @@ def job_faults(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def job_fault(job: dict[str, Any], manifest: dict[str, Any]) -> str | None:
-    """What is wrong with who made a job's outputs; None if nothing is."""
+    """Why a job's outputs are not those of the current code and environment; None if they are."""
     if job["rule"] in manifest["unrecorded"]:
         return None
     if (made := job["made_by"]) is None:
-        return "nothing says which code and environment made it (its log is gone)"
+        return "no record of its code and environment (its log is gone)"
     lock = Path("envs") / made["environment"]
     if not lock.is_file() or sha256_of(lock) != made["lock_sha256"]:
-        return f"made in another environment than {lock} of now"
+        return f"made in another environment than the current {lock}"
     code = present_code(made["module"], made["script"])
     if code_key(code) != made["code"]:
         before = manifest["code"].get(made["code"])
         if before is None:
-            return "made by other code than the present"
+            return "made by other code than the current"
         changed = [name for name in sorted(before.keys() | code.keys()) if before.get(name) != code.get(name)]
-        return f"made by other code than the present: {', '.join(changed[:SHOWN])}{and_more(changed)} differ"
+        return f"made by other code than the current: {', '.join(changed[:SHOWN])}{and_more(changed)} differ"
     return None
 
 
 def and_more(names: list[str]) -> str:
-    """How many names a line leaves out."""
+    """The number of names that a line leaves out."""
     return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

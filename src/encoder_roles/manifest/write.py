@@ -1,4 +1,4 @@
-"""`write-manifest`: every kept file of a study with its hash, and which job, code and environment made it."""
+"""`write-manifest`: every file of a study with its hash, and the job, code and environment that made it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import read_settings
 
-# What a run leaves in its folder that is no result, and why it is not hashed.
+# What a run leaves in its folder without being a result -> why it is not hashed.
 INCIDENTAL: dict[str, str] = {
     "logs": "what jobs said, with times and process ids; the record in a log's first line is in `jobs`",
     "timings": "seconds and memory as Snakemake measured them, copied to `jobs`",
@@ -30,13 +30,13 @@ INCIDENTAL: dict[str, str] = {
     "manifest.json": "this file",
     ".restart": "restart checkpoints of jobs that did not finish",
 }
-STAMP = ".snakemake_timestamp"  # Snakemake's empty mark in a folder that a rule makes
-UNRECORDED = ("write_settings",)  # filled in by Snakemake from the config, which is compared by itself
+STAMP = ".snakemake_timestamp"  # Snakemake's empty file in a folder that a rule makes
+UNRECORDED = ("write_settings",)  # Snakemake writes them from the config, which is compared itself
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One output of the DAG, as `snakemake --detailed-summary` tells it."""
+    """One output of the DAG, from `snakemake --detailed-summary`."""
 
     output: Path
     rule: str
@@ -45,16 +45,16 @@ class Planned:
 
 
 def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], output: Path) -> None:
-    """Write manifest.json of a finished study, whole or not at all.
+    """Write manifest.json of a finished study.
 
     Args:
         results: results/<study>.
-        study: settings/study.json, the whole validated config.
+        study: settings/study.json, the complete validated config.
         workflow: Snakefile and the files of rules.
         output: the manifest (docs/contracts.md).
 
     Raises:
-        StudyError: Snakemake cannot say what the study's outputs are.
+        StudyError: Snakemake cannot list the outputs of the study.
     """
     settings = read_settings(study, Study)
     plan = [planned for planned in planned_outputs(study) if planned.output != output]
@@ -103,7 +103,7 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
 
 
 def planned_outputs(study: Path) -> list[Planned]:
-    """All outputs of the target `paper` with their rules, asked of Snakemake in the repository's root."""
+    """All outputs of the target `paper` with their rules, from Snakemake in the repository's root."""
     command = [
         sys.executable,
         "-m",
@@ -114,10 +114,10 @@ def planned_outputs(study: Path) -> list[Planned]:
         "--",
         "paper",
     ]
-    asked = subprocess.run(command, capture_output=True, text=True)
-    if asked.returncode != 0:
-        raise StudyError(f"snakemake cannot say what it would make: {' '.join(asked.stderr.split())[-500:]}")
-    head, *rows = (line.split("\t") for line in asked.stdout.splitlines())
+    summary = subprocess.run(command, capture_output=True, text=True)
+    if summary.returncode != 0:
+        raise StudyError(f"snakemake cannot list its outputs: {' '.join(summary.stderr.split())[-500:]}")
+    head, *rows = (line.split("\t") for line in summary.stdout.splitlines())
     output, rule, logs, inputs = map(head.index, ("output_file", "rule", "log-file(s)", "input-file(s)"))
     plan = [
         Planned(Path(row[output]), row[rule], tuple(map(Path, listed(row[logs]))), listed(row[inputs]))
@@ -132,7 +132,7 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def group(plan: Iterable[Planned]) -> list[tuple[str, tuple[Path, ...], list[Path]]]:
-    """The jobs: rule, logs, outputs. Outputs of one rule with one log are of one job."""
+    """The jobs as (rule, logs, outputs): outputs with the same rule and log come from one job."""
     jobs: dict[tuple[str, tuple[Path, ...]], list[Path]] = {}
     for planned in plan:
         jobs.setdefault((planned.rule, planned.logs), []).append(planned.output)
@@ -140,7 +140,7 @@ def group(plan: Iterable[Planned]) -> list[tuple[str, tuple[Path, ...], list[Pat
 
 
 def describe(results: Path, rule: str, logs: Sequence[Path], outputs: Sequence[Path]) -> dict[str, Any]:
-    """One job: what its log says of it, and what Snakemake measured."""
+    """One job: the record in its log, and the time and memory that Snakemake measured."""
     record = next((found for log in logs if (found := read_record(log))), None)
     timing = next((row for log in logs if (row := read_timing(timing_of(log, results)))), {})
     seconds = float(timing["s"]) if timing.get("s") else None
@@ -160,7 +160,7 @@ def describe(results: Path, rule: str, logs: Sequence[Path], outputs: Sequence[P
 
 
 def timing_of(log: Path, results: Path) -> Path:
-    """Where Snakemake's measurement of the job with this log is: rules name both alike."""
+    """Snakemake's measurement of the job with this log: rules give both the same name."""
     return results / "timings" / log.relative_to(results / "logs").with_suffix(".tsv")
 
 
@@ -184,30 +184,30 @@ def environments(jobs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sources(jobs: Iterable[dict[str, Any]]) -> list[Code]:
-    """The files, as they are now, of everything that made something."""
+    """The current files of every command and script that made an output."""
     makers = {(job["made_by"]["module"], job["made_by"]["script"]) for job in jobs if job["made_by"]}
     return [present_code(module, script) for module, script in sorted(makers, key=str)]
 
 
 def present_code(module: str | None, script: str | None) -> Code:
-    """The files that a command's module, or a script of the workflow, is made of now; none if it is gone."""
+    """The current files of a command's module or of a script; empty if the script is gone."""
     if script is not None:
         return code_of(None, Path(script)) if Path(script).is_file() else {}
     return code_of(module)
 
 
 def repository(root: Path) -> dict[str, Any] | None:
-    """`commit` and `dirty` (whether files differ from it); None outside a repository, as in a release."""
+    """`commit` and `dirty` (whether files differ from it); None outside a repository."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
-    asked = [
+    answers = [
         subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True)
         for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain"))
     ]
-    if any(answer.returncode != 0 for answer in asked):
+    if any(answer.returncode != 0 for answer in answers):
         return None
-    return {"commit": asked[0].stdout.strip(), "dirty": bool(asked[1].stdout.strip())}
+    return {"commit": answers[0].stdout.strip(), "dirty": bool(answers[1].stdout.strip())}
 
 
 def files_of(output: Path) -> list[Path]:
@@ -220,17 +220,17 @@ def files_of(output: Path) -> list[Path]:
 
 
 def kept_files(results: Path) -> list[Path]:
-    """All files of a study but the incidental ones."""
+    """All files of a study except the incidental ones."""
     top = [path for path in sorted(results.iterdir()) if path.name not in INCIDENTAL]
     return [file for path in top for file in files_of(path)]
 
 
 def digests(files: Sequence[Path]) -> dict[str, str]:
-    """File -> SHA-256; hashing releases the interpreter, so as many at once as there are cores."""
+    """File -> SHA-256, in a thread per core: hashing releases the interpreter lock."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return dict(zip(map(str, files), pool.map(sha256_of, files), strict=True))
 
 
 def below(path: Path, results: Path) -> str:
-    """A path as the manifest names it."""
+    """A path in the form that the manifest uses, relative to the results."""
     return path.relative_to(results).as_posix()

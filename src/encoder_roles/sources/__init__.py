@@ -1,1 +1,1 @@
-"""All that comes from outside: fetched or copied, checked, pinned by hash, staged for the study."""
+"""Everything from outside: fetched or copied, checked, pinned by hash, staged for the study."""

@@ -1,4 +1,4 @@
-"""Fetching: pretrained checkpoints and benchmarks at the commits of the study's lock."""
+"""Fetching pretrained checkpoints and benchmarks, at the commits of the study's lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKSUMS = "SHA256SUMS"
 
 
 def fetch_source(*, settings: Path, lock: Path, source: str, output: Path) -> None:
-    """Fetch a pretrained checkpoint into a folder, with the SHA256SUMS that staging checks it by.
+    """Fetch a pretrained checkpoint into a folder, and write the SHA256SUMS that staging checks.
 
     Args:
         settings: settings/lock.json.
@@ -29,7 +29,7 @@ def fetch_source(*, settings: Path, lock: Path, source: str, output: Path) -> No
         output: the folder to make.
 
     Raises:
-        StudyError: the source is not locked as the study asks for it, or what arrives is not as locked.
+        StudyError: the lock does not have the source as the study requests it, or a file differs from it.
     """
     locked = locked_source(lock, read_settings(settings, LockStage), source)
     with atomic_folder(output) as folder:
@@ -39,17 +39,17 @@ def fetch_source(*, settings: Path, lock: Path, source: str, output: Path) -> No
 
 
 def fetch_benchmark(*, settings: Path, lock: Path, benchmark: str, output: Path) -> None:
-    """Fetch a public benchmark's split and write its rows, in the columns that the task code reads.
+    """Fetch the split of a public benchmark and write its rows in the columns that the task code reads.
 
     Args:
         settings: settings/lock.json.
         lock: studies/<study>.lock.yaml.
-        benchmark: one of the sixteen.
+        benchmark: the name of one of the sixteen benchmarks.
         output: data/benchmarks/<benchmark>/test.parquet.
 
     Raises:
-        StudyError: the benchmark is not locked as the study asks for it, what arrives is not as locked, a
-            column is missing, or the number of questions is not the published one.
+        StudyError: the lock does not have the benchmark as the study requests it, a file differs from it, a
+            column is missing, or the number of questions differs from the published one.
     """
     row, stage = find_benchmark(benchmark), read_settings(settings, LockStage)
     locked = {name: locked_source(lock, stage, name) for name in row.hub_sources}
@@ -65,31 +65,31 @@ def fetch_benchmark(*, settings: Path, lock: Path, benchmark: str, output: Path)
 
 
 def read_parquet(files: list[Path]) -> pa.Table:
-    """The rows of a split's files, in the order of their names. Raises StudyError."""
+    """The rows of a split's files, in the order of their names. Raises StudyError if one is not readable."""
     try:
         return pa.concat_tables([pq.read_table(file) for file in sorted(files)], promote_options="permissive")
     except (OSError, pa.ArrowException) as error:
-        raise StudyError(f"{files[0]}: not readable parquet: {error}") from error
+        raise StudyError(f"{files[0]}: not a readable parquet file ({error}); fetch it again") from error
 
 
 def join_images(questions: pa.Table, images: pa.Table) -> pa.Table:
-    """GQA: the picture of each question, by imageId. Raises StudyError where a question has none."""
+    """For GQA: add the picture of each question, by imageId. Raises StudyError if one is missing."""
     place = {str(id): number for number, id in enumerate(images.column("id").to_pylist())}
     wanted = [str(id) for id in questions.column("imageId").to_pylist()]
     if missing := sorted(set(wanted) - set(place)):
-        raise StudyError(f"gqa: no picture {missing[0]!r} (and {len(missing) - 1} more) for its questions")
+        raise StudyError(f"gqa: picture {missing[0]!r} of a question is missing, and {len(missing) - 1} more")
     taken = images.column("image").take(pa.array([place[id] for id in wanted]))
     return questions.append_column("image", taken)
 
 
 def asked_rows(benchmark: Benchmark, table: pa.Table, where: str) -> pa.Table:
-    """The rows that are asked. Raises StudyError unless they are as many as the public data set has."""
+    """The rows to ask. Raises StudyError unless their number is that of the public data set."""
     if missing := [c for c in SCHEMAS[benchmark.name] if c not in table.column_names]:
         raise StudyError(f"{where}: benchmark {benchmark.name} needs the columns {missing}")
     kept = kept_rows(benchmark, table)
     if len(kept) != benchmark.questions:
         raise StudyError(
-            f"{where}: {len(kept):,} questions of benchmark {benchmark.name}, {benchmark.questions:,} are "
-            "expected; it is another data set than the published scores are on"
+            f"{where}: {len(kept):,} questions of benchmark {benchmark.name}, not the {benchmark.questions:,}"
+            " that published scores are measured on; lock another revision"
         )
     return kept

@@ -1,7 +1,7 @@
-"""The lock of a study's hub sources: every name resolved to a commit, every file to its size and hash.
+"""The lock of a study's hub sources: the commit of every source, the size and hash of every file.
 
-`snakemake lock_sources` writes studies/<study>.lock.yaml once, with a network; it is committed, and from then
-on nothing is fetched that the lock does not describe.
+`snakemake lock_sources` writes studies/<study>.lock.yaml once, with a network. Commit it: from then on, only
+files that the lock describes are fetched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEAD = "# Written by `snakemake lock_sources`: commit it. Every run fetches exac
 
 
 class Lock(Settings):
-    """A study's lock file: what a hub has, and the SHA-256 of the user's own files of records."""
+    """A study's lock file: its hub sources, and the SHA-256 of the user's files of records."""
 
     study: str
     sources: dict[str, LockedSource]
@@ -32,49 +32,49 @@ class Lock(Settings):
 
 
 def lock_sources(*, settings: Path, output: Path) -> None:
-    """Resolve every hub source of the study to a commit and its files, hash its own records, and write both.
+    """Write the lock: the commit and files of every hub source, and the hashes of the user's records.
 
     Args:
         settings: settings/lock.json.
-        output: studies/<study>.lock.yaml; replaced as a whole, or left alone if anything cannot be resolved.
+        output: studies/<study>.lock.yaml; it stays as it is if a source cannot be resolved.
 
     Raises:
-        StudyError: the study has nothing to lock, or a repository, revision, configuration or split does not
-            exist, or it holds no files that are read here, or a file of records is missing.
+        StudyError: the study has nothing to lock; a repository, revision, configuration or split does not
+            exist or has no readable files; or a file of records is missing.
     """
     from encoder_roles.sources.hub import resolve_source
 
     stage = read_settings(settings, LockStage)
-    asked = asked_sources(stage)
-    if not asked and not stage.records:
+    requested = requested_sources(stage)
+    if not requested and not stage.records:
         raise StudyError(
             f"study {stage.study}: nothing to lock; no source has a revision, and evaluation.data is not hub"
         )
-    records = {name: records_hash(asked.records) for name, asked in stage.records.items()}
-    names = tqdm(asked, desc="resolving", unit="source", file=sys.stderr, disable=None)
-    sources = {name: resolve_source(name, asked[name]) for name in names}
+    records = {name: records_hash(files.records) for name, files in stage.records.items()}
+    names = tqdm(requested, desc="resolving", unit="source", file=sys.stderr, disable=None)
+    sources = {name: resolve_source(name, requested[name]) for name in names}
     lock = Lock(study=stage.study, sources=sources, records=records)
     write_text(output, HEAD + yaml.safe_dump(lock.model_dump(mode="json"), sort_keys=True, width=110))
 
 
 def records_hash(path: str) -> str:
-    """SHA-256 of a file of records. Raises StudyError if it is not there."""
+    """SHA-256 of a file of records. Raises StudyError if it is missing."""
     if not Path(path).is_file():
         raise StudyError(f"{path}: no such file of records; fetch it, or correct training.data in the config")
     return sha256_of(Path(path))
 
 
 def locked_records(path: Path, stage: LockStage, name: str) -> str:
-    """The SHA-256 that the lock has for a file of records. Raises StudyError if it has none."""
-    records_hash(stage.records[name].records)  # a missing file is told before a missing lock
+    """The SHA-256 of a file of records in the lock. Raises StudyError if it is not locked."""
+    records_hash(stage.records[name].records)  # report a missing file before a missing lock
     lock = read_lock(path)
     if lock.study != stage.study or name not in lock.records:
         raise StudyError(f"{path}: the records for {name} are not locked; run lock_sources, commit the lock")
     return lock.records[name]
 
 
-def asked_sources(stage: LockStage) -> dict[str, HubSource]:
-    """Everything a study takes from a hub, by name: encoders, language model, benchmarks."""
+def requested_sources(stage: LockStage) -> dict[str, HubSource]:
+    """Everything that a study fetches from a hub, by name: encoders, language model, benchmarks."""
     sources = dict(stage.sources)
     for name in stage.benchmarks:
         sources |= find_benchmark(name).hub_sources
@@ -82,30 +82,30 @@ def asked_sources(stage: LockStage) -> dict[str, HubSource]:
 
 
 def read_lock(path: Path) -> Lock:
-    """A lock file. Raises StudyError if it is missing or not whole."""
+    """A lock file. Raises StudyError if it is missing or damaged."""
     try:
         return Lock.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise StudyError(
-            f"{path}: no such file; `snakemake lock_sources` writes it, with a network"
-        ) from None
+        raise StudyError(f"{path}: no such file; run `snakemake lock_sources` with a network") from None
     except (OSError, yaml.YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(f"{path}: not a lock of sources ({reason:.200}); run lock_sources again") from None
 
 
 def locked_source(path: Path, stage: LockStage, name: str) -> LockedSource:
-    """One source of the lock at `path`, held against what the study asks for now. Raises StudyError."""
-    lock, asked = read_lock(path), asked_sources(stage)
+    """One source of the lock at `path`. Raises StudyError unless the study still requests the same."""
+    lock, requested = read_lock(path), requested_sources(stage)
     if lock.study != stage.study:
-        raise StudyError(f"{path}: the lock of study {lock.study!r}, not of {stage.study!r}")
-    if name not in asked:
-        raise StudyError(f"source {name!r}: the study takes no such source from a hub")
+        raise StudyError(
+            f"{path}: the lock of study {lock.study!r}, not of {stage.study!r}; run lock_sources"
+        )
+    if name not in requested:
+        raise StudyError(f"source {name!r}: the study fetches no such source from a hub")
     if name not in lock.sources:
         raise StudyError(f"{path}: source {name!r} is not locked; run lock_sources again and commit the lock")
     locked = lock.sources[name]
-    if locked.asked != asked[name]:
-        then, now = locked.asked.model_dump(), asked[name].model_dump()
+    if locked.asked != requested[name]:
+        then, now = locked.asked.model_dump(), requested[name].model_dump()
         key = next(key for key in now if now[key] != then[key])
         raise StudyError(
             f"{path}: source {name!r} was locked with {key} {then[key]!r}, the study now has {now[key]!r}; "

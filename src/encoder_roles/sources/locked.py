@@ -1,4 +1,4 @@
-"""What a lock says of a source: its commit, and each file's size and hash."""
+"""A source in a lock: its commit, and the size and hash of each file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from encoder_roles.study.sections import HubSource, Settings
 
 
 class LockedFile(Settings):
-    """A file of a commit: size in bytes and the hash that the hub states (git's own for small files)."""
+    """A file of a commit: its size in bytes, and the hub's hash (for small files, that of git)."""
 
     size: int
     algorithm: Literal["sha256", "git-sha1"]
@@ -16,7 +16,7 @@ class LockedFile(Settings):
 
 
 class LockedSource(Settings):
-    """A source as it was asked for, the commit its revision meant when it was locked, and its files."""
+    """A source as the config requested it, the commit of its revision when it was locked, and its files."""
 
     asked: HubSource
     commit: str

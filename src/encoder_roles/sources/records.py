@@ -1,10 +1,10 @@
-"""Training and probe data of a user's own: checked once, then read like the procedural world's.
+"""Training and probe data of the user: checked once, then read like the data of the procedural world.
 
-LLaVA's and Cambrian-1's records come as one JSON file, a line a record or one long list, beside folders of
-pictures. What they are is pinned by the file's SHA-256 in the study's lock. Two habits of theirs are read as
-their own loaders do: a first turn of the model's is passed over, as is a last question without an answer, of
-which nothing is learnt (LLaVA, llava/train/train.py, preprocess_v1), and a picture may be said to be none in
-words (Cambrian-1, cambrian/train/train_fsdp.py, _has_image).
+LLaVA's and Cambrian-1's records come as one JSON file, one record per line or one list, beside folders of
+pictures. The study's lock pins the file by its SHA-256. Two special cases are read as in their loaders.
+A first turn of the model and a last question without an answer are skipped (LLaVA, llava/train/train.py,
+preprocess_v1). A word such as "None" can stand for no picture (Cambrian-1, cambrian/train/train_fsdp.py,
+_has_image).
 """
 
 from __future__ import annotations
@@ -24,32 +24,31 @@ from encoder_roles.sources.lock import locked_records
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import LockStage, read_settings
 
-NO_PICTURE = ("", "None", "none", "nan")  # as text; JSON's null and NaN are written so too
+NO_PICTURE = ("", "None", "none", "nan")  # as text, which is also how JSON's null and NaN are compared
 
 
 def stage_records(*, settings: Path, lock: Path, name: str, output: Path) -> None:
-    """Write records that were checked to `output`/{name}.jsonl, their pictures' paths relative to `output`.
+    """Check the user's records and write them to `output`/{name}.jsonl, with paths relative to `output`.
 
-    Every record must be one that training can learn from, and every picture must be there; pictures are not
-    opened.
+    Training must be able to learn from every record, and every picture must exist. Pictures are not opened.
 
     Args:
         settings: settings/lock.json.
-        lock: studies/<study>.lock.yaml, which has the file's SHA-256.
+        lock: studies/<study>.lock.yaml, with the SHA-256 of the file.
         name: align, tune or probe.
         output: data/own/<name>.
 
     Raises:
-        StudyError: the file is missing or not the one that was locked, a record is wrong, or a picture is
-            missing; nothing is written.
+        StudyError: the file is missing or differs from the lock, a record is wrong, or a picture is missing.
+            Nothing is written then.
     """
     stage = read_settings(settings, LockStage)
-    asked = stage.records[name]
-    source, pictures = Path(asked.records), Path(asked.pictures)
+    files = stage.records[name]
+    source, pictures = Path(files.records), Path(files.pictures)
     expected = locked_records(lock, stage, name)
     if sha256_of(source) != expected:
         raise StudyError(
-            f"{source}: not the file that {lock} has for {name}; fetch that one, or run lock_sources again"
+            f"{source}: not the file that {lock} has for {name}; fetch that file, or run lock_sources again"
         )
     rows = tqdm(read_rows(source), desc=name, unit="record", file=sys.stderr, disable=None)
     with atomic_folder(output) as folder:
@@ -58,7 +57,7 @@ def stage_records(*, settings: Path, lock: Path, name: str, output: Path) -> Non
 
 
 def read_rows(path: Path) -> Iterator[Any]:
-    """The records of a JSON list, or of a file with one a line. Raises StudyError on what is neither."""
+    """The records of a JSON list, or of a file with one per line. Raises StudyError if it is neither."""
     try:
         with path.open(encoding="utf-8") as file:
             start = file.read(1)
@@ -76,7 +75,7 @@ def read_rows(path: Path) -> Iterator[Any]:
 
 
 def _staged(source: Path, number: int, row: Any, pictures: Path, output: Path, name: str) -> dict[str, Any]:
-    """One record as training reads it, held against what training needs."""
+    """One record as training reads it. Raises StudyError if training cannot use it."""
     kept: dict[str, Any]
     if name == "probe":
         if not isinstance(row, dict) or not isinstance(row.get("image"), str):
@@ -90,13 +89,16 @@ def _staged(source: Path, number: int, row: Any, pictures: Path, output: Path, n
         return kept
     picture = pictures / str(kept["image"])
     if not picture.is_file():
-        raise StudyError(f"{source}, record {number}: no such picture as {picture}")
+        raise StudyError(f"{source}, record {number}: picture {picture} is missing")
     return {**kept, "image": os.path.relpath(picture, output)}
 
 
 def _plain(row: Any, number: int) -> Any:
-    """A record as LLaVA's and Cambrian-1's loaders understand it: with an id, from a question to an answer,
-    and without a picture's key where there is no picture. What is no record is given back."""
+    """A record as LLaVA's and Cambrian-1's loaders read it.
+
+    It has an id, begins with a question and ends with an answer, and has no key `image` without a picture. A
+    value that is not a record is returned unchanged.
+    """
     if not isinstance(row, dict):
         return row
     row = {"id": number} | row

@@ -1,4 +1,4 @@
-"""Staging: a pretrained source checked and copied to where every later stage reads it."""
+"""Staging: check a pretrained source, and copy it to where later stages read it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from encoder_roles.study.sections import EncoderSpec, Published
 from encoder_roles.study.stages import read_settings
 
 CHECKSUMS = "SHA256SUMS"
-NOT_COPIED = frozenset({CHECKSUMS, "README.md", "gates.csv"})  # about the source, not part of it
+NOT_COPIED = frozenset({CHECKSUMS, "README.md", "gates.csv"})  # they describe the source
 
 
 def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
-    """Copy an encoder's source folder to `output` and add encoder.json: its specification with the width.
+    """Copy an encoder's source folder to `output`, and add encoder.json, its specification with the width.
 
     Args:
         settings: settings/encoder_<name>.json.
@@ -25,43 +25,41 @@ def stage_encoder(*, settings: Path, source: Path, output: Path) -> None:
         output: encoders/<name>, in the library's own format.
 
     Raises:
-        StudyError: the source is missing, damaged, not as its SHA256SUMS say, has no safetensors, its network
-            cannot give the layers asked for at the pixels asked for, or is not the published one.
+        StudyError: the source is missing, damaged, differs from its SHA256SUMS or has no safetensors; or its
+            network cannot give the requested layers at the requested pixels, or is not the published one.
     """
     spec = read_settings(settings, EncoderSpec)
     name = output.name
     with atomic_folder(output) as folder:
         copy_source(source, folder)
         encoder = load_source(name, spec, folder)
-        found = measure_network(name, spec, encoder.library_config)  # that its layers and pixels fit
+        size = measure_network(name, spec, encoder.library_config)  # also checks layers and pixels
         if spec.published is not None:
-            check_published(name, found, spec.published)
+            check_published(name, size, spec.published)
         sizes = {"width": encoder.width, "widths": list(encoder.widths)}
         write_json(folder / SPEC_FILE, spec.model_dump(mode="json") | sizes)
 
 
-def check_published(name: str, found: NetworkSize, published: Published) -> None:
-    """Raise StudyError unless the encoder's network is as large as it is published to be."""
-    if abs(found.parameters - published.parameters) > TOLERANCE * published.parameters:
+def check_published(name: str, size: NetworkSize, published: Published) -> None:
+    """Raise StudyError unless the size of the encoder's network is the published one."""
+    if abs(size.parameters - published.parameters) > TOLERANCE * published.parameters:
         raise StudyError(
-            f"encoder {name}: its network has {found.parameters:,} parameters, the published one "
-            f"{published.parameters:,}; it is another checkpoint, or published.parameters is wrong"
+            f"encoder {name}: its network has {size.parameters:,} parameters, but the published one "
+            f"{published.parameters:,}; correct the source, or published.parameters"
         )
     for key in ("width", "grid"):
-        expected, is_found = getattr(published, key), getattr(found, key)
-        if expected is not None and is_found != expected:
+        expected, measured = getattr(published, key), getattr(size, key)
+        if expected is not None and measured != expected:
             raise StudyError(
-                f"encoder {name}: its {key} is {is_found} at this layer and these pixels, published.{key} "
-                f"says {expected}; correct whichever is wrong"
+                f"encoder {name}: its {key} is {measured} at this layer and these pixels, but "
+                f"published.{key} is {expected}; correct the one that is wrong"
             )
 
 
 def copy_source(source: Path, folder: Path) -> None:
-    """Copy a source's files, checked against its SHA256SUMS if it has one; pickled weights stay behind."""
+    """Copy a source's files, except pickled weights, and check them against its SHA256SUMS if it has one."""
     if not source.is_dir():
-        raise StudyError(
-            f"{source}: no such folder; make the pretrained sources, or correct `source` in the config"
-        )
+        raise StudyError(f"{source}: no such folder; run `make sources`, or correct `source` in the config")
     files = sorted(p for p in source.rglob("*") if p.is_file() and p.name not in NOT_COPIED)
     kept = [p for p in files if p.suffix not in PICKLED]
     if not any(p.suffix == ".safetensors" for p in kept):
@@ -76,7 +74,7 @@ def copy_source(source: Path, folder: Path) -> None:
 
 
 def check_sums(source: Path, files: list[Path]) -> None:
-    """Hold files against the source's SHA256SUMS (lines `hash  name`); it must list all weights."""
+    """Check files against the source's SHA256SUMS (lines `hash  name`), which must list all weights."""
     sums = source / CHECKSUMS
     if not sums.is_file():
         return
@@ -88,7 +86,7 @@ def check_sums(source: Path, files: list[Path]) -> None:
         expected[name.strip(" *")] = digest
     if missing := sorted(name for name in expected if not (source / name).is_file()):
         raise StudyError(
-            f"{source / missing[0]}: listed in {CHECKSUMS}, but not there; fetch or make the source again"
+            f"{source / missing[0]}: listed in {CHECKSUMS}, but missing; fetch or make the source again"
         )
     for file in files:
         name = file.relative_to(source).as_posix()

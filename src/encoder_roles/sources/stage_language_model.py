@@ -1,4 +1,4 @@
-"""Staging the language model: checked and copied to where every later stage reads it."""
+"""Staging the language model: check it, and copy it to where later stages read it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from encoder_roles.sources.stage_encoder import copy_source
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import LanguageModelStage, read_settings
 
-TEMPLATE_FILE = "chat_template.jinja"  # before the one in tokenizer_config.json, for transformers too
+TEMPLATE_FILE = "chat_template.jinja"  # transformers prefers it to the one in tokenizer_config.json
 
 
 def stage_language_model(*, settings: Path, source: Path, output: Path) -> None:
-    """Copy the language model's source folder, weights and tokenizer, to `output`, with the study's template.
+    """Copy the language model's weights and tokenizer to `output`, with the study's chat template.
 
     Args:
         settings: settings/language_model.json.
@@ -24,8 +24,8 @@ def stage_language_model(*, settings: Path, source: Path, output: Path) -> None:
         output: language_model.
 
     Raises:
-        StudyError: the source is missing, damaged, not as its SHA256SUMS say, or has no safetensors, no
-            tokenizer, or no chat template that prompts can be written with.
+        StudyError: the source is missing, damaged or differs from its SHA256SUMS; or it has no safetensors,
+            no tokenizer, or no chat template that can render prompts.
     """
     template = read_settings(settings, LanguageModelStage).chat_template
     with atomic_folder(output) as folder:
@@ -36,7 +36,7 @@ def stage_language_model(*, settings: Path, source: Path, output: Path) -> None:
         tokenizer = load_tokenizer(folder)
         if not tokenizer.chat_template:
             raise StudyError(
-                f"{source}: its tokenizer has no chat template; give one as language_model.chat_template"
+                f"{source}: its tokenizer has no chat template; set language_model.chat_template"
             )
         try:
             PromptRenderer(tokenizer).render("question")
