@@ -104,7 +104,7 @@ def test_an_empty_chain_of_thought_is_part_of_the_prompt_and_not_learnt() -> Non
 def test_a_template_that_writes_todays_date_is_refused() -> None:
     tokenizer = tiny_chat_models.llama3()
     tokenizer.chat_template = "{{ strftime_now('%d') }}" + tiny_chat_models.CHATML
-    with pytest.raises(StudyError, match="the date of today"):
+    with pytest.raises(StudyError, match="today's date"):
         PromptRenderer(tokenizer)
 
 

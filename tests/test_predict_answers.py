@@ -47,8 +47,8 @@ def candidate(study, model):
 def visual(candidate):
     return project(
         candidate.model,
-        join(file_inputs(candidate.model, candidate.exam.pictures)),
-        len(candidate.exam.pictures),
+        join(file_inputs(candidate.model, candidate.request_set.pictures)),
+        len(candidate.request_set.pictures),
     )
 
 
@@ -57,7 +57,7 @@ def one_by_one(candidate, visual):
     language_model, answers = candidate.model.language_model, []
     embed = language_model.get_input_embeddings()
     end = candidate.tokenizer.eos_token_id
-    for question in candidate.exam.questions:
+    for question in candidate.request_set.questions:
         answers.append([])
         while len(answers[-1]) < question.max_new_tokens:
             parts = []
@@ -75,7 +75,7 @@ def one_by_one(candidate, visual):
 
 def answers_of(candidate, visual, batch):
     end = candidate.tokenizer.eos_token_id
-    return answer(candidate.model.language_model, candidate.exam.questions, visual, end, batch)
+    return answer(candidate.model.language_model, candidate.request_set.questions, visual, end, batch)
 
 
 def test_shared_prefixes_give_the_answers_of_each_question_alone(candidate, visual):
@@ -83,7 +83,7 @@ def test_shared_prefixes_give_the_answers_of_each_question_alone(candidate, visu
     assert answers_of(candidate, visual, batch=32) == expected
     assert len({tuple(ids) for ids in expected}) > 5
     assert len({len(ids) for ids in expected}) > 1
-    shown = {len(question.pictures) for question in candidate.exam.questions}
+    shown = {len(question.pictures) for question in candidate.request_set.questions}
     assert shown == {0, 1, 2}
 
 
@@ -149,7 +149,7 @@ def test_answers_in_bf16_repeat_and_are_mostly_those_in_fp32(study, model):
 
 def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, visual):
     _, candidate = sit(study, model, precision="bf16")
-    pictures = candidate.exam.pictures
+    pictures = candidate.request_set.pictures
     rounded = project(candidate.model, join(file_inputs(candidate.model, pictures)), len(pictures)).float()
     assert 1e-4 < float((rounded - visual).norm() / visual.norm()) < 0.02
 
@@ -272,8 +272,8 @@ def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(s
 
 def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):
     calibrations = read_calibrations(candidate.model, study.data, 16, donors=False)
-    inputs = join(file_inputs(candidate.model, candidate.exam.pictures))
-    assert torch.equal(project(candidate.model, inputs, len(candidate.exam.pictures)), visual)
+    inputs = join(file_inputs(candidate.model, candidate.request_set.pictures))
+    assert torch.equal(project(candidate.model, inputs, len(candidate.request_set.pictures)), visual)
     masked = mask_features(inputs, frozenset({"clip"}), "mean", calibrations)
     training = [study.data.parent / f"pictures/{number}.png" for number in range(16)]
     expected = join(file_inputs(candidate.model, training))["sam"].mean((0, 1, 2))
@@ -297,7 +297,7 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
             settings=settings, requests=requests, model=model, subset=subset, output=tmp_path / "p"
         )
 
-    with pytest.raises(StudyError, match=r"trained on 'clip\+sam', asked for as 'clip'"):
+    with pytest.raises(StudyError, match=r"trained on 'clip\+sam', not on 'clip'"):
         predict(study.requests, "clip")
     import shutil
 
@@ -312,16 +312,16 @@ def test_a_wrong_model_or_missing_picture_leaves_no_predictions(study, model, tm
 
 
 def test_features_do_not_depend_on_how_many_pictures_are_read_together(study, candidate, monkeypatch):
-    whole = join(file_inputs(candidate.model, candidate.exam.pictures))
+    whole = join(file_inputs(candidate.model, candidate.request_set.pictures))
     monkeypatch.setattr(predict, "PICTURES_AT_A_TIME", 5)
-    parts = join(file_inputs(candidate.model, candidate.exam.pictures))
+    parts = join(file_inputs(candidate.model, candidate.request_set.pictures))
     for name, block in whole.items():
         torch.testing.assert_close(parts[name], block, atol=1e-5, rtol=0)
 
 
 def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate, visual):
     again = load_vlm(model)
-    pictures = candidate.exam.pictures
+    pictures = candidate.request_set.pictures
     assert torch.equal(project(again, join(file_inputs(again, pictures)), len(pictures)), visual)
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer

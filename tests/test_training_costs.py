@@ -80,5 +80,5 @@ def test_a_record_without_its_key_or_its_tune_stage_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"subset": "clip"}')
     with pytest.raises(StudyError, match=r"broken\.json: key 'seed' is missing"):
         collect(tmp_path, [tmp_path / "broken.json"])
-    with pytest.raises(StudyError, match=r"'clip' seed 0: no training\.json of its tune stage"):
+    with pytest.raises(StudyError, match=r"'clip' seed 0: the training\.json of its tune stage is missing"):
         collect(tmp_path, [record(tmp_path, "align", "clip")])

@@ -165,7 +165,7 @@ def test_answers_are_those_of_the_cpu(
         kind = elsewhere(monkeypatch, asked)
         stage = PredictStage.model_validate(PREDICT | {"precision": precision})
         candidate = TrainedModel(model, study.requests, stage)
-        vlm, pictures = candidate.model, candidate.exam.pictures
+        vlm, pictures = candidate.model, candidate.request_set.pictures
         assert (vlm.device.type, vlm.dtype) == (kind, dtype_of(precision))
         runs = [candidate.answer([lambda inputs: inputs])[0].texts for _ in range(2)]
         assert runs[0] == runs[1]
@@ -214,7 +214,7 @@ def test_lmms_evals_adapter_answers_on_the_device_what_a_prediction_job_does(
     kind = elsewhere(monkeypatch, device)
     candidate = TrainedModel(model, study.requests, PredictStage.model_validate(PREDICT))
     expected = candidate.answer([lambda inputs: inputs])[0].texts
-    asked = candidate.exam.requests["mme"]
+    asked = candidate.request_set.requests["mme"]
 
     def shown(row: str) -> list[Image.Image]:
         return [Image.open(study.requests / row)]

@@ -37,11 +37,11 @@ def data(path, longest=100, cut=False):
 def test_a_record_that_is_too_long_is_an_error_or_cut(tmp_path):
     path = write(tmp_path, "what colour ?", "!what colour " + "is " * 20)
     assert data(path)[0].pictures == ()
-    with pytest.raises(StudyError, match=r"data\.jsonl, line 2: .* has 32 tokens, .* takes 31"):
+    with pytest.raises(StudyError, match=r"data\.jsonl, line 2: .* has 32 tokens, .* at most 31"):
         data(path, longest=31)[1]
     cut = data(path, longest=30, cut=True)[1].questions[0]
     assert len(cut.body) + 5 == 30 and cut.learnt == 2
-    with pytest.raises(StudyError, match="line 2: its first answer begins after the 20 tokens"):
+    with pytest.raises(StudyError, match="line 2: its first answer begins after token 20"):
         data(path, longest=20, cut=True)[1]
 
 

@@ -1,4 +1,4 @@
-"""align and tune: what they learn, what they leave alone, and how a broken-off run goes on."""
+"""align and tune: what they learn, what they leave alone, and how an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_step_and_batch(study,
 
 
 def test_inputs_that_do_not_belong_together_are_errors(study, aligned, tmp_path):
-    with pytest.raises(StudyError, match="folders given are those of 'clip'"):
+    with pytest.raises(StudyError, match="folders are those of 'clip'"):
         train_tune(
             settings=study.settings("tune-x", TUNE),
             subset="clip+sam",

@@ -1,4 +1,4 @@
-"""Pre-projector features of pictures: computed once for frozen encoders, and streamed for ranks."""
+"""Pre-projector features of pictures: stored once for frozen encoders, streamed for effective ranks."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from encoder_roles.study.stages import FeatureStage, read_settings
 
 
 def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path) -> None:
-    """Features of the pretrained encoder on all training pictures, once, for every subset's align stage.
+    """Store a pretrained encoder's features of all training pictures, for the align stage of every subset.
 
-    They are computed in fp32 on every device, whatever the precision of training, which rounds what it reads.
+    They are computed in fp32 on every device and for every precision of training, which rounds what it reads.
 
     Args:
         settings: settings/features.json.
         encoder: encoders/<name>.
         data: data/train/train.jsonl; pictures are taken in order of first appearance.
         output: features/<name>/train.safetensors: `features` (pictures, grid, grid, width) fp32; the
-            pictures' paths, as train.jsonl has them, in the metadata as a JSON list `pictures`.
+            paths of the pictures in train.jsonl, as the JSON list `pictures` in the metadata.
 
     Raises:
-        StudyError: the data, a picture or the encoder is missing or damaged.
+        StudyError: the data, a picture or the encoder is missing or damaged; or there are no pictures.
     """
     stage = read_settings(settings, FeatureStage)
     torch.set_num_threads(stage.threads)
@@ -59,9 +59,9 @@ def extract_features(*, settings: Path, encoder: Path, data: Path, output: Path)
 def stream_features(
     encoders: Mapping[str, Encoder], paths: Sequence[Path], grid: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Features (B, grid, grid, D) of every encoder, batch by batch, in order; pictures have any size.
+    """Features (B, grid, grid, D) of every encoder, batch by batch, in order, for pictures of any size.
 
-    They are on the CPU: the encoders' device holds those of one pass.
+    They are on the CPU; the encoders' device holds only those of one pass.
     """
     reader = PictureReader(encoder.frame for encoder in encoders.values())
     for pictures in reader.portions(paths, PICTURES_PER_PASS):
@@ -74,17 +74,17 @@ def stream_features(
 
 
 def _in_passes(encoder: Encoder, grid: int, framed: Tensor) -> Tensor:
-    """Features (B, grid, grid, D), on the CPU, of framed pictures of one size."""
+    """Features (B, grid, grid, D), on the CPU, for framed pictures of one size."""
     with torch.inference_mode():
         passes = framed.split(encoder.pictures_per_pass)
-        return torch.cat([grid_features(encoder, encoder.normalise(some), grid).cpu() for some in passes])
+        return torch.cat([grid_features(encoder, encoder.normalise(part), grid).cpu() for part in passes])
 
 
 def read_features(path: Path) -> tuple[list[str], Tensor]:
-    """A file of `extract_features`: the pictures' paths and their features (pictures, grid, grid, width).
+    """Read the pictures' paths and features (pictures, grid, grid, width) that `extract_features` wrote.
 
     Raises:
-        StudyError: the file is missing, truncated or not of this kind.
+        StudyError: the file is missing, truncated or of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:

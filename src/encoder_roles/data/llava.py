@@ -1,7 +1,7 @@
-"""Training data as LLaVA-format JSONL, one conversation a line, read a picture at a time.
+"""Training data as LLaVA-format JSONL, one conversation per line, read one picture at a time.
 
-The procedural world writes a record per question or caption, records of a picture consecutive; the public
-data sets have a conversation of one or more turns a line, about one picture or none, in any order.
+The procedural world writes a record per question or caption, with the records of a picture consecutive. In
+public data sets a line is a conversation of one or more turns about one picture or none, in any order.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 from encoder_roles.study.names import StudyError
 
-IMAGE_MARKER = "<image>"  # where a conversation shows its picture; never reaches the tokenizer
+IMAGE_MARKER = "<image>"  # the place of the picture in a conversation; removed before the tokenizer
 CAPTION_SUFFIX = "-caption"  # ids of captions end in it
-SPEAKERS = ("human", "gpt")  # by turns
-Turns = tuple[tuple[str, str], ...]  # (question, answer), one pair or more
+SPEAKERS = ("human", "gpt")  # they alternate
+Turns = tuple[tuple[str, str], ...]  # pairs (question, answer), at least one
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One conversation about one picture or none. ``line`` is its line in the file, from 1."""
+    """One conversation about one picture or none. ``line`` is its line number in the file, from 1."""
 
     id: str
     image: str | None
@@ -32,14 +32,15 @@ class Record:
 
     @property
     def is_caption(self) -> bool:
-        """Whether the answer describes the whole picture."""
+        """Whether the answer is a caption of the picture."""
         return self.id.endswith(CAPTION_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class PictureRecords:
-    """All records of one picture, in file order. ``image`` is relative to the pictures' folder; None without
-    one.
+    """All records about one picture, in file order.
+
+    ``image`` is relative to the pictures' folder; None for a text-only record.
     """
 
     image: str | None
@@ -51,10 +52,10 @@ def _fault(path: Path, line: int, key: str, problem: str) -> StudyError:
 
 
 def _conversation(path: Path, line: int, row: dict[str, Any]) -> list[str]:
-    """What was said, question and answer in turn."""
+    """The texts of a record, questions and answers alternating."""
     turns = row.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise _fault(path, line, "conversations", "expected a list of human and gpt turns in turn")
+        raise _fault(path, line, "conversations", "expected a list in which human and gpt turns alternate")
     texts = []
     for number, turn in enumerate(turns):
         key, speaker = f"conversations.{number}", SPEAKERS[number % 2]
@@ -66,16 +67,16 @@ def _conversation(path: Path, line: int, row: dict[str, Any]) -> list[str]:
         if speaker == "gpt" and IMAGE_MARKER in turn["value"]:
             raise _fault(path, line, f"{key}.value", f"an answer cannot hold {IMAGE_MARKER}")
         if speaker == "gpt" and not texts[-1]:
-            raise _fault(path, line, f"{key}.value", "the answer is empty: nothing to learn")
+            raise _fault(path, line, f"{key}.value", "the answer is empty; remove the record")
     return texts
 
 
 def parse_record(path: Path, line: int, text: str) -> Record:
-    """One line of the file, validated. Raises StudyError with file, line and key."""
+    """Validate one line of the file. Raises StudyError with file, line and key."""
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        raise StudyError(f"{path}, line {line}: not JSON ({error}); is the file cut off?") from error
+        raise StudyError(f"{path}, line {line}: not JSON ({error}); is the file truncated?") from error
     if not isinstance(row, dict):
         raise StudyError(f"{path}, line {line}: expected an object")
     if not isinstance(row.get("id"), str | int) or row["id"] in ("", True, False):
@@ -84,7 +85,7 @@ def parse_record(path: Path, line: int, text: str) -> Record:
     if isinstance(image, list):
         raise _fault(path, line, "image", f"a list of {len(image)}; a record is about one picture or none")
     if image is not None and (not isinstance(image, str) or not image):
-        raise _fault(path, line, "image", "expected a path, or no such key for a text-only record")
+        raise _fault(path, line, "image", "expected a path; a text-only record has no such key")
     texts = _conversation(path, line, row)
     if (markers := sum(text.count(IMAGE_MARKER) for text in texts)) != (image is not None):
         problem = f"{markers} {IMAGE_MARKER} for {int(image is not None)} pictures"
@@ -94,7 +95,7 @@ def parse_record(path: Path, line: int, text: str) -> Record:
 
 
 def _lines(path: Path) -> Iterator[tuple[Record, int]]:
-    """The file's records, one line at a time, each with its length in bytes."""
+    """The records of a file, one line at a time, each with its length in bytes."""
     try:
         with path.open("rb") as file:
             for line, text in enumerate(file, start=1):
@@ -104,12 +105,12 @@ def _lines(path: Path) -> Iterator[tuple[Record, int]]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The file's records, one line at a time. Raises StudyError if it is missing or a line is wrong."""
+    """The records of a file, one line at a time. Raises StudyError if it is missing or a line is wrong."""
     return (record for record, _ in _lines(path))
 
 
 def distinct_pictures(path: Path) -> Iterator[str]:
-    """The pictures of a file in order of first appearance, each once."""
+    """The pictures of a file, each once, in order of first appearance."""
     seen: set[str] = set()
     for record in read_records(path):
         if record.image is not None and record.image not in seen:
@@ -118,11 +119,11 @@ def distinct_pictures(path: Path) -> Iterator[str]:
 
 
 class PictureIndex:
-    """Where the records of each picture stand in a file: what is held of it in memory, 33 bytes a picture.
+    """The positions of each picture's records in a file: 33 bytes per picture in memory.
 
-    With ``group_by_picture``, consecutive records of a picture are one entry, and a picture that comes again
-    later is an error. Otherwise every record is an entry, as in the recipes of the public data sets.
-    Raises StudyError, with the line, for the first record that is wrong.
+    With ``group_by_picture`` consecutive records about a picture are one entry, and a picture that returns
+    later is an error. Otherwise every record is an entry, as in the recipes of public data sets. Raises
+    StudyError with the line of the first wrong record.
     """
 
     def __init__(self, path: Path, group_by_picture: bool) -> None:

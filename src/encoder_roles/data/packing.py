@@ -1,15 +1,15 @@
-"""Several questions of a picture behind one visual prefix, and no padding to speak of.
+"""Packing: several questions share the visual prefix of their picture, with almost no padding.
 
-A picture's prefix (template text and visual tokens) is computed once, however many questions are asked about
-it. Each question sees the prefix and itself, causally, and its positions go on where the prefix ends: its
-loss is that of the question asked alone (a test holds it to 1e-5).
+A picture's prefix (template text and visual tokens) is computed once for all questions about it. Each
+question sees the prefix and itself, causally, and its positions continue those of the prefix. Its loss is
+therefore that of the question alone (a test checks this to 1e-5).
 
-All tokens of a batch lie in one row; blocks of it are what attention works on:
+All tokens of a batch form one row, which is divided into blocks for attention:
 
     [prefixes of all pictures][questions of 9 to 12 tokens][questions of 13 to 16 tokens] ...
 
-Attention thus never looks at the keys of another picture or question, and only the few tokens that round a
-question up to its block's length are wasted.
+So attention never reads the keys of another picture or question. Only the few tokens that round a question
+up to its block's length are wasted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.study.names import StudyError
 
 T = TypeVar("T")
-ROUNDING = 4  # question lengths are rounded up to a multiple: fewer blocks against less padding
+ROUNDING = 4  # question lengths are rounded up to a multiple of it: more padding, but fewer blocks
 Indices = npt.NDArray[np.int64]
 
 
 def move(value: T, device: torch.device) -> T:
-    """A dataclass of tensors (and of such dataclasses) on a device; as it is where that is the CPU."""
+    """Move a dataclass of tensors (and of such dataclasses) to a device; on the CPU it stays the same."""
     if device.type == "cpu":
         return value
     row: Any = value
@@ -49,22 +49,25 @@ def move(value: T, device: torch.device) -> T:
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures, mostly one, and the questions asked about them; all share their first's ``prefix``."""
+    """Pictures, usually one, and questions about them; all use the ``prefix`` of the first question."""
 
     pictures: tuple[str, ...]
     questions: tuple[Prompt, ...]
 
     def prefix_length(self, visual_tokens: int) -> int:
-        """Tokens of the prefix, each picture standing for ``visual_tokens`` tokens."""
+        """Tokens of the prefix, with ``visual_tokens`` tokens per picture."""
         return sum(len(ids) + visual_tokens for ids in self.questions[0].prefix)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of N tokens: ``shapes`` lists (sequences, tokens of each) in the tokens' order.
+    """The blocks of N tokens.
 
-    ``before`` says how many prefix tokens each block's sequences have before them, and ``prefix`` where these
-    stand, sequence after sequence and block after block. Prefixes are the first ``prefixes`` tokens.
+    Attributes:
+        shapes: (sequences, tokens of each) of every block, in the tokens' order.
+        before: for every block, the number of prefix tokens before each of its sequences.
+        prefix: the positions of these prefix tokens, sequence by sequence and block by block.
+        prefixes: the number of all prefix tokens; they are the first of the row.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -78,7 +81,7 @@ class Blocks:
         return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def split_prefixes(self, states: Tensor) -> list[Tensor]:
-        """(N, ...) -> (sequences, prefix tokens, ...) of what stands before every block's sequences."""
+        """(N, ...) -> (sequences, prefix tokens, ...), the prefixes of every block's sequences."""
         first, _ = states.split([self.prefixes, len(states) - self.prefixes])
         shapes = [(rows, before) for (rows, _), before in zip(self.shapes, self.before, strict=True)]
         parts = first.index_select(0, self.prefix).split([rows * before for rows, before in shapes])
@@ -89,13 +92,13 @@ class Blocks:
 class PackedBatch:
     """Samples in one row of N tokens. All indices count these tokens."""
 
-    ids: Tensor  # (N,) token ids; 0 where a visual token or padding stands
-    positions: Tensor  # (N,), every question's go on where its prefix ends
+    ids: Tensor  # (N,) token ids; 0 for visual tokens and padding
+    positions: Tensor  # (N,) positions; those of a question continue its prefix
     blocks: Blocks
-    visual: Tensor  # (pictures * visual tokens,) where the visual tokens go, picture after picture
-    predicting: Tensor  # (learnt,) the tokens whose next token is learnt
+    visual: Tensor  # (pictures * visual tokens,) places of the visual tokens, picture by picture
+    predicting: Tensor  # (learnt,) places of the tokens whose next token is learnt
     learnt: Tensor  # (learnt,) ids of those next tokens
-    question: Tensor  # (learnt,) number of the question in the batch each learnt token belongs to
+    question: Tensor  # (learnt,) for each learnt token the number of its question in the batch
     pictures: tuple[str, ...]  # in the order of ``visual``
     tokens: int  # tokens that are not padding
 
@@ -104,11 +107,12 @@ class PackedBatch:
         return torch.nn.functional.cross_entropy(logits.float(), self.learnt, reduction="none")
 
     def unlearnt(self) -> PackedBatch:
-        """The same tokens, none of them learnt: what a process computes that has no sample of a step, so that
-        the others do not wait for it.
+        """The same tokens, none of them learnt.
+
+        A process without a sample in a step computes this batch, so that no other process waits for it.
         """
-        none = self.learnt[:0]
-        return replace(self, predicting=none, learnt=none, question=none)
+        empty = self.learnt[:0]
+        return replace(self, predicting=empty, learnt=empty, question=empty)
 
 
 class _Row:
@@ -122,7 +126,7 @@ class _Row:
         self.length = 0
 
     def add(self, ids: Indices, prefixes: Indices) -> int:
-        """Append sequences (rows, length) behind prefixes (rows, length); returns the first token."""
+        """Append sequences (rows, length) and the places of their prefixes. Returns the first place."""
         start, (rows, length) = self.length, ids.shape
         before = prefixes.shape[1]
         self.ids.append(ids.reshape(-1))
@@ -140,7 +144,7 @@ class _Row:
 
 
 def _by(keys: Sequence[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-    """Places of each distinct key, smallest key first."""
+    """The places of each distinct key, sorted by key."""
     places: dict[tuple[int, ...], list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
@@ -148,7 +152,7 @@ def _by(keys: Sequence[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], list
 
 
 def _prefix(sample: Sample, visual_tokens: int) -> tuple[Indices, Indices]:
-    """A sample's prefix: its ids, 0 for visual tokens, and where in it these stand."""
+    """A sample's prefix: its ids, with 0 for visual tokens, and the places of visual tokens in it."""
     pieces: list[npt.NDArray[np.bool_]] = []
     ids: list[int] = []
     for piece in sample.questions[0].prefix:
@@ -161,7 +165,7 @@ def _prefix(sample: Sample, visual_tokens: int) -> tuple[Indices, Indices]:
 def _add_prefixes(
     row: _Row, samples: Sequence[Sample], visual_tokens: int
 ) -> tuple[list[Indices], list[Indices]]:
-    """Blocks of the prefixes; returns where each sample's prefix tokens and visual tokens stand."""
+    """Add the blocks of the prefixes. Returns the places of each sample's prefix and visual tokens."""
     prefixes = [_prefix(sample, visual_tokens) for sample in samples]
     tokens: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(samples)
     for (length,), places in _by([(len(ids),) for ids, _ in prefixes]):
@@ -170,13 +174,13 @@ def _add_prefixes(
             start = row.add(ids, np.zeros((len(places), 0), dtype=np.int64))
             for number, place in enumerate(places):
                 tokens[place] = np.arange(start + number * length, start + (number + 1) * length)
-    return tokens, [own[is_visual] for own, (_, is_visual) in zip(tokens, prefixes, strict=True)]
+    return tokens, [places[visual] for places, (_, visual) in zip(tokens, prefixes, strict=True)]
 
 
 def _add_questions(
     row: _Row, prompts: Sequence[Prompt], prefixes: Sequence[Indices]
 ) -> tuple[list[Indices], list[Indices]]:
-    """Blocks of the questions behind their prefixes; returns each one's predicting tokens and learnt ids."""
+    """Add the blocks of the questions. Returns each question's predicting places and learnt ids."""
     predicting: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(prompts)
     learnt = list(predicting)
     rounded = [-(-len(prompt.body) // ROUNDING) * ROUNDING for prompt in prompts]
@@ -188,7 +192,7 @@ def _add_questions(
             at = np.flatnonzero(labels != IGNORED)
             if len(at) == 0 or at[0] == 0:
                 raise StudyError(
-                    "a question must have tokens that are learnt, and start with one that is not"
+                    "a question must have tokens that are learnt, and its first token must not be one"
                 )
             predicting[place] = row.length + number * length + at - 1
             learnt[place] = body[at]
@@ -197,7 +201,7 @@ def _add_questions(
 
 
 def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
-    """A batch of samples, each picture standing for ``visual_tokens`` tokens (0 for the blind model)."""
+    """A batch of samples, with ``visual_tokens`` tokens per picture (0 for the blind model)."""
     row = _Row()
     prefixes, visual = _add_prefixes(row, samples, visual_tokens)
     prompts = [prompt for sample in samples for prompt in sample.questions]

@@ -1,4 +1,4 @@
-"""Pictures as uint8 tensors, framed as each encoder wants them, and read before they are needed."""
+"""Pictures as uint8 tensors, framed for each encoder, and read ahead in threads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def read_picture(path: Path) -> Tensor:
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such picture") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise StudyError(f"{path}: damaged picture ({error}); write or fetch it again") from error
+        raise StudyError(f"{path}: damaged picture ({error}); make or fetch it again") from error
 
 
 class PictureReader:
-    """Reads and frames picture files in threads of its own, as many as torch computes with.
+    """Reads and frames picture files in its own threads, as many as torch has.
 
-    A device that computes one batch does not wait for the pictures of the next. A framed picture depends on
-    its file and its frame alone, so that nothing depends on which thread made it, or when.
+    So the device does not wait for the pictures of the next batch. A framed picture depends only on its file
+    and its frame, not on the thread that reads it.
     """
 
     def __init__(self, frames: Iterable[Frame]) -> None:
@@ -44,7 +44,7 @@ class PictureReader:
         self.begun: dict[Path, Future[Framed]] = {}
 
     def begin(self, paths: Iterable[Path]) -> None:
-        """Start reading pictures that will be asked for."""
+        """Start to read pictures that will be needed."""
         for path in paths:
             if path not in self.begun:
                 self.begun[path] = self.pool.submit(self._read, path)
@@ -52,11 +52,11 @@ class PictureReader:
     def read(self, paths: Sequence[Path]) -> list[Framed]:
         """The pictures, in order. Raises StudyError naming a missing or damaged file."""
         self.begin(paths)
-        found = {path: self.begun.pop(path) for path in dict.fromkeys(paths)}
-        return [found[path].result() for path in paths]
+        futures = {path: self.begun.pop(path) for path in dict.fromkeys(paths)}
+        return [futures[path].result() for path in paths]
 
     def portions(self, paths: Sequence[Path], size: int) -> Iterator[list[Framed]]:
-        """The pictures in order, some at a time; while those are used the next are read. Raises as `read`."""
+        """The pictures in order, `size` at a time; the next portion is read ahead. Raises as `read`."""
         parts = [paths[start : start + size] for start in range(0, len(paths), size)]
         for part, following in zip(parts, [*parts[1:], ()], strict=True):
             pictures = self.read(part)

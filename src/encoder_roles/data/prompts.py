@@ -1,10 +1,9 @@
-"""From a question to token ids: the one function that training and evaluation render prompts with.
+"""From a question to token ids: training and evaluation render prompts with the same function.
 
-The tokenizer's own chat template writes the text, so the laptop's tiny model and a real one take the same
-path. Pictures stand before the text, one marker and a newline each, as LLaVA's preprocessing has it; the
-rendered text is cut at the markers and each piece is tokenised by itself, so that the prefix does not depend
-on the question. The answer is tokenised as what follows the generation prompt, so that what is learnt is what
-a model writes there.
+The text comes from the tokenizer's chat template, for the laptop's tiny model as for a real one. Pictures
+come before the question, one marker and a newline each, as in LLaVA's preprocessing. The rendered text is cut
+at the markers and each piece is tokenised by itself, so that the prefix does not depend on the question. The
+answer is tokenised as the text after the generation prompt, where a model writes it.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100  # label of a token that is not learnt
-REMEMBERED = 1 << 16  # texts whose ids are kept: a world's repeat, a real data set's do not
-_QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # stand-ins no real text holds
-# What templates ask for beside the messages: answers without a chain of thought (Qwen3), and no date of today
-# (Llama 3's templates write one; this is the one they fall back on), because prompts must repeat.
+REMEMBERED = 1 << 16  # texts whose ids are cached: those of the procedural world repeat
+_QUESTION, _ANSWER = "\x02question\x03", "\x02answer\x03"  # placeholders that no real text contains
+# Options of templates: no chain of thought (Qwen3), and a fixed date, because prompts must be reproducible
+# (Llama 3's templates write today's date; this one is their default).
 TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 
 
@@ -32,8 +31,8 @@ TEMPLATE_OPTIONS: dict[str, Any] = {"enable_thinking": False, "date_string": "26
 class Prompt:
     """One question as token ids.
 
-    ``prefix`` holds the ids before each picture (one tuple a picture; empty without pictures), ``body`` the
-    ids after the last picture, and ``labels`` the body's ids where they are learnt and IGNORED elsewhere.
+    ``prefix`` has the ids before each picture, one tuple per picture. ``body`` has the ids after the last
+    picture. ``labels`` has the id of each body token that is learnt, and IGNORED for the others.
     """
 
     prefix: tuple[tuple[int, ...], ...]
@@ -42,14 +41,19 @@ class Prompt:
 
     @property
     def learnt(self) -> int:
-        """How many tokens are learnt."""
+        """The number of learnt tokens."""
         return sum(label != IGNORED for label in self.labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A chat template's text around one answer: what follows its question up to it, what stands directly
-    before and after it, the end token and all before the next question included."""
+    """A chat template's text around one answer.
+
+    Attributes:
+        after_question: from the question to the end of the generation prompt.
+        before_answer: directly before the answer.
+        after_answer: from the answer to the next question, the end token included.
+    """
 
     after_question: str
     before_answer: str
@@ -58,15 +62,19 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
-    """A chat template's text around a conversation: the pieces before each picture and before the first
-    question, and its turns."""
+    """A chat template's text around a conversation.
+
+    Attributes:
+        pieces: the text before each picture, then the text before the first question.
+        turns: the text around each answer.
+    """
 
     pieces: list[str]
     turns: list[Turn]
 
 
 class PromptRenderer:
-    """Renders prompts with one tokenizer; the chat template runs once a number of pictures and turns."""
+    """Renders prompts with one tokenizer; the template runs once per number of pictures and turns."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         if not tokenizer.chat_template:
@@ -75,8 +83,8 @@ class PromptRenderer:
             raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no end token")
         if "strftime_now" in tokenizer.chat_template and "date_string" not in tokenizer.chat_template:
             raise StudyError(
-                f"{tokenizer.name_or_path}: the chat template writes the date of today, so prompts would "
-                "differ from day to day; give language_model.chat_template one that does not"
+                f"{tokenizer.name_or_path}: the chat template writes today's date, so prompts would "
+                "differ from day to day; set language_model.chat_template to one without a date"
             )
         self.tokenizer = tokenizer
         self.eos: str = tokenizer.eos_token
@@ -85,7 +93,7 @@ class PromptRenderer:
         self._ids: dict[str, tuple[int, ...]] = {}
 
     def _frame(self, images: int, turns: int) -> ChatFrame:
-        """What the template writes around the turns of a conversation about `images` pictures."""
+        """The template's text around the turns of a conversation about `images` pictures."""
         conversation: list[dict[str, str]] = []
         for turn in range(turns):
             pictures = f"{IMAGE_MARKER}\n" * images if turn == 0 else ""
@@ -94,30 +102,30 @@ class PromptRenderer:
         render: Callable[..., Any] = partial(
             self.tokenizer.apply_chat_template, tokenize=False, **TEMPLATE_OPTIONS
         )
-        asked = self._begun(str(render(conversation[:-1], add_generation_prompt=True)))
+        begun = self._begun(str(render(conversation[:-1], add_generation_prompt=True)))
         answered = self._begun(str(render(conversation)))
-        counts = {asked.count(_QUESTION), answered.count(_ANSWER), answered.count(_QUESTION)}
-        if not answered.startswith(asked) or counts != {turns}:
+        counts = {begun.count(_QUESTION), answered.count(_ANSWER), answered.count(_QUESTION)}
+        if not answered.startswith(begun) or counts != {turns}:
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template does not write question, generation "
                 "prompt and answer once each and in this order"
             )
         before, *parts = answered.split(_QUESTION)
         pieces = before.split(f"{IMAGE_MARKER}\n")
-        # the generation prompt begins the last turn; those before it are as the template writes conversations
-        found = [Turn(part.split(_ANSWER)[0], "", part.split(_ANSWER)[1]) for part in parts[:-1]]
-        before_answer, after_answer = answered.removeprefix(asked).split(_ANSWER)
-        found.append(Turn(asked.split(_QUESTION)[-1], before_answer, after_answer))
-        ended = all(self.eos in turn.after_answer for turn in found)
+        # only the last turn has a generation prompt
+        between = [Turn(part.split(_ANSWER)[0], "", part.split(_ANSWER)[1]) for part in parts[:-1]]
+        before_answer, after_answer = answered.removeprefix(begun).split(_ANSWER)
+        last = Turn(begun.split(_QUESTION)[-1], before_answer, after_answer)
+        ended = all(self.eos in turn.after_answer for turn in (*between, last))
         if len(pieces) != images + 1 or before_answer.strip() or not ended:
             raise StudyError(
                 f"{self.tokenizer.name_or_path}: the chat template must keep {IMAGE_MARKER} as it is, answer "
                 f"right after the generation prompt and end the answer with {self.eos!r}"
             )
-        return ChatFrame(pieces, found)
+        return ChatFrame(pieces, [*between, last])
 
     def _begun(self, text: str) -> str:
-        """The template's text with the beginning token, once, if the tokenizer itself would begin with it."""
+        """The template's text, with the beginning token once if the tokenizer would add it."""
         bos = self.tokenizer.bos_token
         if bos is None:
             return text
@@ -128,33 +136,33 @@ class PromptRenderer:
         return bos + text if missing else text
 
     def ids(self, text: str) -> tuple[int, ...]:
-        """Token ids of a piece of text, without special tokens of the tokenizer's own making."""
-        found = self._ids.get(text)
-        if found is None:
+        """Token ids of a piece of text, without the special tokens that the tokenizer adds."""
+        ids = self._ids.get(text)
+        if ids is None:
             if len(self._ids) >= REMEMBERED:
                 self._ids.clear()
-            # The tokenizer proper: transformers' call around it takes twice as long as the work.
+            # the backend, because the call of transformers around it doubles the time
             encoding = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-            found = self._ids[text] = tuple(encoding.ids)
-        return found
+            ids = self._ids[text] = tuple(encoding.ids)
+        return ids
 
     def _continued(self, before: str, text: str) -> tuple[int, ...]:
-        """Token ids of a text that stands after another; no token reaches over the border between them."""
-        start, whole = self.ids(before), self.ids(before + text)
-        return whole[len(start) :] if whole[: len(start)] == start else self.ids(text)
+        """Token ids of a text that follows another; no token spans both texts."""
+        start, joined = self.ids(before), self.ids(before + text)
+        return joined[len(start) :] if joined[: len(start)] == start else self.ids(text)
 
     def render(self, question: str, answer: str | None = None, images: int = 1) -> Prompt:
-        """A question behind ``images`` pictures, with its answer (training) or up to its start (evaluation).
+        """A question after ``images`` pictures, with its answer (training) or up to its start (evaluation).
 
-        Image markers inside the question are dropped: pictures stand before the text, in order. Raises
-        StudyError if there is an answer and no token of it can be learnt, or the tokenizer does not know one
-        of its words.
+        Image markers inside the question are removed: pictures come before the text, in order. Raises
+        StudyError if no token of an answer can be learnt, or the tokenizer has no token for one of its words.
         """
         return self.render_turns([(question, answer)], images)
 
     def render_turns(self, turns: Sequence[tuple[str, str | None]], images: int = 1) -> Prompt:
-        """A conversation of questions and answers behind ``images`` pictures; see `render`. All answers are
-        learnt, each with its end token.
+        """A conversation of questions and answers after ``images`` pictures; see `render`.
+
+        All answers are learnt, each with its end token.
         """
         key = (images, len(turns))
         if key not in self._frames:
@@ -165,16 +173,16 @@ class PromptRenderer:
         before = frame.pieces[-1]
         for (question, answer), turn in zip(turns, frame.turns, strict=True):
             text = question.replace(IMAGE_MARKER, "").strip()
-            asked = self.ids(before + text + turn.after_question)
-            # A newline a template writes after the end token is never generated, so it is never learnt.
+            prompt = self.ids(before + text + turn.after_question)
+            # a newline after the end token is never generated, so it is not learnt
             end, _, between = turn.after_answer.partition(self.eos)
             learnt: tuple[int, ...] = ()
             if answer is not None:
                 written = turn.before_answer + answer.strip() + end + self.eos
                 learnt = self._continued(turn.after_question, written)
             self._check(question, answer, learnt)
-            body += asked + learnt
-            labels += (IGNORED,) * len(asked) + learnt
+            body += prompt + learnt
+            labels += (IGNORED,) * len(prompt) + learnt
             before = between
         return Prompt(tuple(self.ids(piece) for piece in frame.pieces[:-1]), body, labels)
 
@@ -183,12 +191,12 @@ class PromptRenderer:
             raise StudyError(f"question {question!r}: no token of its answer {answer!r} is learnt")
         if self.unknown is not None and self.unknown in learnt:
             raise StudyError(
-                f"question {question!r}: its answer {answer!r} has words the tokenizer does not know"
+                f"question {question!r}: its answer {answer!r} has words that the tokenizer does not know"
             )
 
 
 def render(
     tokenizer: PreTrainedTokenizerFast, question: str, answer: str | None = None, images: int = 1
 ) -> Prompt:
-    """`PromptRenderer.render` for one question; keep a renderer where there are many."""
+    """`PromptRenderer.render` for one question; for many, keep a renderer."""
     return PromptRenderer(tokenizer).render(question, answer, images)

@@ -1,10 +1,10 @@
-"""Makes torchvision importable beside a torch of another build; import this before transformers models, timm,
+"""Makes torchvision importable with another build of torch. Import it before transformers models, timm and
 open_clip.
 
-torchvision from PyPI is built for CUDA. Beside a CPU torch its C extension does not load, torchvision then
-describes two operators nobody defined, and `import torchvision` fails; with it fails every library that
-imports torchvision. Declaring the two schemas is enough: transforms work, and nobody here calls nms. Where
-the builds match, or torchvision is not installed, importing this module changes nothing.
+torchvision from PyPI is built for CUDA. With a CPU build of torch its C extension does not load. torchvision
+then describes two undefined operators, and `import torchvision` fails, as does every library that imports it.
+Declaring the two schemas is enough: transforms work, and nothing here calls nms. If the builds match, or
+torchvision is not installed, importing this module changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def _extension_loads(package: Path) -> bool:
-    """Whether torchvision's C extension, the library that defines its operators, loads into this torch."""
+    """Whether torchvision's C extension, which defines its operators, loads into this torch."""
     extensions = sorted(p for p in package.glob("_C*") if p.suffix in {".so", ".pyd", ".dylib"})
     try:
         for extension in extensions:
@@ -29,7 +29,7 @@ def _extension_loads(package: Path) -> bool:
 
 
 def make_torchvision_importable() -> bool:
-    """Declare the two operators if torchvision's own extension cannot; True if that was done."""
+    """Declare the two operators if torchvision's extension does not load. True if they were declared."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or _extension_loads(Path(spec.origin).parent):
         return False

@@ -1,6 +1,6 @@
-"""transformers, importable beside any torchvision and quiet; import this before it, in every process.
+"""Makes transformers importable with any torchvision, and quiet. Import it before transformers.
 
-Its progress bars and reports would only fill logs: weights that do not fit are errors of ours.
+Its progress bars and reports would only fill logs: weights that do not fit are a StudyError.
 """
 
 from __future__ import annotations

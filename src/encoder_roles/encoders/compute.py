@@ -1,4 +1,4 @@
-"""Where networks compute, and how exactly: one choice of device and one of precision for every stage."""
+"""The device and the precision of computation, chosen in one place for every stage."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from encoder_roles.study.sections import Precision
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def choose_device(asked: str | None = None, local: int = 0) -> torch.device:
-    """The device of this process's networks: the machine's GPU number `local`, if it has any, or the CPU.
+def choose_device(request: str | None = None, local: int = 0) -> torch.device:
+    """The device of this process: GPU number `local` of the machine, or the CPU if there is no GPU.
 
-    fp32 is fp32 there. Left alone, torch lets cuDNN round what convolutions read to TF32's ten bits, in which
-    effective ranks would not be those that a CPU finds.
+    fp32 is computed in fp32 there. By default torch lets cuDNN round the inputs of convolutions to TF32 (ten
+    bits), and effective ranks would differ from those of a CPU.
 
     Args:
-        asked: `cpu`, `cuda` or `cuda:N`, where a person chooses.
+        request: `cpu`, `cuda` or `cuda:N`, if a user chooses.
         local: this process's number among those of its machine.
 
     Raises:
-        StudyError: `asked` names no device of this machine.
+        StudyError: `request` is not a device of this machine.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus))]
-    if asked is not None and asked not in known:
-        raise StudyError(f"device {asked!r}: not one of this machine's, {', '.join(known)}")
-    number = local if gpus > 1 else 0  # who sees one GPU alone, of a machine's several, was given that one
-    device = torch.device(asked or (f"cuda:{number}" if gpus else "cpu"))
+    if request is not None and request not in known:
+        raise StudyError(f"device {request!r}: not one of this machine's, {', '.join(known)}")
+    number = local if gpus > 1 else 0  # a process that sees a single GPU was given that one
+    device = torch.device(request or (f"cuda:{number}" if gpus else "cpu"))
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -39,7 +39,7 @@ def choose_device(asked: str | None = None, local: int = 0) -> torch.device:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The type of weights and features at a precision. Raises StudyError if it is none of DTYPES."""
+    """The type of weights and features at a precision. Raises StudyError if it is not one of DTYPES."""
     for name, dtype in DTYPES.items():
         if name == precision:
             return dtype
@@ -47,13 +47,13 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 def device_name(device: torch.device) -> str:
-    """`cpu`, or the GPU's own name."""
+    """`cpu`, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def peak_memory_mb() -> int:
-    """Most memory of this process so far: of its GPU if it has used one, else resident."""
+    """Peak memory of this process in MiB: of its GPU if it has used one, otherwise resident memory."""
     if torch.cuda.is_available() and (used := torch.cuda.max_memory_allocated()):
         return round(used / 2**20)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

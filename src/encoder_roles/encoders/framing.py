@@ -1,16 +1,15 @@
-"""Framing: how a picture of any shape becomes what one encoder is fed with.
+"""Framing: how a picture of any shape becomes the input of one encoder.
 
-Each encoder has a rule of its own (`aspect`), applied to it alone, whatever else is in the subset:
+Each encoder has its own rule (`aspect`), which does not depend on the other encoders of the subset:
 
-    squash   the whole picture to (p, p); the proportions are given up, nothing is cut off or added
-    pad      centred on a square of the mean colour, then to (p, p): LLaVA's rule
-    longest  the longer side to p; zeros below or to the right, once normalised: SAM's own
-    crop     the shorter side to p, then the centre (p, p): CLIP's and DINOv2's own
-    keep     in proportion to as many whole patches as fit into p * p pixels; no square: Pix2Struct's own
+    squash   the full picture is resized to (p, p); the aspect ratio is lost, nothing is cut off or added
+    pad      centred on a square of the mean colour, then resized to (p, p): LLaVA's rule
+    longest  the longer side is resized to p, then zeros (after normalisation) fill the square: SAM's rule
+    crop     the shorter side is resized to p, then the centre (p, p) is cut out: CLIP's and DINOv2's rule
+    keep     resized to as many whole patches as fit into p * p pixels, keeping the ratio: Pix2Struct's rule
 
-Resampling is bicubic (`longest` and `keep`: bilinear, as SAM and Pix2Struct do it) and antialiased, as
-Pillow's is. It works on uint8 and on the CPU, where the operation exists for it, so that every device sees
-the same pixels."""
+Resampling is bicubic (`longest` and `keep`: bilinear, as for SAM and Pix2Struct) and antialiased like
+Pillow's. It runs on uint8 on the CPU, so that every device sees the same pixels."""
 
 from __future__ import annotations
 
@@ -28,14 +27,14 @@ from encoder_roles.study.sections import EncoderSpec
 
 @dataclass(frozen=True)
 class Frame:
-    """One encoder's framing; encoders of equal frames share the framed pictures.
+    """The framing of one encoder; encoders with equal frames share the framed pictures.
 
     Attributes:
         aspect: the rule.
         pixels: p.
-        fill: of `pad`: the colour around the picture, 0..255 per channel.
-        patch: of `keep`: the side of a patch in pixels.
-        own: whether pictures are first normalised by their own mean and deviation (Pix2Struct).
+        fill: for `pad`: the colour around the picture, 0..255 per channel.
+        patch: for `keep`: the side of a patch in pixels.
+        own: whether each picture is first normalised by its own mean and deviation (Pix2Struct).
     """
 
     aspect: str
@@ -46,14 +45,13 @@ class Frame:
 
     @classmethod
     def of(cls, spec: EncoderSpec, patch: int) -> Frame:
-        """The frame of a row of the encoder table; `patch` is the network's."""
+        """The frame of a row of the encoder table; `patch` is the network's patch size."""
         fill = tuple(int(channel * 255) for channel in spec.mean or ()) if spec.aspect == "pad" else ()
         own = spec.normalisation == "picture"
         return cls(spec.aspect, spec.pixels, fill, patch if spec.aspect == "keep" else 1, own)
 
     def apply(self, pictures: Tensor) -> Tensor:
-        """uint8 pictures (B, 3, H, W) -> uint8 (fp32 if `own`) (B, 3, h, w): all but the zeros of
-        `longest`."""
+        """uint8 pictures (B, 3, H, W) -> uint8 (fp32 if `own`) (B, 3, h, w); `complete` adds zeros."""
         check_pictures(pictures)
         if self.own:
             pictures = standardise(pictures)
@@ -74,7 +72,7 @@ class Frame:
         return _scaled(pictures, rows * self.patch, columns * self.patch, "bilinear")
 
     def patches(self, height: int, width: int) -> tuple[int, int]:
-        """Of `keep`: rows and columns of patches, (p / patch)^2 of them at most (Lee et al. 2022)."""
+        """For `keep`: rows and columns of patches, at most (p / patch)^2 patches (Lee et al. 2022)."""
         most = (self.pixels // self.patch) ** 2
         scale = math.sqrt(most * (self.patch / height) * (self.patch / width))
         rows = max(min(math.floor(scale * height / self.patch), most), 1)
@@ -82,7 +80,7 @@ class Frame:
         return rows, columns
 
     def complete(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, h, w) -> what the network reads: of `longest`, with its zeros."""
+        """Normalised pixels (B, 3, h, w) -> the network's input; for `longest` this adds the zeros."""
         if self.aspect != "longest":
             return pixels
         height, width = pixels.shape[-2:]
@@ -110,7 +108,7 @@ def frame_picture(picture: Tensor, frames: Iterable[Frame]) -> Framed:
 
 
 def map_by_size(function: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]) -> Tensor:
-    """What a function makes of pictures (B, 3, h, w), those of each size together; in the pictures' order."""
+    """Apply a function to pictures (B, 3, h, w) of one size at a time; results in the pictures' order."""
     places: dict[torch.Size, list[int]] = {}
     for place, picture in enumerate(pictures):
         places.setdefault(picture.shape, []).append(place)
@@ -122,8 +120,10 @@ def map_by_size(function: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]
 
 
 def standardise(pictures: Tensor) -> Tensor:
-    """uint8 pictures (B, 3, h, w) -> fp32 of mean 0 and deviation 1 over all values of each picture, as
-    Pix2Struct has it: the deviation is taken as 1/sqrt(number of values) at least."""
+    """uint8 pictures (B, 3, h, w) -> fp32 with mean 0 and deviation 1 over all values of each picture.
+
+    As in Pix2Struct, the deviation is at least 1/sqrt(number of values).
+    """
     values = pictures.float()
     mean = values.mean((1, 2, 3), keepdim=True)
     deviation = values.std((1, 2, 3), keepdim=True, correction=0)
@@ -131,8 +131,10 @@ def standardise(pictures: Tensor) -> Tensor:
 
 
 def resize(pictures: Tensor, pixels: int) -> Tensor:
-    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels): bicubic, antialiased, as Pillow
-    does it. A picture that is not square is squashed to one."""
+    """Resize uint8 pictures (B, 3, H, W) to uint8 (B, 3, pixels, pixels); the aspect ratio is lost.
+
+    Resampling is bicubic and antialiased like Pillow's.
+    """
     check_pictures(pictures)
     return _scaled(pictures, pixels, pixels)
 

@@ -1,4 +1,4 @@
-"""From a staged folder to an Encoder; a library is imported only if an encoder needs it."""
+"""Loads an encoder from a staged folder; a library is imported only if an encoder needs it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ SPEC_FILE = "encoder.json"
 
 
 def read_spec(folder: Path) -> tuple[EncoderSpec, tuple[int, ...]]:
-    """The EncoderSpec and the widths of its levels in a staged folder's encoder.json. Raises StudyError if it
-    is not one."""
+    """The EncoderSpec and the widths of its levels, from a staged folder's encoder.json.
+
+    Raises StudyError if the file is missing or damaged.
+    """
     row = read_json(folder / SPEC_FILE)
     try:
         widths = tuple(int(width) for width in row.pop("widths", [row["width"]]))
@@ -40,18 +42,18 @@ def load_encoder(folder: Path) -> Encoder:
     encoder = load_source(folder.name, spec, folder)
     if encoder.widths != widths:
         raise StudyError(
-            f"{folder / SPEC_FILE}: width is {_told(widths)}, but the network's is {_told(encoder.widths)}; "
+            f"{folder / SPEC_FILE}: width is {_sum(widths)}, but the network's is {_sum(encoder.widths)}; "
             "stage again"
         )
     return encoder
 
 
-def _told(widths: tuple[int, ...]) -> str:
+def _sum(widths: tuple[int, ...]) -> str:
     return " + ".join(map(str, widths))
 
 
 def load_source(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
-    """The encoder `name` from a folder in its library's own format."""
+    """The encoder `name` from a folder in the format of its library."""
     if spec.library == "transformers":
         from encoder_roles.encoders import vision_transformers
 
@@ -63,7 +65,7 @@ def load_source(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 
 
 def build_encoder(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
-    """The encoder that `Encoder.library_config` describes, without its weights."""
+    """The encoder that a `library_config` describes, without weights."""
     if spec.library == "transformers":
         from encoder_roles.encoders import vision_transformers
 
@@ -74,7 +76,7 @@ def build_encoder(name: str, spec: EncoderSpec, library_config: dict[str, Any]) 
 
 
 def build_network(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Any:
-    """The whole vision network of the library, nothing cut off, without its weights."""
+    """The complete vision network of the library, nothing cut off, without weights."""
     if spec.library == "transformers":
         from encoder_roles.encoders import vision_transformers
 

@@ -1,4 +1,4 @@
-"""Reading a `save_pretrained` folder of transformers strictly, for encoders and language models alike."""
+"""Strict reading of a `save_pretrained` folder of transformers, for encoders and language models."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from encoder_roles.study.names import StudyError
 def load_pretrained(
     kind: Any, folder: Path, unused: tuple[str, ...] = (), renamed: dict[str, str] | None = None
 ) -> Any:
-    """The network `kind` with a folder's weights, fp32: every one there, in its shape, and nothing else.
+    """A network of class `kind` with the weights of a folder, fp32: every weight in its shape, and no other.
 
     Args:
         kind: a transformers model class (or an Auto class).
         folder: its `save_pretrained` folder, with safetensors.
-        unused: beginnings of the names of weights that the file may hold and the network does not read.
-        renamed: regular expressions of the file's names -> what stands for them in the network's.
+        unused: prefixes of weights that the file may hold but the network does not read.
+        renamed: regular expressions in the file's names -> their replacements in the network's names.
 
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
@@ -36,17 +36,17 @@ def load_pretrained(
             local_files_only=True,
             use_safetensors=True,
             key_mapping=renamed,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below by name
+            ignore_mismatched_sizes=True,  # the report has them; below they are errors
         )
     except SafetensorError as error:
         raise StudyError(
             f"{folder}: truncated or damaged safetensors file ({error}); fetch it again"
         ) from None
-    except (OSError, ValueError) as error:  # a shard is missing; the config fits no network of this kind
+    except (OSError, ValueError) as error:  # a shard is missing, or the config does not fit `kind`
         raise StudyError(f"{folder}: cannot be loaded: {' '.join(str(error).split())}") from None
-    for name, found, expected in sorted(report["mismatched_keys"]):
+    for name, actual, expected in sorted(report["mismatched_keys"]):
         raise StudyError(
-            f"{folder}: weight {name!r} has shape {list(found)}, the network's is {list(expected)}; "
+            f"{folder}: weight {name!r} has shape {list(actual)}, the network's is {list(expected)}; "
             "config and weights differ"
         )
     extra = [name for name in report["unexpected_keys"] if not name.startswith(unused)]
@@ -55,8 +55,8 @@ def load_pretrained(
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """A transformers config as JSON: what the network is, not where it was read from or by which version."""
-    kept: dict[str, Any] = config.to_dict()
+    """A transformers config as JSON that describes only the network, not its folder or library version."""
+    plain: dict[str, Any] = config.to_dict()
     for key in ("_name_or_path", "architectures", "transformers_version", "dtype"):
-        kept.pop(key, None)
-    return kept
+        plain.pop(key, None)
+    return plain

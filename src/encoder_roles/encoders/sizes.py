@@ -1,4 +1,4 @@
-"""How large an encoder is, from its row of the encoder table alone: built on the meta device, no weights."""
+"""The size of an encoder from its row of the encoder table: built on the meta device, without weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from encoder_roles.encoders.loading import build_encoder, build_network
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec
 
-TOLERANCE = 0.01  # by which parameters may differ from the published number, which is rounded
+TOLERANCE = 0.01  # largest relative difference to the published, rounded number of parameters
 
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """What a row of the encoder table amounts to.
+    """The sizes of the network of a row of the encoder table.
 
     Attributes:
-        parameters: of the whole vision network.
-        kept: of them those that the row's layers need: what is trained, stored and computed.
+        parameters: of the complete vision network.
+        kept: the parameters that the row's layers need; only these are trained, stored and computed.
         widths: channels of each level.
-        grids: tokens a side of each level, of a square picture.
+        grids: tokens per side of each level for a square picture.
     """
 
     parameters: int
@@ -33,12 +33,12 @@ class NetworkSize:
 
     @property
     def width(self) -> int:
-        """Channels of all levels together."""
+        """Channels of all levels, summed."""
         return sum(self.widths)
 
     @property
     def grid(self) -> int:
-        """Tokens a side of the finest level."""
+        """Tokens per side of the finest level."""
         return max(self.grids)
 
 
@@ -48,15 +48,15 @@ def build_on_meta(name: str, spec: EncoderSpec, library_config: dict[str, Any] |
     Args:
         name: for errors.
         spec: the row.
-        library_config: what the network is; by default as the row says.
+        library_config: describes the network; by default that of the row.
 
     Raises:
-        StudyError: the row does not say what the network is, or the network cannot give its layers or pixels.
+        StudyError: the row does not describe the network, or its layers or pixels do not fit the network.
     """
     config = library_config or spec.library_config
     if config is None:
         raise StudyError(
-            f"encoder {name}: library_config is missing; without it the network is known once it is staged"
+            f"encoder {name}: library_config is missing; without it the network is only known after staging"
         )
     with torch.device("meta"):
         return build_encoder(name, spec, config)
@@ -65,10 +65,10 @@ def build_on_meta(name: str, spec: EncoderSpec, library_config: dict[str, Any] |
 def measure_network(
     name: str, spec: EncoderSpec, library_config: dict[str, Any] | None = None
 ) -> NetworkSize:
-    """The sizes of a row's network. Arguments and errors as `build_on_meta`; or its grid is not square."""
+    """The sizes of a row's network. Arguments and errors as `build_on_meta`; the grid must be square."""
     encoder = build_on_meta(name, spec, library_config)
     with torch.device("meta"):
-        whole = build_network(name, spec, encoder.library_config)
+        network = build_network(name, spec, encoder.library_config)
     with torch.no_grad():
         levels = encoder.levels(torch.empty(1, 3, spec.pixels, spec.pixels, device="meta"))
     for level, width in zip(levels, encoder.widths, strict=True):
@@ -79,7 +79,7 @@ def measure_network(
                 f"picture, not a square one of {width}"
             )
     return NetworkSize(
-        parameters=sum(weight.numel() for weight in whole.parameters()),
+        parameters=sum(weight.numel() for weight in network.parameters()),
         kept=sum(weight.numel() for weight in encoder.parameters()),
         widths=encoder.widths,
         grids=tuple(int(level.shape[1]) for level in levels),

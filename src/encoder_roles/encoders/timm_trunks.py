@@ -1,4 +1,4 @@
-"""Vision encoders that are timm networks: in timm's own format, or as the vision trunk of open_clip."""
+"""Vision encoders that are timm networks, in timm's format or as the vision trunk of open_clip."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TimmEncoder(Encoder):
         self.widths = self._cut(spec.layers)
 
     def _check_pixels(self) -> None:
-        """Raise StudyError unless the network takes pictures of this size."""
+        """Raise StudyError if the network does not read pictures of this size."""
         embed: Any = getattr(self.trunk, "patch_embed", None)
         pixels = self.spec.pixels
         made_for = getattr(embed, "img_size", None)
@@ -52,24 +52,24 @@ class TimmEncoder(Encoder):
         if 0 in places:
             raise StudyError(
                 f"encoder {self.name}: layer {layers[places.index(0)]} is the embedding, which timm does not "
-                "give out"
+                "return"
             )
-        # each layer's place among timm's intermediates; None: the last one after the norm
+        # the index of each layer among timm's intermediates; None: the last state after the norm
         self._states = [None if place is None else place - 1 for place in places]
         if len(set(self._states)) != len(layers):
             raise StudyError(f"encoder {self.name}: layer {list(layers)} names a hidden state twice")
         widths = [self.trunk.num_features if s is None else info[s]["num_chs"] for s in self._states]
         if None in self._states:
-            self.trunk.reset_classifier(0, global_pool="")  # what is left of the head is the final norm
+            self.trunk.reset_classifier(0, global_pool="")  # leaves the final norm in the head
         else:
             deepest = max(state for state in self._states if state is not None)
             self.trunk.prune_intermediate_layers([deepest], prune_norm=True, prune_head=True)
             if hasattr(self.trunk, "head"):
-                self.trunk.head = nn.Identity()  # the norm in a ConvNet's head
+                self.trunk.head = nn.Identity()  # removes the norm in a ConvNet's head
         self._taken = sorted(state for state in self._states if state is not None)
-        # The network is read through its own call, so that what hooks into calls (ZeRO-3 gathers weights
-        # there) sees it, whichever of timm's forward methods gives the layers.
-        if self._taken and len(self._states) == 1:  # what is left of the network ends with it
+        # The network must run through its call, whichever forward method of timm gives the layers: ZeRO-3
+        # gathers weights in hooks on the call.
+        if self._taken and len(self._states) == 1:  # the layer is the end of the shortened network
             self.trunk.forward = self.trunk.forward_features
         elif self._taken:
             self.trunk.forward = partial(self.trunk.forward_intermediates, indices=self._taken)
@@ -80,11 +80,11 @@ class TimmEncoder(Encoder):
         if len(self._states) == 1:
             return [self._grid(self.trunk(pixels), pixels)]
         final, between = self.trunk(pixels)
-        found = dict(zip(self._taken, between, strict=True))
+        intermediates = dict(zip(self._taken, between, strict=True))
         return [
             self._grid(self.trunk.forward_head(final), pixels)
             if state is None
-            else found[state].permute(0, 2, 3, 1)
+            else intermediates[state].permute(0, 2, 3, 1)
             for state in self._states
         ]
 
@@ -93,15 +93,15 @@ class TimmEncoder(Encoder):
 
 
 def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
-    """An encoder of this config ({"architecture", "arguments"}) with weights that are still to be loaded."""
+    """An encoder of this config ({"architecture", "arguments"}), before its weights are loaded."""
     return TimmEncoder(name, spec, library_config, network(spec, library_config, f"encoder {name}"))
 
 
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     """An encoder from a timm folder (config.json, model.safetensors).
 
-    The network is the row's `library_config` if it has one: the config.json of OpenAI's CLIP names the plain
-    architecture, and timm's registry says that its weights want the one with QuickGELU.
+    If the row has a `library_config`, it describes the network. The config.json of OpenAI's CLIP names the
+    architecture with GELU, but by timm's registry its weights need the one with QuickGELU.
 
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
@@ -118,10 +118,9 @@ def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
 
 
 def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
-    """An encoder from an open_clip folder (open_clip_config.json, open_clip_model.safetensors): its timm
-    trunk.
+    """The timm trunk of an open_clip folder (open_clip_config.json, open_clip_model.safetensors).
 
-    open_clip itself is not imported: its vision tower of this kind is a timm network under `visual.trunk`.
+    open_clip is not imported, because the vision tower is a timm network under `visual.trunk`.
 
     Raises:
         StudyError: as `load`; or the vision tower is not a timm network.
@@ -143,20 +142,20 @@ def _load(
     name: str, spec: EncoderSpec, folder: Path, library_config: dict[str, Any], weights: dict[str, Tensor]
 ) -> Encoder:
     trunk = network(spec, library_config, f"encoder {name}")
-    whole = set(trunk.state_dict())
+    names = set(trunk.state_dict())
     encoder = TimmEncoder(name, spec, library_config, trunk)
-    load_strictly(trunk, weights, folder, unused=whole - set(trunk.state_dict()))
+    load_strictly(trunk, weights, folder, unused=names - set(trunk.state_dict()))
     return encoder
 
 
 def network(spec: EncoderSpec, library_config: dict[str, Any], where: str) -> Any:
-    """The whole vision network of this config, nothing cut off, with weights that are still to be loaded.
+    """The complete vision network of this config, nothing cut off, before its weights are loaded.
 
-    With `positions: resample` timm resamples the position table, which stays as it is, in every forward pass.
+    With `positions: resample` timm resamples the position table in every pass; no weight changes.
     """
     architecture, arguments = library_config["architecture"], dict(library_config["arguments"])
     if not timm.is_model(architecture):
-        raise StudyError(f"{where}: timm {timm.__version__} knows no architecture {architecture!r}")
+        raise StudyError(f"{where}: timm {timm.__version__} has no architecture {architecture!r}")
     if spec.positions == "resample":
         arguments["dynamic_img_size"] = True
     try:
@@ -167,4 +166,4 @@ def network(spec: EncoderSpec, library_config: dict[str, Any], where: str) -> An
                 f"{where}: positions is 'resample', but its network has no position table; remove the key"
             ) from None
         reason = " ".join(str(error).split())
-        raise StudyError(f"{where}: timm cannot make a {architecture} with {arguments}: {reason}") from None
+        raise StudyError(f"{where}: timm cannot build a {architecture} with {arguments}: {reason}") from None

@@ -24,17 +24,17 @@ from encoder_roles.study.sections import EncoderSpec
 
 @dataclass(frozen=True)
 class Family:
-    """Where one kind of vision transformer keeps its parts.
+    """The parts of one kind of vision transformer.
 
     Attributes:
         model, config: the names of transformers' classes of the vision network.
         blocks: path of the list of blocks in the network.
-        norm: path of what follows the last block.
-        unused: weights of a whole checkpoint that belong to other networks (text towers, decoders).
-        dropped: number of leading tokens that are not patches, from the config.
-        sizes: which picture sizes the network takes: `fixed`, that of its config; `asked`, others too when
-            asked to resample its position table; `any`, it resamples as it needs.
-        prefix: beginning of the network's own weights in the checkpoint of the whole model.
+        norm: path of the module after the last block.
+        unused: prefixes of weights in a checkpoint that belong to other networks (text towers, decoders).
+        dropped: the number of leading tokens that are not patches, from the config.
+        sizes: the picture sizes that the network reads. `fixed`: that of its config. `option`: others too,
+            with an option to resample the position table. `any`: it always resamples if needed.
+        prefix: prefix of the network's weights in the checkpoint of the complete model.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Family:
     norm: str
     unused: tuple[str, ...] = ()
     dropped: Callable[[Any], int] = lambda _: 0
-    sizes: Literal["fixed", "asked", "any"] = "fixed"
+    sizes: Literal["fixed", "option", "any"] = "fixed"
     prefix: str = ""
 
 
@@ -55,10 +55,10 @@ _CLIP = Family(
     "post_layernorm",
     _TWO_TOWERS,
     lambda _: 1,
-    sizes="asked",
+    sizes="option",
 )
 _SIGLIP = Family(
-    "SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, sizes="asked"
+    "SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, sizes="option"
 )
 _DINO = Family("Dinov2Model", "Dinov2Config", "encoder.layer", "layernorm", dropped=lambda _: 1, sizes="any")
 _DINO_REGISTERS = Family(
@@ -95,13 +95,13 @@ FAMILIES: dict[str, Family] = {
 
 
 class TransformersEncoder(Encoder):
-    """A vision transformer of the transformers library, whose weights are loaded or not."""
+    """A vision transformer of the transformers library, with or without loaded weights."""
 
     def __init__(self, name: str, spec: EncoderSpec, library_config: dict[str, Any], trunk: Any) -> None:
         super().__init__(name, spec, library_config, trunk)
         self.family = family_of(library_config, name)
         config = trunk.config
-        self._resampled = self.family.sizes == "asked" and spec.positions == "resample"
+        self._resampled = self.family.sizes == "option" and spec.positions == "resample"
         if self.family.sizes != "any" and not self._resampled and config.image_size != spec.pixels:
             raise StudyError(wrong_pixels(name, spec, config.image_size))
         self._patch = int(config.patch_size)
@@ -112,16 +112,16 @@ class TransformersEncoder(Encoder):
 
     @property
     def _flattened(self) -> bool:
-        """Whether the network reads flattened patches with their places (Pix2Struct)."""
+        """Whether the network reads flattened patches with their positions (Pix2Struct)."""
         return self.family.model == _PIX2STRUCT.model
 
     def _check_rules(self, config: Any) -> None:
-        """Raise StudyError for an aspect, a normalisation or positions that the network has no use for."""
+        """Raise StudyError if aspect, positions or pixels do not fit the network."""
         spec, where = self.spec, f"encoder {self.name}"
         if spec.aspect == "keep" and not self._flattened:
             raise StudyError(f"{where}: aspect is 'keep', but its network reads squares; choose another")
-        if spec.positions == "resample" and self.family.sizes != "asked":
-            does = "resamples its position table unasked" if self.family.sizes == "any" else "cannot do that"
+        if spec.positions == "resample" and self.family.sizes != "option":
+            does = "always resamples its position table" if self.family.sizes == "any" else "cannot do that"
             raise StudyError(f"{where}: positions is 'resample', but its network {does}; remove the key")
         if (self._flattened or self._resampled) and spec.pixels % self._patch:
             raise StudyError(
@@ -129,7 +129,7 @@ class TransformersEncoder(Encoder):
             )
         if self._flattened and (longest := (spec.pixels // self._patch) ** 2) > config.seq_len:
             raise StudyError(
-                f"{where}: {longest} patches, its network has places for {config.seq_len}; fewer pixels"
+                f"{where}: {longest} patches, but its network reads {config.seq_len}; set fewer pixels"
             )
 
     def _cut(self, layers: tuple[int, ...]) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class TransformersEncoder(Encoder):
             del trunk.head
         blocks = trunk.get_submodule(self.family.blocks)
         count = len(blocks)
-        # each layer's place among the hidden states; None: the last one after the norm
+        # the index of each layer among the hidden states; None: the last state after the norm
         self._states = [
             None if layer == -1 else hidden_state(layer, count, f"encoder {self.name}") for layer in layers
         ]
@@ -155,7 +155,7 @@ class TransformersEncoder(Encoder):
 
     def levels(self, pixels: Tensor) -> list[Tensor]:
         """Normalised pixels (B, 3, p, p) -> features (B, h, w, D_l) of each layer."""
-        several = len(self._states) > 1  # what is left of the network ends with a single one
+        several = len(self._states) > 1  # a single layer is the end of the shortened network
         read = self._read_patches if self._flattened else self._read_pixels
         last, between = read(pixels, several)
         return [
@@ -166,20 +166,20 @@ class TransformersEncoder(Encoder):
     def _read_pixels(self, pixels: Tensor, several: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The network's last state, and all hidden states if there are `several` layers."""
         options = {"interpolate_pos_encoding": True} if self._resampled else {}
-        found = self.trunk(pixels, output_hidden_states=several, **options)
-        return found.last_hidden_state, found.hidden_states or ()
+        output = self.trunk(pixels, output_hidden_states=several, **options)
+        return output.last_hidden_state, output.hidden_states or ()
 
     def _read_patches(self, pixels: Tensor, several: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """`_read_pixels` of Pix2Struct, part by part: its forward looks for padding; here is none."""
+        """`_read_pixels` for Pix2Struct, part by part, because its forward looks for padding."""
         patches = self.trunk.embeddings(self._flatten(pixels))
-        found = self.trunk.encoder(patches, attention_mask=None, output_hidden_states=several)
-        return self.trunk.layernorm(found.last_hidden_state), found.hidden_states or ()
+        output = self.trunk.encoder(patches, attention_mask=None, output_hidden_states=several)
+        return self.trunk.layernorm(output.last_hidden_state), output.hidden_states or ()
 
     def _grid(self, states: Tensor, last: bool, pixels: Tensor) -> Tensor:
         """A hidden state of the network (`last`: after its norm) -> (B, h, w, D_l)."""
         if self.family is _SAM:  # already a grid
             return states.permute(0, 2, 3, 1) if last else states
-        if self.family is _CLIP:  # transformers norms the class token only
+        if self.family is _CLIP:  # transformers applies the norm only to the class token
             states = states[:, self._dropped :]
             return as_grid(self.trunk.post_layernorm(states) if last else states, 0, pixels)
         return as_grid(states, self._dropped, pixels)
@@ -195,29 +195,29 @@ class TransformersEncoder(Encoder):
 
 
 def family_of(library_config: dict[str, Any], where: object) -> Family:
-    """The family of a config.json. Raises StudyError on a model_type that has none."""
+    """The family of a config.json. Raises StudyError if its model_type has none."""
     kind = library_config.get("model_type")
     if kind not in FAMILIES:
         raise StudyError(
-            f"{where}: model_type {kind!r} is no vision encoder known here ({', '.join(FAMILIES)})"
+            f"{where}: model_type {kind!r} is not a supported vision encoder ({', '.join(FAMILIES)})"
         )
     return FAMILIES[kind]
 
 
 def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encoder:
-    """An encoder of this config with weights that are still to be loaded."""
+    """An encoder of this config, before its weights are loaded."""
     return TransformersEncoder(name, spec, library_config, network(library_config, name))
 
 
 def network(library_config: dict[str, Any], where: str) -> Any:
-    """The whole vision network of this config, nothing cut off, with weights that are still to be loaded."""
+    """The complete vision network of this config, nothing cut off, before its weights are loaded."""
     family = family_of(library_config, where)
     config = getattr(transformers, family.config).from_dict(library_config)
     return getattr(transformers, family.model)._from_config(config, dtype=torch.float32)
 
 
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
-    """An encoder with the weights of a `save_pretrained` folder, of the vision network or of the whole model.
+    """An encoder with the weights of a `save_pretrained` folder of the vision network or the complete model.
 
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.

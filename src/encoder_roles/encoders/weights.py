@@ -1,4 +1,4 @@
-"""Reading safetensors strictly: every fault is one line that names the tensor and the file."""
+"""Strict reading of safetensors: every error is one line that names the tensor and the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from encoder_roles.study.names import StudyError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """One JSON object. Raises StudyError if the file is missing, damaged or something else."""
+    """Read a JSON object. Raises StudyError if the file is missing, damaged or something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of one file whose names begin with `prefix`. Raises StudyError if it is not whole."""
+    """The tensors of one file whose names begin with `prefix`. Raises StudyError if it is damaged."""
     if not path.is_file():
         raise StudyError(f"{path}: no such file of weights; stage or train it again")
     try:
@@ -40,7 +40,7 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def read_weights(folder: Path, name: str = "model.safetensors", prefix: str = "") -> dict[str, torch.Tensor]:
-    """The weights of a folder: of the file `name`, or of all the files that `name`.index.json lists."""
+    """The weights of a folder: in the file `name`, or in all files that `name`.index.json lists."""
     index = folder / f"{name}.index.json"
     if not index.is_file():
         return read_tensors(folder / name, prefix)
@@ -51,10 +51,10 @@ def read_weights(folder: Path, name: str = "model.safetensors", prefix: str = ""
 
 
 def check_names(missing: Collection[str], unexpected: Collection[str], where: Path) -> None:
-    """Raise StudyError for a weight that the network needs and the file lacks, or the other way round."""
+    """Raise StudyError if the network needs a weight that the file lacks, or the other way round."""
     if missing:
         raise StudyError(
-            f"{where}: weight {_some(missing)} is missing; the checkpoint is not whole, fetch it again"
+            f"{where}: weight {_some(missing)} is missing; the checkpoint is incomplete, fetch it again"
         )
     if unexpected:
         raise StudyError(
@@ -65,42 +65,43 @@ def check_names(missing: Collection[str], unexpected: Collection[str], where: Pa
 def load_strictly(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path, unused: Collection[str] = ()
 ) -> None:
-    """Copy `tensors` into `module`; every weight must be there, in its shape, and nothing else.
+    """Copy `tensors` into `module`; every weight must be given, in its shape, and no other.
 
     Args:
-        module: the network; tied weights need to be in `tensors` only once.
+        module: the network; a tied weight needs only one name in `tensors`.
         tensors: weights by their names in the module's state dictionary.
-        where: the file or folder to name in an error.
-        unused: names that the file may hold and the network does not read (parts of it that were cut off).
+        where: the file or folder, for errors.
+        unused: names that the file may hold but the network does not read (parts that were cut off).
 
     Raises:
         StudyError: a weight is missing, unexpected or of another shape.
     """
-    own = module.state_dict(keep_vars=True)
-    given = {id(own[name]) for name in tensors if name in own}
-    missing = [name for name, weight in own.items() if name not in tensors and id(weight) not in given]
-    check_names(missing, [name for name in tensors if name not in own and name not in unused], where)
+    state = module.state_dict(keep_vars=True)
+    given = {id(state[name]) for name in tensors if name in state}
+    missing = [name for name, weight in state.items() if name not in tensors and id(weight) not in given]
+    check_names(missing, [name for name in tensors if name not in state and name not in unused], where)
     with torch.no_grad():
         for name, value in tensors.items():
-            if name not in own:
+            if name not in state:
                 continue
-            if own[name].shape != value.shape:
+            if state[name].shape != value.shape:
                 raise StudyError(
                     f"{where}: weight {name!r} has shape {list(value.shape)}, the network's is "
-                    f"{list(own[name].shape)}; config and weights differ"
+                    f"{list(state[name].shape)}; config and weights differ"
                 )
-            own[name].copy_(value)
+            state[name].copy_(value)
 
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Networks built in it have weights without memory, on the meta device; buffers, which a file need not
-    hold, are as ever. `give_memory` and `load_strictly` make them whole.
+    """Within the block, new networks have weights on the meta device, without memory; buffers are as usual.
+
+    Afterwards call `give_memory` and `load_strictly`.
     """
     register = nn.Module.register_parameter
 
     def register_on_meta(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
-        if weight is not None and not weight.is_meta:  # a tied one already is, and stays the same
+        if weight is not None and not weight.is_meta:  # a tied weight already is one
             weight = nn.Parameter(weight.to("meta"), weight.requires_grad)
         register(module, name, weight)
 
@@ -112,8 +113,9 @@ def without_weights() -> Iterator[None]:
 
 
 def give_memory(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
-    """Give weights of the meta device memory of this type, not initialised, on `device`; tied ones stay tied.
-    Buffers move there as they are.
+    """Give weights of the meta device uninitialised memory of this type on `device`; tied ones stay tied.
+
+    Buffers move there without a conversion.
     """
     made: dict[nn.Parameter, nn.Parameter] = {}
     for part in module.modules():

@@ -1,6 +1,6 @@
-"""`python -m encoder_roles.evaluation ...`: lmms-eval's command line, beside any build of torch.
+"""`python -m encoder_roles.evaluation ...`: lmms-eval's command line, with any build of torch.
 
-With torch and torchvision of one build this is `lmms-eval ...`, letter for letter.
+If torch and torchvision are of the same build, it is the same as `lmms-eval ...`.
 """
 
 import encoder_roles.encoders._torchvision  # noqa: F401  # first: lmms-eval imports torchvision

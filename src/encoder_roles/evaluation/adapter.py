@@ -1,4 +1,4 @@
-"""Trained models under lmms-eval, for any of its tasks:
+"""Trained models in lmms-eval, for any of its tasks:
 
     lmms-eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
 
@@ -14,7 +14,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-import encoder_roles.encoders._torchvision  # noqa: F401  # before lmms-eval
+import encoder_roles.encoders._torchvision  # noqa: F401  # must come before lmms-eval
 
 # isort: split
 
@@ -34,27 +34,27 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import Operator
 
 NAME = "encoder_roles"
-REQUESTS_AT_A_TIME = 512  # their pictures are held in memory
-BATCH = 256  # questions computed together where nothing else is asked
+REQUESTS_AT_A_TIME = 512  # their pictures are in memory together
+BATCH = 256  # questions computed together, by default
 
 
 class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
-    """A model that train-tune wrote, as it is or under a mask; greedy answers.
+    """A model that train-tune wrote, unmasked or under a mask; it answers greedily.
 
     Args:
         pretrained: the folder that train-tune wrote.
         mask: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
-        operator: what stands in place of a removed encoder's features: zero, mean, shuffle, noise or drop.
-        calibration: LLaVA-format JSONL of training pictures, for every operator but zero and drop.
-        calibration_pictures: how many of them are used.
-        seed: of shuffle and noise, which draw anew for every request here and once a picture in a study.
+        operator: how a removed encoder's features are replaced: zero, mean, shuffle, noise or drop.
+        calibration: LLaVA-format JSONL of training pictures, for every operator except zero and drop.
+        calibration_pictures: the number of them.
+        seed: of shuffle and noise, which draw for every request here, but once per picture in a study.
         batch_size: questions computed together, a number or auto; answers do not depend on it.
         device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
-        precision: what the model computes in: fp32 or bf16; a study's is its `evaluation.precision`.
+        precision: of the computation: fp32 or bf16; in a study `evaluation.precision`.
 
     Raises:
-        StudyError: the folder holds no model, the mask is none of this model, an operator lacks its
-            calibration, the batch size is no number, or there is no such device or precision.
+        StudyError: the folder holds no model, the mask does not fit it, an operator lacks its calibration,
+            the batch size is not a number, or there is no such device or precision.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             )
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """The greedy answer to every request, cut at the first of its task's stop strings."""
+        """The greedy answer to every request, up to the first of its task's stop strings."""
         generator = torch.Generator().manual_seed(self.seed)
         texts: list[str] = []
         for start in tqdm(range(0, len(requests), REQUESTS_AT_A_TIME), desc=NAME, disable=None):
@@ -118,36 +118,36 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         return [cut(text, until).strip() for text, until in zip(texts, stops, strict=True)]
 
     def _visual_tokens(self, pictures: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-        """Visual tokens (pictures, G*G, H), with what the mask removes replaced."""
+        """Visual tokens (pictures, T, H) under the mask."""
         inputs = join(pixel_inputs(self.vlm, pictures))
         if inputs:
             inputs = mask_features(inputs, self.kept, self.operator, self.calibrations, generator)
         return project(self.vlm, inputs, len(pictures))
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        """Not what these models are for. Raises StudyError."""
+        """Raises StudyError: likelihoods are not supported."""
         raise StudyError(f"{NAME} generates answers: task {requests[0].task_name} asks for likelihoods")
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[str]:
-        """Not what these models are for. Raises StudyError."""
+        """Raises StudyError: rounds are not supported."""
         raise StudyError(f"{NAME} answers one question: task {requests[0].task_name} asks in rounds")
 
 
 def check_greedy(task: str, options: dict[str, Any]) -> None:
-    """Raise StudyError if a task wants its answers sampled."""
+    """Raise StudyError if a task samples answers or uses beams."""
     if options.get("do_sample") or (options.get("num_beams") or 1) > 1:
         raise StudyError(
             f"task {task}: {NAME} decodes greedily; its generation options ask for more: {options}"
         )
 
 
-def _batch(asked: int | str | None) -> int:
-    """The batch size that was asked for; lmms-eval's command line gives text, and knows `auto`."""
-    if asked in (None, "auto"):
+def _batch(size: int | str | None) -> int:
+    """The batch size as a number; lmms-eval's command line gives text, and allows `auto`."""
+    if size in (None, "auto"):
         return BATCH
-    if not str(asked).isdecimal() or int(asked) < 1:
-        raise StudyError(f"batch_size {asked!r}: needs a positive number, or auto")
-    return int(asked)
+    if not str(size).isdecimal() or int(size) < 1:
+        raise StudyError(f"batch_size {size!r}: needs a positive number, or auto")
+    return int(size)
 
 
 def cut(text: str, stops: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""`encoder-roles chat`: ask a trained model about a picture, as it is and with encoders masked."""
+"""`encoder-roles chat`: ask a trained model about a picture, unmasked and under masks."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def chat(
     Args:
         model: the folder written by train-tune.
         picture: a picture file.
-        question: the question as the model should read it; without one, each line of standard input is one.
-        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; what is removed is
-            replaced by zeros at the projector's input.
-        precision: what the model computes in; a study's answers are in its `evaluation.precision`.
+        question: the question as the model reads it; by default each line of standard input is a question.
+        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; the projector inputs
+            of the other encoders are zeros.
+        precision: of the computation; in a study `evaluation.precision`.
         device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
 
     Raises:
-        StudyError: the folder holds no model, the picture cannot be read, a mask is none of this model, the
-            language model knows no token for a part of the question, or there is no such device.
+        StudyError: the folder holds no model, the picture cannot be read, a mask does not fit the model, the
+            language model has no token for a word of the question, or there is no such device.
     """
     vlm = load_vlm(model, precision, choose_device(device))
-    talk = Conversation(vlm, load_tokenizer(model), picture, masks)
-    for asked in [question] if question is not None else _lines():
-        for mask, text in talk.answers(asked).items():
-            print(f"{mask:>{talk.width}}  {text}", flush=True)
+    conversation = Conversation(vlm, load_tokenizer(model), picture, masks)
+    for line in [question] if question is not None else _lines():
+        for mask, text in conversation.answers(line).items():
+            print(f"{mask:>{conversation.width}}  {text}", flush=True)
 
 
 class Conversation:
-    """A picture that a model, and the model under masks, has seen; every question is asked anew."""
+    """A picture's visual tokens, unmasked and under each mask; every question is independent."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Conversation:
         self.width = max(map(len, self.masks))
 
     def answers(self, question: str) -> dict[str, str]:
-        """The greedy answer as trained (`unmasked`) and under each mask."""
+        """The greedy answer without a mask (`unmasked`) and under each mask."""
         self._check_words(question)
         prompt = self.renderer.render(question, images=1)
         questions = [Question(prompt, (view,), ANSWER_TOKENS) for view in range(len(self.masks))]
@@ -87,7 +87,7 @@ class Conversation:
         return {mask: text.strip() for mask, text in zip(self.masks, texts, strict=True)}
 
     def _check_words(self, question: str) -> None:
-        """A word-level tokenizer reads every strange word as the same token: an answer to it is none."""
+        """Raise StudyError for an unknown word: a word-level tokenizer reads all of them as one token."""
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return
@@ -97,7 +97,7 @@ class Conversation:
 
 
 def _lines() -> Iterable[str]:
-    """Questions from standard input, prompted for on a terminal."""
+    """Questions from standard input, with a prompt on a terminal."""
     while True:
         if sys.stdin.isatty():
             print("? ", end="", flush=True)

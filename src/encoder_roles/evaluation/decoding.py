@@ -1,8 +1,8 @@
-"""Greedy answers to many questions: every picture's prefix is read once, questions of one length go together.
+"""Greedy answers to many questions, with shared prefixes and without padding.
 
 The keys and values of a prefix (template text and visual tokens) are computed once per picture and shared by
-its questions. Questions are batched with others of exactly their length, so nothing is padded and an answer
-does not depend on which questions are asked along with it.
+its questions. A batch has only questions of equal length, so nothing is padded and an answer does not depend
+on the other questions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from encoder_roles.data.prompts import Prompt
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
-CACHE_BYTES = {"cpu": 2**29, "cuda": 2**32}  # of keys and values of prefixes held at a time on a device
+CACHE_BYTES = {"cpu": 2**29, "cuda": 2**32}  # the most bytes of prefixes' keys and values on a device
 
 Pair = tuple[Tensor, Tensor]  # keys and values of one layer, each (pictures, heads, tokens, head size)
 
@@ -41,11 +41,11 @@ def answer(
 
     Args:
         language_model: a causal language model in evaluation mode.
-        questions: what to answer; their order does not matter.
-        visual: visual tokens (pictures, tokens of a picture, hidden) that `Question.pictures` index; on any
-            device.
+        questions: the questions; their order does not change the answers.
+        visual: visual tokens (pictures, tokens per picture, hidden), on any device; `Question.pictures` are
+            rows of it.
         end: id of the end token.
-        batch: questions computed together; answers do not depend on it.
+        batch: the most questions computed together; answers do not depend on it.
     """
     answers: list[list[int]] = [[] for _ in questions]
     with torch.inference_mode():
@@ -54,14 +54,14 @@ def answer(
             cached = _read_prefixes(language_model, prefixes, visual, batch)
             places.sort(key=lambda place: len(questions[place].prompt.body))
             for _, group in groupby(places, key=lambda place: len(questions[place].prompt.body)):
-                same = list(group)
-                for start in range(0, len(same), batch):
-                    asked = same[start : start + batch]
-                    chosen = torch.tensor([rows[_prefix(questions[place])] for place in asked])
+                of_one_length = list(group)
+                for start in range(0, len(of_one_length), batch):
+                    chunk = of_one_length[start : start + batch]
+                    chosen = torch.tensor([rows[_prefix(questions[place])] for place in chunk])
                     cache = _select(cached, chosen)
-                    texts = _decode(language_model, [questions[place] for place in asked], cache, end)
-                    for place, text in zip(asked, texts, strict=True):
-                        answers[place] = text
+                    ids = _decode(language_model, [questions[place] for place in chunk], cache, end)
+                    for place, answer_ids in zip(chunk, ids, strict=True):
+                        answers[place] = answer_ids
     return answers
 
 
@@ -75,7 +75,7 @@ def _prefix(question: Question) -> Prefix:
 def _chunks(
     language_model: PreTrainedModel, questions: Sequence[Question], visual: Tensor
 ) -> Iterator[tuple[list[Prefix], list[int]]]:
-    """Distinct prefixes of one length, as many as the cache may hold, and the questions that have them."""
+    """Distinct prefixes of one length, at most as many as the cache holds, and the questions behind them."""
     owners: dict[Prefix, list[int]] = {}
     for place, question in enumerate(questions):
         owners.setdefault(_prefix(question), []).append(place)
@@ -99,7 +99,7 @@ def _length(prefix: Prefix, visual: Tensor) -> int:
 def _read_prefixes(
     language_model: PreTrainedModel, prefixes: list[Prefix], visual: Tensor, batch: int
 ) -> list[Pair] | None:
-    """Keys and values of every layer for all prefixes, which have one length; None for length 0."""
+    """Keys and values of every layer for all prefixes, which have equal length; None for length 0."""
     if not _length(prefixes[0], visual):
         return None
     model: Any = language_model
@@ -126,7 +126,7 @@ def _embed(model: Any, prefix: Prefix, visual: Tensor) -> Tensor:
 
 
 def _select(cached: list[Pair] | None, rows: Tensor) -> Cache:
-    """A cache of its own that holds the chosen prefixes."""
+    """A new cache with the chosen prefixes."""
     from transformers import DynamicCache
 
     if cached is None:
@@ -135,7 +135,7 @@ def _select(cached: list[Pair] | None, rows: Tensor) -> Cache:
 
 
 def _decode(model: Any, questions: Sequence[Question], cache: Cache, end: int) -> list[list[int]]:
-    """Greedy answers to questions of one length behind cached prefixes; a row leaves when it has ended."""
+    """Greedy answers to questions of one length after cached prefixes; a row leaves when its answer ends."""
     answers: list[list[int]] = [[] for _ in questions]
     alive = list(range(len(questions)))
     ids = torch.tensor([question.prompt.body for question in questions], device=model.device)

@@ -1,4 +1,4 @@
-"""`encoder-roles export-model`: a trained model with its scores in its model card, to give away."""
+"""`encoder-roles export-model`: a copy of a trained model with its scores in the model card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CARD, SCORES = "README.md", "## Scores\n"
 
 
 def export_model(*, model: Path, scores: Path, output: Path) -> None:
-    """Copy a trained model's folder and put its scores into the model card.
+    """Copy a trained model's folder and write its scores into the model card.
 
     Args:
         model: the folder written by train-tune.
@@ -23,7 +23,7 @@ def export_model(*, model: Path, scores: Path, output: Path) -> None:
         output: the folder to write, whole or not at all.
 
     Raises:
-        StudyError: the folder holds no model with a card, or the scores cannot be read or are not its own.
+        StudyError: the folder holds no model with a card, or the scores cannot be read or lack this model.
     """
     try:
         training = json.loads((model / "training.json").read_text(encoding="utf-8"))
@@ -32,34 +32,35 @@ def export_model(*, model: Path, scores: Path, output: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{model}: not the folder of a tuned model with its card ({error})") from error
     table = score_lines(scores, subset, seed)
-    before, found, _ = card.partition(SCORES)
-    if not found:
-        raise StudyError(f"{model / CARD}: no section of scores; this card is not train-tune's")
+    before, heading, _ = card.partition(SCORES)
+    if not heading:
+        raise StudyError(f"{model / CARD}: no section of scores; train-tune did not write this card")
     with atomic_folder(output) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
         write_text(folder / CARD, f"{before}{SCORES}\n{table}\n")
 
 
 def score_lines(path: Path, subset: str, seed: int) -> str:
-    """The model's own scores as a Markdown table: overall, groups, benchmarks, with intervals and n."""
+    """The scores of a model as a Markdown table: overall, groups, benchmarks, with intervals and n."""
     try:
         rows = pd.read_csv(path)
-        own = rows[(rows["subset"] == subset) & (rows["seed"] == seed) & (rows["operator"] == NO_MASK)]
+        model_rows = rows[(rows["subset"] == subset) & (rows["seed"] == seed) & (rows["operator"] == NO_MASK)]
     except (OSError, ValueError, KeyError) as error:
         raise StudyError(f"{path}: cannot be read as a study's scores.csv ({error})") from error
-    if own.empty:
+    if model_rows.empty:
         raise StudyError(f"{path}: no unmasked scores of {subset!r} seed {seed}; evaluate it first")
     names = [
         f"**{name}**" if level != "benchmark" else name
-        for name, level in zip(own["benchmark"], own["level"], strict=True)
+        for name, level in zip(model_rows["benchmark"], model_rows["level"], strict=True)
     ]
-    numbers = own[["score", "low", "high", "n"]].itertuples(index=False)
+    study = model_rows["study"].iloc[0]
+    numbers = model_rows[["score", "low", "high", "n"]].itertuples(index=False)
     lines = [
         f"| {name} | {score:.1f} | {low:.1f}–{high:.1f} | {n:,} |"
         for name, (score, low, high, n) in zip(names, numbers, strict=True)
     ]
     head = [
-        f"Study {own['study'].iloc[0]}, 0 to 100, with intervals over questions as in its scores.csv (noise",
+        f"Study {study}, 0 to 100, with intervals over questions as in its scores.csv (noise",
         "between training seeds is not in them); groups and overall in bold.",
         "",
         "| benchmark | score | interval | questions |",

@@ -1,8 +1,8 @@
-"""lmms-eval's own task objects over local parquet files: its prompts, its parsers, its metrics, our rows.
+"""lmms-eval's task objects over local parquet files: its prompts, parsers and metrics with our rows.
 
-The only module that imports lmms-eval. A task is built from the YAML that lmms-eval ships; the one thing
-replaced is where rows come from, so nothing is fetched, no cache outside the study is written, and the same
-code reads the laptop study's generated rows and the public data sets.
+A task is built from the YAML file of lmms-eval; only the source of its rows is replaced. So nothing is
+fetched, no cache outside the study is written, and the same code reads the laptop study's generated rows and
+the public data sets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from encoder_roles.benchmarks.table import LMMS_EVAL, Benchmark
 from encoder_roles.study.names import StudyError
 
 os.environ["API_TYPE"] = (
-    "dummy"  # lmms-eval reads it when imported: no score may ever depend on a judge's service
+    "dummy"  # lmms-eval reads it at its import: no score may depend on the service of a judge
 )
 
 import datasets
@@ -33,25 +33,25 @@ from loguru import logger
 from PIL import ImageFile
 
 logger.disable("lmms_eval")
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on, and then asks about half a picture
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on, which would accept truncated pictures
 
 
 class LocalTask(ConfigurableTask):  # type: ignore[misc]  # lmms-eval is untyped
-    """lmms-eval's task, with rows given instead of downloaded."""
+    """lmms-eval's task with given rows, without a download."""
 
     def __init__(self, config: dict[str, Any], rows: datasets.Dataset) -> None:
         self._rows = rows
         super().__init__(config=config)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Serve the given rows as the split that the task evaluates."""
+        """Use the given rows as the split that the task evaluates."""
         self.dataset = datasets.DatasetDict({self.config.test_split: self._rows})
         self.dataset_no_image = self.dataset
 
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark's rows and lmms-eval's task over them. `ids` are the rows' places in the parquet file."""
+    """A benchmark's rows and lmms-eval's task for them. `ids` are the rows' numbers in the parquet file."""
 
     benchmark: Benchmark
     ids: tuple[str, ...]
@@ -60,14 +60,15 @@ class Task:
 
 
 def load_task(benchmark: Benchmark, parquet: Path, with_pictures: bool) -> Task:
-    """The task over one parquet file's rows of this benchmark; pictures are decoded when a row is read, or
-    left out.
+    """The task for the rows of one parquet file that belong to this benchmark.
 
-    Raises StudyError on another version of lmms-eval, an unreadable file, missing columns, a column that
-    should hold pictures and does not, or no rows.
+    Pictures are decoded when a row is read, or left out. Raises StudyError on another version of lmms-eval,
+    an unreadable file, missing columns, columns without pictures, or no rows.
     """
-    if (found := importlib.metadata.version("lmms_eval")) != LMMS_EVAL:
-        raise StudyError(f"lmms-eval is {found}: prompts and parsers differ by version; install {LMMS_EVAL}")
+    if (version := importlib.metadata.version("lmms_eval")) != LMMS_EVAL:
+        raise StudyError(
+            f"lmms-eval is {version}: prompts and parsers differ by version; install {LMMS_EVAL}"
+        )
     table = read_rows(benchmark, parquet)
     ids = tuple(str(i) for i in table.column("__place").to_pylist())
     table = table.drop_columns("__place")
@@ -89,7 +90,10 @@ def load_task(benchmark: Benchmark, parquet: Path, with_pictures: bool) -> Task:
 
 
 def read_rows(benchmark: Benchmark, parquet: Path) -> pa.Table:
-    """The benchmark's rows, with their places in the file as column `__place`. Raises StudyError."""
+    """The benchmark's rows, with their numbers in the file as column `__place`.
+
+    Raises StudyError if the file is unreadable, lacks a column or has no rows of the benchmark.
+    """
     try:
         table = pq.read_table(parquet)
     except (OSError, pa.ArrowInvalid) as error:
@@ -104,7 +108,7 @@ def read_rows(benchmark: Benchmark, parquet: Path) -> pa.Table:
 
 
 def damaged_picture(parquet: Path, row: str, error: Exception) -> StudyError:
-    """The error of a row whose picture does not decode."""
+    """The error for a row whose picture cannot be decoded."""
     return StudyError(f"{parquet}: row {row}: damaged picture or row ({error}); make or fetch the file again")
 
 

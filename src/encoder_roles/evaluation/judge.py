@@ -1,11 +1,10 @@
-# ruff: noqa: ARG001  (all readers of a kind take the same arguments)
-"""Judging answers: each (question, text) once through lmms-eval's task code, then spread over a benchmark's
-rows.
+# ruff: noqa: ARG001  (all functions of UNREAD have the same arguments)
+"""Judging answers: lmms-eval's task code reads each (question, text) once; then scores get weights.
 
-The scores of a benchmark are sums over pairs, circles and sources as well as over questions. All of them
-become one form, a score (0-100) and a weight per question whose weighted mean is the benchmark's score, so
-that uncertainty is computed alike everywhere. tests/test_evaluation_scores.py holds this against lmms-eval's
-own aggregates.
+Some benchmarks sum over pairs, circles or sources instead of questions. Here every benchmark has the same
+form: a score (0-100) and a weight per question, whose weighted mean is the benchmark's score. So uncertainty
+is computed in the same way for all. tests/test_evaluation_scores.py compares this with lmms-eval's
+aggregates.
 """
 
 from __future__ import annotations
@@ -32,19 +31,16 @@ from lmms_eval.tasks.mmmu.utils import evaluate_mmmu  # isort: skip
 
 Array = npt.NDArray[np.float64]
 Row = dict[str, Any]
-Verdict = tuple[float, bool]  # the question's own score, 0-1, and whether the answer could not be read
+Verdict = tuple[float, bool]  # a question's value, 0-1, and whether its answer is unparsable
 
-OCRBENCH_TOTAL = 1000  # what lmms-eval divides OCRBench's hits by, however many questions there are
-_process = inspect.unwrap(
-    LocalTask.process_results
-)  # without its retries: a fault here is no lost connection
+OCRBENCH_TOTAL = 1000  # lmms-eval divides OCRBench's hits by it, for any number of questions
+_process = inspect.unwrap(LocalTask.process_results)  # without retries, which are for lost connections
 
 
 class Judge:
     """Judges the answers to one benchmark's rows. `ids` are its questions, in the order of the rows.
 
-    `overlay` off gives lmms-eval's own figure. Raises StudyError where rows of a pair or a circle are
-    missing.
+    Without `overlay` the score is lmms-eval's figure. Raises StudyError if a pair or circle is incomplete.
     """
 
     def __init__(self, benchmark: Benchmark, parquet: Path, overlay: bool = True) -> None:
@@ -56,15 +52,15 @@ class Judge:
         self._spread = _spreader(benchmark, self._rows, parquet, overlay)
 
     def judge(self, texts: Sequence[str]) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-        """Scores (0-100), weights and unparsable flags of one answer to each question, as in `ids`."""
+        """Scores (0-100), weights and unparsable flags of one answer per question, in the order of `ids`."""
         verdicts = [self._verdict(place, text) for place, text in enumerate(texts)]
         values = np.array([value for value, _ in verdicts], dtype=float)
         if self.benchmark.name == "mmmu" and not self._overlay:
-            with mmmu_guesses(random.Random(0).choice):  # noqa: S311  (lmms-eval's own way)
+            with mmmu_guesses(random.Random(0).choice):  # noqa: S311  (as lmms-eval does)
                 results = [self._process(row, text) for row, text in zip(self._rows, texts, strict=True)]
             values = np.array([_mmmu_value(result) for result in results])
         scores, weights = self._spread(values)
-        return scores, weights, np.array([unread for _, unread in verdicts], dtype=bool)
+        return scores, weights, np.array([unparsable for _, unparsable in verdicts], dtype=bool)
 
     def _verdict(self, place: int, text: str) -> Verdict:
         known = self._verdicts[place]
@@ -77,15 +73,16 @@ class Judge:
         if name == "mmbench":
             return _mmbench(self._task, row, text)
         if name == "mathvista":
-            correct, unread = mathvista_by_rules(row, text)
-            return float(correct if self._overlay else _mathvista_value(self._process(row, text))), unread
+            correct, unparsable = mathvista_by_rules(row, text)
+            value = correct if self._overlay else _mathvista_value(self._process(row, text))
+            return float(value), unparsable
         with mmmu_guesses(no_guess) if name == "mmmu" else contextlib.nullcontext():
             result = self._process(row, text)
         return float(VALUES.get(name, _exact_match)(result)), UNREAD.get(name, _is_empty)(row, text, result)
 
     def _process(self, row: Row, text: str) -> dict[str, Any]:
         """lmms-eval's filters and process_results, as its evaluator calls them."""
-        # TextVQA's code rewrites the list of answers in the row it is given
+        # a copy, because TextVQA's code changes the list of answers in its row
         row = {column: list(v) if isinstance(v, list) else v for column, v in row.items()}
         answers: Any = [[text]]
         for step in self._task._filters[0].filters:
@@ -93,7 +90,7 @@ class Judge:
         return dict(_process(self._task, row, answers))
 
 
-# What each task's result says about a question, 0-1. Tasks not named here return the score as `exact_match`.
+# The value of a question, 0-1, from the result of each task. Other tasks have it as `exact_match`.
 
 
 def _exact_match(result: dict[str, Any]) -> float:
@@ -109,8 +106,8 @@ def _mathvista_value(result: dict[str, Any]) -> bool:
 
 
 def _seed_value(result: dict[str, Any]) -> bool:
-    found = result["seed_image"]
-    return bool(found["pred"].lower().strip() == found["answer"].lower().strip())
+    item = result["seed_image"]
+    return bool(item["pred"].lower().strip() == item["answer"].lower().strip())
 
 
 VALUES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -127,18 +124,18 @@ VALUES: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def _mmbench(task: LocalTask, row: Row, text: str) -> Verdict:
-    """One rotation of an MMBench question, as its evaluator reads it; a circle counts if all rotations do."""
+    """One rotation of an MMBench question, read by its evaluator; a circle is right if all rotations are."""
     process = task.config.process_results
     item = process(row, [text.strip()])["gpt_eval_score"]
     evaluator = process.__globals__["mmbench_evaluator"]
-    found = evaluator.prefetch_answer(item)
-    if not found:
-        found = extract_mcq_answer(item["prediction"], choices=sorted(evaluator.build_choices(item)))
-    return float(found == row["answer"]), not found
+    letter = evaluator.prefetch_answer(item)
+    if not letter:
+        letter = extract_mcq_answer(item["prediction"], choices=sorted(evaluator.build_choices(item)))
+    return float(letter == row["answer"]), not letter
 
 
-# Whether a task's parser found nothing in an answer that could be right or wrong. Open answers are read as
-# they stand: only an empty one is unparsable.
+# Whether a task's parser finds no answer in the text. Answers to open questions are compared as they are:
+# only an empty one is unparsable.
 
 
 def _is_empty(row: Row, text: str, result: dict[str, Any]) -> bool:
@@ -203,20 +200,20 @@ UNREAD: dict[str, Callable[[Row, str, dict[str, Any]], bool]] = {
 }
 
 
-# From questions to the benchmark's score.
+# From the values of questions to scores and weights.
 
 Spread = Callable[[Array], tuple[Array, Array]]
 
 
 def _spreader(benchmark: Benchmark, rows: list[Row], parquet: Path, overlay: bool) -> Spread:
-    """The function from the questions' own values (0-1) to scores (0-100) and weights of mean 1."""
+    """The function from the values of questions (0-1) to scores (0-100) and weights of mean 1."""
     n = len(rows)
     even = np.ones(n)
     if benchmark.name in ("mme", "mmvp", "mmbench"):
         unit, size = _units(benchmark, rows, parquet)
         if benchmark.name == "mme":
             weights = _even_weights([row["category"] for row in rows])
-            # a pair is worth accuracy + both right, 200 at most; half of it is on 0-100
+            # lmms-eval gives a pair accuracy + both right, at most 200; half of it is on 0-100
             return lambda values: (50 * values + 50 * _all_right(values, unit), weights)
         weights = 1 / size[unit]
         return lambda values: (100 * _all_right(values, unit), weights * n / weights.sum())
@@ -230,13 +227,13 @@ def _spreader(benchmark: Benchmark, rows: list[Row], parquet: Path, overlay: boo
 def _units(
     benchmark: Benchmark, rows: list[Row], parquet: Path
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The pair or circle of each row, as a number, and the rows of each. Raises StudyError if incomplete."""
+    """The number of each row's pair or circle, and their sizes. Raises StudyError if one is incomplete."""
     names = [cluster_of(benchmark, row, ()) for row in rows]
-    found, unit, size = np.unique(names, return_inverse=True, return_counts=True)
+    units, unit, size = np.unique(names, return_inverse=True, return_counts=True)
     if benchmark.name in ("mme", "mmvp") and (size != 2).any():
-        wrong = str(found[size != 2][0])
+        wrong = str(units[size != 2][0])
         raise StudyError(f"{parquet}: {benchmark.name} pair {wrong!r} has {size[size != 2][0]} rows, not 2")
-    if benchmark.name == "mmbench" and (orphans := set(found) - {str(row["index"]) for row in rows}):
+    if benchmark.name == "mmbench" and (orphans := set(units) - {str(row["index"]) for row in rows}):
         raise StudyError(
             f"{parquet}: mmbench circle {min(orphans)} lacks its first rotation (index < 1000000)"
         )
@@ -244,13 +241,13 @@ def _units(
 
 
 def _all_right(values: Array, unit: npt.NDArray[np.intp]) -> Array:
-    """For each row, whether every row of its unit is right (0 or 1)."""
+    """For each row, 1 if every row of its unit is right, otherwise 0."""
     lowest = np.full(unit.max() + 1, np.inf)
     np.minimum.at(lowest, unit, values)
     return lowest[unit]
 
 
 def _even_weights(labels: list[str]) -> Array:
-    """Weights of mean 1 under which every label counts the same, however many rows it has."""
+    """Weights of mean 1 that give every label the same total, whatever its number of rows."""
     _, code, size = np.unique(labels, return_inverse=True, return_counts=True)
     return np.asarray(len(labels) / (len(size) * size[code]), dtype=float)

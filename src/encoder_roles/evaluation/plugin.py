@@ -1,6 +1,6 @@
-"""What lmms-eval's registry reads from this package's entry point `lmms_eval.models`.
+"""The entry point `lmms_eval.models` of this package, which lmms-eval's registry reads.
 
-Apart from the model itself, because lmms-eval loads every plugin when it starts, whatever model is asked for.
+It is a module of its own because lmms-eval loads every plugin when it starts, for any model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 
 
 def manifest() -> ModelManifest:
-    """The name `encoder_roles`, and the class that answers to it."""
+    """The name `encoder_roles` and its class."""
     return ModelManifest(
         model_id="encoder_roles", simple_class_path="encoder_roles.evaluation.adapter.EncoderRoles"
     )

@@ -30,27 +30,28 @@ from encoder_roles.study.names import BLIND, NO_MASK, NONE_KEPT, StudyError
 from encoder_roles.study.sections import Operator
 from encoder_roles.study.stages import MaskStage, PredictStage, read_settings
 
-PICTURES_AT_A_TIME = 64  # read together: features do not depend on it, and more spill the cache
-HELD_BYTES = 2**33  # of projector inputs and visual tokens held at a time; a mask's copies come on top
+PICTURES_AT_A_TIME = 64  # read together; features do not depend on it, and more do not fit the CPU's cache
+HELD_BYTES = 2**33  # the most bytes of projector inputs and visual tokens in memory, without a mask's copies
 RECORD_FILE = "prediction.json"
 Inputs = dict[str, Tensor]  # encoder -> projector inputs (pictures, G, G, D)
-View = Callable[[Inputs], Inputs]  # what a mask makes of them
+View = Callable[[Inputs], Inputs]  # applies a mask
 
 
 @dataclass(frozen=True)
 class RequestSet:
-    """All requests of a study with their token ids, and the distinct pictures they show."""
+    """All requests of a study with their token ids, and their distinct pictures."""
 
     requests: dict[str, list[Request]]
     questions: list[Question]
     pictures: tuple[Path, ...]
 
     def portions(self, most: int) -> Iterator[tuple[range, list[int]]]:
-        """Pictures that follow each other, `most` at a time, and the places of all questions about them.
+        """Consecutive pictures, `most` at a time, and the places of all questions about them.
 
-        More than `most` only where a question's pictures lie further apart. Questions about none come first.
+        There are more than `most` only if the pictures of a question are further apart. Questions without
+        pictures come first.
         """
-        reach = list(range(len(self.pictures)))  # picture -> the last one that a question asks about with it
+        reach = list(range(len(self.pictures)))  # picture -> the last picture that shares a question with it
         for question in self.questions:
             if question.pictures:
                 first = min(question.pictures)
@@ -61,15 +62,15 @@ class RequestSet:
         for cut, following in pairwise([*cuts, len(reach)]):
             if following - starts[-1] > most and cut > starts[-1]:
                 starts.append(cut)
-        asked: list[list[int]] = [[] for _ in starts]
+        owners: list[list[int]] = [[] for _ in starts]
         for place, question in enumerate(self.questions):
-            asked[bisect(starts, min(question.pictures, default=0)) - 1].append(place)
-        for (start, stop), places in zip(pairwise([*starts, len(reach)]), asked, strict=True):
+            owners[bisect(starts, min(question.pictures, default=0)) - 1].append(place)
+        for (start, stop), places in zip(pairwise([*starts, len(reach)]), owners, strict=True):
             yield range(start, stop), places
 
 
-def read_exam(folder: Path, renderer: PromptRenderer) -> RequestSet:
-    """The requests of every benchmark in the manifest, in its order. Raises StudyError on a broken one."""
+def read_request_set(folder: Path, renderer: PromptRenderer) -> RequestSet:
+    """The requests of every benchmark in the manifest, in its order. Raises StudyError if one is damaged."""
     requests = {benchmark: read_requests(folder, benchmark) for benchmark in read_manifest(folder)}
     everything = [request for rows in requests.values() for request in rows]
     rows: dict[str, int] = {}
@@ -88,27 +89,28 @@ def read_exam(folder: Path, renderer: PromptRenderer) -> RequestSet:
 
 
 def read_inputs(model: MultiEncoderVLM, portions: Iterable[Sequence[Framed]]) -> Iterator[Inputs]:
-    """Projector inputs (pictures, G, G, D) of every encoder, on the CPU, where masks act; nothing if blind.
+    """Projector inputs (pictures, G, G, D) of every encoder, on the CPU; nothing for the blind model.
 
     Args:
-        model: whose encoders read the pictures.
-        portions: the pictures, framed for them, some at a time, as the inputs are yielded.
+        model: its encoders read the pictures.
+        portions: the pictures, framed for the encoders; each portion gives one item.
     """
     for framed in portions if model.encoders else ():
         with torch.inference_mode():
-            some = model.projector_inputs(model.framed_features(framed))
-            inputs = {name: block.cpu() for name, block in some.items()}
+            on_device = model.projector_inputs(model.framed_features(framed))
+            inputs = {name: block.cpu() for name, block in on_device.items()}
         yield inputs
 
 
 def join(parts: Iterable[Inputs]) -> Inputs:
-    """Projector inputs of all pictures; {} of none."""
-    held = list(parts)
-    return {name: torch.cat([part[name] for part in held]) for name in (held[0] if held else ())}
+    """Concatenate the projector inputs of portions; {} if there are none."""
+    portions = list(parts)
+    names = portions[0] if portions else ()
+    return {name: torch.cat([part[name] for part in portions]) for name in names}
 
 
 def file_inputs(model: MultiEncoderVLM, paths: Sequence[Path]) -> Iterator[Inputs]:
-    """`read_inputs` of picture files, of which the next are read while some are computed."""
+    """`read_inputs` of picture files; the next portion is read while one is computed."""
     reader = PictureReader(model.frames)
     return read_inputs(model, reader.portions(paths, min(PICTURES_AT_A_TIME, model.pictures_per_pass)))
 
@@ -122,7 +124,7 @@ def pixel_inputs(model: MultiEncoderVLM, pictures: Sequence[Tensor]) -> Iterator
 
 
 def project(model: MultiEncoderVLM, inputs: Inputs, pictures: int) -> Tensor:
-    """Visual tokens (pictures, T, H) of projector inputs on the CPU, some pictures at a time."""
+    """Visual tokens (pictures, T, H), on the CPU, from projector inputs, PICTURES_AT_A_TIME at a time."""
     parts = []
     with torch.inference_mode():
         for start in range(0, max(pictures, 1), PICTURES_AT_A_TIME):
@@ -134,14 +136,14 @@ def project(model: MultiEncoderVLM, inputs: Inputs, pictures: int) -> Tensor:
 
 @dataclass
 class Answers:
-    """Texts, one a question of the exam, and how long the model took for them."""
+    """The texts of all questions, and the seconds that they took."""
 
     texts: list[str]
     seconds: float = 0.0
 
 
 class TrainedModel:
-    """A trained model that sits the exam, as the settings say."""
+    """A trained model and the requests it answers."""
 
     def __init__(self, folder: Path, requests: Path, stage: PredictStage) -> None:
         torch.set_num_threads(stage.threads)
@@ -159,41 +161,42 @@ class TrainedModel:
                 f"{folder}: training.json says {self.subset!r}, the model has {[*self.model.encoders]}"
             )
         self.tokenizer = load_tokenizer(folder)
-        self.exam = read_exam(requests, PromptRenderer(self.tokenizer))
+        self.request_set = read_request_set(requests, PromptRenderer(self.tokenizer))
 
     @property
     def picture_bytes(self) -> int:
-        """What one picture's projector inputs and visual tokens take."""
+        """Bytes of one picture's projector inputs and visual tokens."""
         model = self.model
         inputs = sum(model.widths.values()) * model.grid**2
         return (inputs + model.tokens_per_picture * model.hidden) * model.dtype.itemsize
 
     def answer(self, views: Sequence[View]) -> list[Answers]:
         """The answers to all requests under every view of the projector inputs; encoders run once."""
-        found = [Answers([""] * len(self.exam.questions)) for _ in views]
-        for rows, places in self.exam.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
-            inputs = join(file_inputs(self.model, self.exam.pictures[rows.start : rows.stop]))
-            for view, answers in zip(views, found, strict=True):
+        questions, pictures = self.request_set.questions, self.request_set.pictures
+        of_views = [Answers([""] * len(questions)) for _ in views]
+        for rows, places in self.request_set.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
+            inputs = join(file_inputs(self.model, pictures[rows.start : rows.stop]))
+            for view, answers in zip(views, of_views, strict=True):
                 started = time.perf_counter()
-                texts = self._texts(view(inputs), rows, [self.exam.questions[place] for place in places])
+                texts = self._texts(view(inputs), rows, [questions[place] for place in places])
                 for place, text in zip(places, texts, strict=True):
                     answers.texts[place] = text.strip()
                 answers.seconds += time.perf_counter() - started
-        return found
+        return of_views
 
     def _texts(self, inputs: Inputs, rows: range, questions: Sequence[Question]) -> list[str]:
-        """Answers to questions about the pictures `rows` of the exam, from their projector inputs."""
+        """Answers to questions about the pictures `rows` of the request set, from their projector inputs."""
         visual = project(self.model, inputs, len(rows))
-        own = [replace(q, pictures=tuple(row - rows.start for row in q.pictures)) for q in questions]
+        shifted = [replace(q, pictures=tuple(row - rows.start for row in q.pictures)) for q in questions]
         end: Any = self.tokenizer.eos_token_id
-        ids = answer(self.model.language_model, own, visual, end, self.stage.batch_questions)
+        ids = answer(self.model.language_model, shifted, visual, end, self.stage.batch_questions)
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     def write(self, answers: Answers, mask: str, operator: str, output: Path) -> None:
-        """Write all benchmarks and the record of what they cost, or nothing."""
+        """Write the answers to all benchmarks and the record of their cost, or nothing."""
         texts = iter(answers.texts)
         with atomic_folder(output) as folder:
-            for benchmark, requests in self.exam.requests.items():
+            for benchmark, requests in self.request_set.requests.items():
                 rows = [{"id": r.id, "cluster": r.cluster, "text": next(texts)} for r in requests]
                 write_jsonl(folder / f"{benchmark}.jsonl", rows)
             record = {
@@ -212,27 +215,30 @@ class TrainedModel:
 
 
 def predict_subset(*, settings: Path, requests: Path, model: Path, subset: str, output: Path) -> None:
-    """The answers of one trained model as it is: {benchmark}.jsonl for every benchmark of the manifest.
+    """Write the answers of one unmasked model: {benchmark}.jsonl for every benchmark of the manifest.
 
     Args:
         settings: settings/predict.json.
         requests: the folder of requests.
         model: the folder written by train-tune.
-        subset: the subset it must have been trained on.
-        output: the folder to write, whole or not at all; beside the answers prediction.json, what they cost.
+        subset: the subset that the model must have been trained on.
+        output: the folder to write, whole or not at all; prediction.json in it has the cost of the answers.
+
+    Raises:
+        StudyError: the model or the requests are damaged, or the model has another subset.
     """
-    candidate = TrainedModel(model, requests, read_settings(settings, PredictStage))
-    if candidate.subset != subset:
-        raise StudyError(f"{model}: trained on {candidate.subset!r}, asked for as {subset!r}")
+    trained = TrainedModel(model, requests, read_settings(settings, PredictStage))
+    if trained.subset != subset:
+        raise StudyError(f"{model}: trained on {trained.subset!r}, not on {subset!r}")
     started = time.perf_counter()
-    (answers,) = candidate.answer([lambda inputs: inputs])
-    answers.seconds = time.perf_counter() - started  # what a prediction costs includes the encoders
+    (answers,) = trained.answer([lambda inputs: inputs])
+    answers.seconds = time.perf_counter() - started  # the cost of a prediction includes the encoders
     mask = NONE_KEPT if subset == BLIND else subset
-    candidate.write(answers, mask, NO_MASK, output)
+    trained.write(answers, mask, NO_MASK, output)
 
 
 def parse_mask(mask: str, encoders: Sequence[str]) -> frozenset[str]:
-    """The encoders a mask keeps. Raises StudyError unless it is in pool order and removes some."""
+    """The encoders that a mask keeps. Raises StudyError unless it is in pool order and removes an encoder."""
     kept = frozenset() if mask == NONE_KEPT else frozenset(mask.split("+"))
     if mask != ("+".join(e for e in encoders if e in kept) or NONE_KEPT) or len(kept) == len(encoders):
         raise StudyError(
@@ -244,7 +250,7 @@ def parse_mask(mask: str, encoders: Sequence[str]) -> frozenset[str]:
 def read_calibrations(
     model: MultiEncoderVLM, data: Path, pictures: int, donors: bool
 ) -> dict[str, Calibration]:
-    """The encoders' projector inputs on the first training pictures; see `masking.calibrate`."""
+    """Calibrations of the encoders on the first training pictures; see `masking.calibrate`."""
     paths = [data.parent / image for image in islice(distinct_pictures(data), pictures)]
     if len(paths) < pictures:
         raise StudyError(f"{data}: {len(paths)} pictures, but masks.calibration_pictures is {pictures}")
@@ -261,33 +267,36 @@ def predict_masks(
     data: Path,
     output_root: Path,
 ) -> None:
-    """The answers of one trained model under many masks, its encoders run once on every picture.
+    """Write the answers of one trained model under many masks; encoders run once on every picture.
 
     Args:
         settings: settings/masks.json.
-        operator: what stands in place of a removed encoder's features.
+        operator: how a removed encoder's features are replaced.
         requests: the folder of requests.
         model: the folder written by train-tune, usually of the full pool.
         masks: the kept encoders of each mask, in pool order joined with `+`, or `none`.
         data: training data, for the operators that need calibration pictures.
-        output_root: {mask}.{operator}/ is written in it for every mask, each whole or not at all.
+        output_root: for every mask a folder {mask}.{operator}/ is written in it, whole or not at all.
+
+    Raises:
+        StudyError: the model or the requests are damaged, or a mask does not fit the model.
     """
     stage = read_settings(settings, MaskStage)
-    candidate = TrainedModel(model, requests, stage)
-    kept = {mask: parse_mask(mask, list(candidate.model.encoders)) for mask in masks}
+    trained = TrainedModel(model, requests, stage)
+    kept = {mask: parse_mask(mask, list(trained.model.encoders)) for mask in masks}
     calibrations = None
     if operator not in ("zero", "drop"):
         donors = operator == "shuffle"
-        calibrations = read_calibrations(candidate.model, data, stage.calibration_pictures, donors)
+        calibrations = read_calibrations(trained.model, data, stage.calibration_pictures, donors)
     views = [
         partial(
             mask_features,
             kept=encoders,
             operator=operator,
             calibrations=calibrations,
-            generator=torch.Generator().manual_seed(candidate.seed),  # each mask draws the same
+            generator=torch.Generator().manual_seed(trained.seed),  # the same draws for each mask
         )
         for encoders in kept.values()
     ]
-    for mask, answers in zip(kept, candidate.answer(views), strict=True):
-        candidate.write(answers, mask, operator, output_root / f"{mask}.{operator}")
+    for mask, answers in zip(kept, trained.answer(views), strict=True):
+        trained.write(answers, mask, operator, output_root / f"{mask}.{operator}")

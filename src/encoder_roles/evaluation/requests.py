@@ -1,7 +1,7 @@
-"""Requests: what every model is asked, rendered once by lmms-eval's own task code, hashed, and never changed.
+"""Requests: the questions for every model, rendered once by lmms-eval's task code, hashed, and never changed.
 
-Prompts decide scores, so they are data here: prediction jobs read them and import no lmms-eval, and the
-scoring process refuses requests whose bytes are not those of their manifest.
+Prompts affect scores, so they are data here. Prediction jobs read them and do not import lmms-eval. Scoring
+stops if the bytes of the requests are not those of their manifest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIELDS = {"id": str, "cluster": str, "prompt": str, "images": list, "max_new_tok
 
 @dataclass(frozen=True)
 class Request:
-    """One question as a model gets it; `images` are relative to the requests' folder."""
+    """One question as a model reads it; `images` are relative to the requests' folder."""
 
     id: str
     cluster: str
@@ -37,9 +37,16 @@ class Request:
 def write_requests(*, settings: Path, data: Path, output: Path, split: str = "test") -> None:
     """Render the questions of every benchmark of the study into `output`.
 
-    `settings` is a RequestStage; `data` holds benchmarks/{benchmark}/{split}.parquet. Writes
-    {benchmark}.jsonl, images/{sha256}.png (equal pictures once) and manifest.json. Raises StudyError, and
-    writes nothing, on a benchmark in no group, missing or unreadable data, or a picture that does not decode.
+    Writes {benchmark}.jsonl, images/{sha256}.png (equal pictures once) and manifest.json.
+
+    Args:
+        settings: a RequestStage.
+        data: a folder with benchmarks/{benchmark}/{split}.parquet.
+        output: the folder to write, whole or not at all.
+        split: of the data.
+
+    Raises:
+        StudyError: a benchmark belongs to no group, data are missing or unreadable, or a picture is damaged.
     """
     names = read_settings(settings, RequestStage).benchmarks
     for name in names:
@@ -56,15 +63,15 @@ def write_requests(*, settings: Path, data: Path, output: Path, split: str = "te
 
 
 def benchmark_file(data: Path, benchmark: str, split: str) -> Path:
-    """The rows of a benchmark in the study's data. Raises StudyError if the file is not there."""
+    """The file of a benchmark's rows in the study's data. Raises StudyError if it is missing."""
     parquet = data / "benchmarks" / benchmark / f"{split}.parquet"
     if not parquet.is_file():
-        raise StudyError(f"{parquet}: no such file; the data of benchmark {benchmark} is not made yet")
+        raise StudyError(f"{parquet}: no such file; make the data of benchmark {benchmark} first")
     return parquet
 
 
 class PictureFolder:
-    """Pictures by the hash of their bytes, each encoded and written once."""
+    """A folder of pictures named by the hash of their bytes, each encoded and written once."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -72,7 +79,7 @@ class PictureFolder:
         self._names: dict[bytes, str] = {}
 
     def add(self, picture: Any) -> str:
-        """Write a PIL picture as PNG, equal pixels once; the path relative to the requests."""
+        """Write a PIL picture as PNG, equal pixels once. Returns the path relative to the requests."""
         pixels = f"{picture.mode} {picture.size} ".encode() + picture.tobytes()
         key = hashlib.sha256(pixels).digest()
         if key not in self._names:
@@ -85,7 +92,7 @@ class PictureFolder:
 
 
 def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Request]:
-    """The requests of one benchmark, in the order of its rows."""
+    """Render the requests of one benchmark, in the order of its rows."""
     from encoder_roles.evaluation.harness import damaged_picture, load_task
 
     task = load_task(find_benchmark(name), parquet, with_pictures=True)
@@ -101,7 +108,7 @@ def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Reque
 
 
 def _describe(name: str, rows: list[Request], split: str, path: Path, parquet: Path) -> dict[str, Any]:
-    """One benchmark's entry of the manifest."""
+    """The entry of one benchmark in the manifest."""
     benchmark = find_benchmark(name)
     return {
         "task": benchmark.task,
@@ -117,8 +124,9 @@ def _describe(name: str, rows: list[Request], split: str, path: Path, parquet: P
 
 
 def read_manifest(requests: Path) -> dict[str, dict[str, Any]]:
-    """The manifest of a requests folder. Raises StudyError if it is missing, broken, or names no known
-    benchmark.
+    """The manifest of a requests folder.
+
+    Raises StudyError if it is missing or damaged, or names an unknown benchmark.
     """
     path = requests / MANIFEST
     try:
@@ -131,7 +139,7 @@ def read_manifest(requests: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_requests(requests: Path, benchmark: str) -> list[Request]:
-    """The requests of one benchmark, checked against the manifest. Raises StudyError."""
+    """The requests of one benchmark. Raises StudyError if they do not match the manifest."""
     manifest = read_manifest(requests)
     path = requests / f"{benchmark}.jsonl"
     if benchmark not in manifest:

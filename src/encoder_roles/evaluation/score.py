@@ -1,8 +1,7 @@
-"""Scores: one process replays every model's and mask's predictions through the tasks' code, and writes the
-tables.
+"""Scores: one process reads the predictions of all models and masks with the tasks' code, and writes tables.
 
-Nothing is scored unless everything fits: requests are those of their manifest, data is what the requests were
-made from, and every prediction file answers every question once.
+Nothing is scored unless all inputs are consistent: the requests are those of their manifest, the data are
+those that the requests were made from, and every prediction file answers every question once.
 """
 
 from __future__ import annotations
@@ -56,10 +55,18 @@ def score_predictions(
 ) -> None:
     """Score every cell at or below the `predictions` folders; write scores.parquet and scores.csv.
 
-    `settings` is a ScoreStage: a benchmark that its `overlays` do not name gets lmms-eval's own figure
-    (docs/benchmarks.md says where they differ). `data` is the data that `requests` were written from. Raises
-    StudyError, and writes nothing, on requests or data that changed, and on missing, doubled or unknown
-    questions or answers that are not text.
+    Args:
+        settings: a ScoreStage. A benchmark that its `overlays` do not name gets lmms-eval's figure;
+            docs/benchmarks.md says where they differ.
+        requests: the folder of requests.
+        data: the data that the requests were written from.
+        predictions: folders of predictions.
+        output_scores: scores.parquet, a row per question.
+        output_table: scores.csv, a row per benchmark, group and overall score.
+
+    Raises:
+        StudyError: requests or data have changed; a question is missing, doubled or unknown; or an answer is
+            not text. Nothing is written then.
     """
     stage = read_settings(settings, ScoreStage)
     manifest = read_manifest(requests)
@@ -77,13 +84,14 @@ def score_predictions(
 
 
 def find_cells(folders: list[Path], benchmarks: tuple[str, ...]) -> list[Cell]:
-    """The cells at or below some folders, by path. Raises StudyError on none, odd names, or files of no
-    benchmark.
+    """The cells at or below some folders, sorted by path.
+
+    Raises StudyError if there are none, or a folder or file has an unexpected name.
     """
-    found = sorted({file.parent for folder in folders for file in folder.rglob("*.jsonl")})
-    if not found:
+    paths = sorted({file.parent for folder in folders for file in folder.rglob("*.jsonl")})
+    if not paths:
         raise StudyError(f"{', '.join(map(str, folders))}: no predictions (*.jsonl) at or below")
-    cells = [_read_cell(folder) for folder in found]
+    cells = [_read_cell(folder) for folder in paths]
     names = [(c.subset, c.seed, c.mask, c.operator) for c in cells]
     if len(set(names)) != len(names):
         double = next(c.folder for i, c in enumerate(cells) if names[i] in names[:i])
@@ -98,9 +106,7 @@ def find_cells(folders: list[Path], benchmarks: tuple[str, ...]) -> list[Cell]:
 
 
 def _read_cell(folder: Path) -> Cell:
-    """What a cell's path says. Raises StudyError where it says nothing, or a mask that its subset cannot
-    have.
-    """
+    """The cell of a path. Raises StudyError if the path is of another form or the mask does not fit."""
     subset, seed, rest = folder.parts[-3:] if len(folder.parts) >= 3 else ("", "", "")
     mask, _, operator = rest.rpartition(".")
     number = re.fullmatch(r"seed(\d+)", seed)
@@ -108,9 +114,9 @@ def _read_cell(folder: Path) -> Cell:
         raise StudyError(
             f"{folder}: not a folder {{subset}}/seed{{seed}}/{{mask}}.{{operator}} of predictions"
         )
-    own = NONE_KEPT if subset == BLIND else subset
-    kept, trained = set(mask.split("+")) - {NONE_KEPT}, set(own.split("+"))
-    if (operator == NO_MASK) != (mask == own) or not kept <= trained:
+    unmasked = NONE_KEPT if subset == BLIND else subset
+    kept, trained = set(mask.split("+")) - {NONE_KEPT}, set(unmasked.split("+"))
+    if (operator == NO_MASK) != (mask == unmasked) or not kept <= trained:
         raise StudyError(f"{folder}: mask {mask!r} with operator {operator!r} does not fit subset {subset!r}")
     return Cell(folder, subset, int(number[1]), mask, operator)
 
@@ -121,29 +127,29 @@ def _score_benchmark(
     """The rows of one benchmark in scores.parquet, without `study`."""
     from encoder_roles.evaluation.judge import Judge
 
-    asked = read_requests(requests, name)
+    questions = read_requests(requests, name)
     parquet = benchmark_file(data, name, entry["split"])
     if sha256_of(parquet) != entry["data_sha256"]:
         raise StudyError(
             f"{parquet}: not the data that {requests} was written from; write the requests again"
         )
     judge = Judge(find_benchmark(name), parquet, overlay)
-    if (ids := [request.id for request in asked]) != list(judge.ids):
+    if (ids := [request.id for request in questions]) != list(judge.ids):
         raise StudyError(
             f"{requests / name}.jsonl: its questions are not those of {parquet}; write them again"
         )
-    judged = [judge.judge(read_predictions(cell.folder / f"{name}.jsonl", asked)) for cell in cells]
-    n = len(asked)
+    judged = [judge.judge(read_predictions(cell.folder / f"{name}.jsonl", questions)) for cell in cells]
+    n = len(questions)
     return pa.table(
         {
             **{k: _repeat([getattr(c, k) for c in cells], n) for k in ("subset", "seed", "mask", "operator")},
             "benchmark": _repeat([name], n * len(cells)),
             "group": _repeat([entry["group"]], n * len(cells)),
             "question": _tile(ids, len(cells)),
-            "cluster": _tile([request.cluster for request in asked], len(cells)),
+            "cluster": _tile([request.cluster for request in questions], len(cells)),
             "score": np.concatenate([scores for scores, _, _ in judged]),
             "weight": np.concatenate([weights for _, weights, _ in judged]),
-            "unparsable": np.concatenate([unread for _, _, unread in judged]),
+            "unparsable": np.concatenate([flags for _, _, flags in judged]),
         }
     )
 
@@ -156,13 +162,14 @@ def _tile(values: list[Any], times: int) -> pa.Array:
     return pa.array(values).take(pa.array(np.tile(np.arange(len(values)), times)))
 
 
-def read_predictions(path: Path, asked: list[Request]) -> list[str]:
-    """The answers of one prediction file, in the order of the requests. Raises StudyError, naming the first
-    fault.
+def read_predictions(path: Path, requests: list[Request]) -> list[str]:
+    """The answers of one prediction file, in the order of the requests.
+
+    Raises StudyError that names the first fault.
     """
     if not path.is_file():
         raise StudyError(f"{path}: no such file; every model answers every benchmark of the requests")
-    clusters = {request.id: request.cluster for request in asked}
+    clusters = {request.id: request.cluster for request in requests}
     answers: dict[str, str] = {}
     for number, row in _read_lines(path):
         id, text = row.get("id"), row.get("text")
@@ -179,18 +186,19 @@ def read_predictions(path: Path, asked: list[Request]) -> list[str]:
                 f"{path}, line {number}: question {id!r} is in cluster {clusters[id]!r} of the requests"
             )
         answers[id] = text
-    if missing := [request.id for request in asked if request.id not in answers]:
+    if missing := [request.id for request in requests if request.id not in answers]:
         raise StudyError(
-            f"{path}: {len(missing)} of {len(asked)} questions are not answered, first {missing[0]!r}"
+            f"{path}: {len(missing)} of {len(requests)} questions are not answered, first {missing[0]!r}"
         )
-    return [answers[request.id] for request in asked]
+    return [answers[request.id] for request in requests]
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a prediction file and their line numbers. Raises StudyError on a line that is no object."""
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # an answer may hold U+2028
+    """The rows of a prediction file and their line numbers. Raises StudyError if a line is not an object."""
+    # not splitlines: an answer may contain U+2028
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     try:
-        rows = json.loads(f"[{','.join(lines)}]")  # one call for a file: there are thousands of files
+        rows = json.loads(f"[{','.join(lines)}]")  # one call per file, because there are thousands of files
     except json.JSONDecodeError:
         rows = [_read_line(path, number, line) for number, line in enumerate(lines, 1)]
     for number, row in enumerate(rows, 1):
@@ -203,4 +211,4 @@ def _read_line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise StudyError(f"{path}, line {number}: not JSON ({error}); is the file cut off?") from error
+        raise StudyError(f"{path}, line {number}: not JSON ({error}); is the file truncated?") from error

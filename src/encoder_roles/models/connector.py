@@ -1,14 +1,13 @@
-"""The connector: from the features of all encoders to visual tokens the language model reads.
+"""The connector: from the features of all encoders to the visual tokens that the language model reads.
 
-Each encoder's features are normalised without parameters (`projector_inputs`), so that no encoder is louder
-than another; this is where masks act. What follows is one of the kinds in `models.connectors`.
+Each encoder's features are normalised without parameters (`projector_inputs`), so that all encoders have the
+same scale. Masks act on these projector inputs. One of the kinds in `models.connectors` reads them.
 
-An encoder is removed in one of two ways. `zero` puts zeros in place of its projector input, as the
-predecessor of this study does (arXiv 2507.03262). `drop` takes it out of the inputs, and the connector
-works as if it had been built without that encoder: its columns of the first weight, its tokens, its keys of
-the attention are not there. Where an encoder enters through the columns of a weight and nothing else, both
-are the same function; elsewhere a zero turns into constant tokens, because layers have biases. Each kind
-says which it is.
+An encoder is removed in one of two ways. `zero` replaces its projector input by zeros, as the predecessor of
+this study does (arXiv 2507.03262). `drop` leaves the encoder out of the inputs: the connector computes
+without its columns of the first weight, its tokens or its attention keys. If an encoder enters only through
+columns of a weight, both give the same function. Otherwise `zero` gives constant tokens, because layers have
+biases. The docstring of each kind says which of the two it is.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class Connector(nn.Module, ABC):
     """Projector inputs (B, G, G, D_e) of every encoder -> visual tokens (B, T, H).
 
     Attributes:
-        encoders: the encoders, in pool order. A kind whose tokens or sums have an order takes that of the
-            names, so that the pool's order changes no output.
-        tokens: T, the visual tokens of a picture with no encoder dropped.
+        encoders: the encoders, in pool order. A kind whose tokens or sums have an order sorts the encoders by
+            name, so that the pool's order changes no output.
+        tokens: T, the visual tokens of a picture if no encoder is dropped.
     """
 
     tokens: int
@@ -50,10 +49,10 @@ class Connector(nn.Module, ABC):
 
         Args:
             inputs: see `projector_inputs`; an encoder that is not among them is dropped.
-            pictures: B, needed where all encoders are dropped.
+            pictures: B, needed if all encoders are dropped.
 
         Raises:
-            StudyError: there are inputs of an encoder that the connector does not know.
+            StudyError: an encoder of the inputs is not one of the connector's.
         """
         if unknown := [encoder for encoder in inputs if encoder not in self.encoders]:
             raise StudyError(f"connector: inputs of {unknown}, but it reads {list(self.encoders)}")
@@ -64,18 +63,18 @@ class Connector(nn.Module, ABC):
 
     @abstractmethod
     def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
-        """`forward` of inputs that were checked."""
+        """`forward`, after the inputs were checked."""
 
     def present(self, inputs: Mapping[str, Tensor]) -> list[str]:
-        """The encoders that are not dropped, in the order of their names."""
+        """The encoders that are not dropped, sorted by name."""
         return sorted(inputs)
 
 
 def projector_inputs(features: Mapping[str, Tensor], levels: Levels | None = None) -> dict[str, Tensor]:
-    """Each encoder's features (B, G, G, D), every token normalised over its channels by a LayerNorm without
-    parameters; of an encoder of several `levels`, each level by itself.
+    """Each encoder's features (B, G, G, D), normalised: the projector inputs, on which masks act.
 
-    This is the projector's input and the place of every mask.
+    A LayerNorm without parameters normalises every token over its channels; if an encoder has several
+    `levels`, it normalises each level by itself.
     """
     normalised = {}
     for encoder, block in features.items():
@@ -86,7 +85,7 @@ def projector_inputs(features: Mapping[str, Tensor], levels: Levels | None = Non
 
 
 def projector(inputs: int, hidden: int, layers: int) -> nn.Sequential:
-    """`layers` linear layers to width `hidden` with GELU between them, not initialised."""
+    """`layers` linear layers of width `hidden` with GELU between them, not initialised."""
     sizes = [inputs, *[hidden] * layers]
     parts: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
@@ -96,7 +95,7 @@ def projector(inputs: int, hidden: int, layers: int) -> nn.Sequential:
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator) -> None:
-    """torch's own distribution of a new linear layer, U(-1/sqrt(n), 1/sqrt(n)), drawn from our generator."""
+    """Draw a linear layer's weights from torch's default, U(-1/sqrt(n), 1/sqrt(n)), with this generator."""
     bound = layer.in_features**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
@@ -105,10 +104,10 @@ def initialise(layer: nn.Linear, generator: torch.Generator) -> None:
 
 
 def initialise_by_name(module: nn.Module, seed: int) -> None:
-    """Initial weights that depend on the seed, each weight's name and its shape: where an encoder stands in
-    the pool, and which other encoders there are, changes none of its own.
+    """Draw initial weights that depend only on the seed and on each weight's name and shape.
 
-    Linear layers as `initialise`; norms as torch makes them; queries and positions N(0, 0.02).
+    So an encoder's weights depend neither on its place in the pool nor on the other encoders. Linear layers
+    are drawn by `initialise`, norms stay as torch creates them, queries and positions are N(0, 0.02).
     """
     linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
     for name, layer in linear.items():

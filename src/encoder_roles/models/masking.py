@@ -1,9 +1,8 @@
-"""Masking: the features of removed encoders replaced at the projector's input of a model trained with all of
-them.
+"""Masking: in a model trained with all encoders, the projector inputs of the removed ones are replaced.
 
 The predecessor of this study (arXiv 2507.03262) replaces an encoder's output by a zero tensor of the same
-shape. Dropping takes the encoder out of the connector; the other operators keep the input closer to what the
-connector was trained on.
+shape. `drop` leaves the encoder out of the connector. The other operators keep the input closer to the
+distribution that the connector was trained on.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from encoder_roles.study.sections import Operator
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one encoder's projector input looks like on calibration pictures, which are training pictures.
+    """Statistics of one encoder's projector input on calibration pictures, which are training pictures.
 
     Attributes:
         mean, std: per channel over all tokens of all pictures (D,).
-        donors: the inputs themselves (N, G, G, D), for `shuffle`; None where it is not used.
+        donors: the inputs themselves (N, G, G, D), for `shuffle`; None for other operators.
     """
 
     mean: Tensor
@@ -33,7 +32,7 @@ class Calibration:
 
 
 def calibrate(batches: Iterable[Mapping[str, Tensor]], keep_donors: bool = False) -> dict[str, Calibration]:
-    """Calibrations of all encoders from batches of projector inputs (B, G, G, D); sums are kept in fp64."""
+    """Calibrations of all encoders from batches of projector inputs (B, G, G, D), summed in fp64."""
     sums: dict[str, Tensor] = {}
     squares: dict[str, Tensor] = {}
     donors: dict[str, list[Tensor]] = {}
@@ -50,8 +49,8 @@ def calibrate(batches: Iterable[Mapping[str, Tensor]], keep_donors: bool = False
     for encoder, total in sums.items():
         mean = total / tokens
         std = (squares[encoder] / tokens - mean.square()).clamp(min=0).sqrt()
-        kept = torch.cat(donors[encoder]) if keep_donors else None
-        calibrations[encoder] = Calibration(mean.float(), std.float(), kept)
+        bank = torch.cat(donors[encoder]) if keep_donors else None
+        calibrations[encoder] = Calibration(mean.float(), std.float(), bank)
     return calibrations
 
 
@@ -62,18 +61,18 @@ def mask_features(
     calibrations: Mapping[str, Calibration] | None = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Projector inputs in which every encoder outside `kept` is replaced by what `operator` says, or missing.
+    """Projector inputs in which `operator` has replaced or dropped every encoder outside `kept`.
 
     Args:
         inputs: encoder -> projector input (B, G, G, D), from `projector_inputs`.
-        kept: the mask: the encoders whose input stays. All other encoders of `inputs` are replaced.
-        operator: zero: zeros; drop: nothing, the connector works without it (see `models.connector`); mean:
-            the calibration pictures' mean of each channel; shuffle: the input of a calibration picture, drawn
-            per picture, the same one for all replaced encoders; noise: normal noise with each channel's
-            calibration mean and standard deviation, drawn per token.
-        calibrations: needed by all operators but zero and drop.
-        generator: needed by shuffle and noise. It is drawn from picture by picture, so the answers do not
-            depend on how pictures are batched.
+        kept: the mask, that is the encoders whose input stays.
+        operator: the replacement. zero: zeros. drop: nothing, see `models.connector`. mean: each channel's
+            mean over the calibration pictures. shuffle: the input of a calibration picture, drawn for each
+            picture, the same one for all replaced encoders. noise: normal noise with each channel's
+            calibration mean and standard deviation, drawn for each token.
+        calibrations: needed by all operators except zero and drop.
+        generator: needed by shuffle and noise, which draw picture by picture, so that answers do not depend
+            on the batches of pictures.
 
     Raises:
         StudyError: `kept` names an encoder that is not in `inputs`, or what the operator needs is missing.

@@ -1,8 +1,8 @@
-"""The one way a tokenizer is read: exactly as its tokenizer.json says.
+"""Reads a tokenizer exactly as its tokenizer.json defines it.
 
-transformers 5's AutoTokenizer picks a class by the model's type and rebuilds the tokenizer from its
-vocabulary: beside a Qwen2 model a word-level tokenizer comes back as byte-level BPE without merges, silently,
-and knows no word.
+AutoTokenizer of transformers 5 chooses a class by the model's type and rebuilds the tokenizer from its
+vocabulary. Next to a Qwen2 model it silently turns a word-level tokenizer into byte-level BPE without merges,
+which has no words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder. Raises StudyError if there is none, or it is damaged."""
+    """The tokenizer in a folder. Raises StudyError if it is missing or damaged."""
     from transformers import PreTrainedTokenizerFast
 
     if not (folder / TOKENIZER_FILE).is_file():
@@ -31,5 +31,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        raise StudyError(f"{folder}: no tokenizer to load: {' '.join(str(error).split())}") from error
+        raise StudyError(
+            f"{folder}: the tokenizer cannot be loaded: {' '.join(str(error).split())}"
+        ) from error
     return tokenizer

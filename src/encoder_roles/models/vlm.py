@@ -39,7 +39,7 @@ UNSUPPORTED = ("device_map", "quantization_config", "adapter_kwargs", "tp_plan")
 
 
 class MultiEncoderConfig(PreTrainedConfig):
-    """Everything needed to build the model without its sources.
+    """All that is needed to build the model without its sources.
 
     Attributes:
         encoders: in pool order, rows {"name", "spec" (an EncoderSpec), "library_config"}; empty for the blind
@@ -66,8 +66,8 @@ class MultiEncoderConfig(PreTrainedConfig):
 class MultiEncoderVLM(PreTrainedModel):
     """Encoders -> common grid -> connector -> visual tokens -> causal language model.
 
-    No encoder is special: the model is the same function of the set whichever order the pool has. Reading a
-    picture is `project(projector_inputs(features(pictures)))`; masks and cached features come in between.
+    No encoder is special: the model is the same function for any order of the pool. A picture's visual tokens
+    are `project(projector_inputs(features(pictures)))`; masks and stored features replace an inner value.
 
     Attributes:
         encoders: ModuleDict name -> Encoder, in pool order; empty for the blind model.
@@ -86,7 +86,7 @@ class MultiEncoderVLM(PreTrainedModel):
         language_model: PreTrainedModel | None = None,
         seed: int = 0,
     ) -> None:
-        """Build from the config; parts that are already loaded may be given."""
+        """Build the model from its config, or from parts that are already loaded."""
         super().__init__(config)
         if encoders is None:
             rows = (
@@ -107,14 +107,14 @@ class MultiEncoderVLM(PreTrainedModel):
         self.eval()  # type: ignore[no-untyped-call]
 
     def init_weights(self) -> None:
-        """Nothing is initialised here: the parts bring their weights; only tied weights are tied."""
+        """Only tie weights: the parts have their weights already."""
         self.tie_weights(recompute_mapping=False)
 
     @classmethod
     def from_sources(
         cls, encoders: Mapping[str, Path], language_model: Path, connector: ConnectorSettings, seed: int
     ) -> Self:
-        """A new model from pretrained folders, its connector fresh.
+        """A new model from pretrained folders, with a new connector.
 
         Args:
             encoders: name -> staged folder, in pool order; empty for the blind model.
@@ -150,21 +150,21 @@ class MultiEncoderVLM(PreTrainedModel):
     ) -> Self:
         """The model of a `save_pretrained` folder, in evaluation mode. No source folder is read.
 
-        Stricter than the library's own: every weight must be in the file, in its shape, and nothing else.
-        Each is converted by itself on its way to the device: there is one copy of the model, in `dtype`.
+        It is stricter than the library's: the file must hold every weight in its shape, and nothing else.
+        Weights are converted one by one on their way to the device, so there is one copy, in `dtype`.
 
         Args:
             folder: a folder of this machine.
-            dtype: of the weights; fp32, as they are saved, by default. The pixels' scale and the frequencies
-                of rotary positions of the language model stay fp32, as in training.
-            device: where the model is to be.
-            options: what `AutoModel.from_pretrained` passes on; those in UNSUPPORTED are refused.
+            dtype: of the weights; fp32, as they are saved, by default. The pixels' scale and the language
+                model's rotary frequencies stay fp32, as in training.
+            device: the device of the model.
+            options: passed on by `AutoModel.from_pretrained`; those in UNSUPPORTED are errors.
 
         Raises:
             StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
         """
         if refused := sorted(key for key in UNSUPPORTED if options.get(key)):
-            raise StudyError(f"{folder}: {refused[0]} is not supported; `device` says where to")
+            raise StudyError(f"{folder}: {refused[0]} is not supported; set `device`")
         folder = Path(folder)
         config = _read_config(folder)
         weights = read_weights(folder)
@@ -175,12 +175,12 @@ class MultiEncoderVLM(PreTrainedModel):
         dtype = dtype or torch.float32
         give_memory(model, dtype, torch.device(device))
         for _, encoder in model._encoders():
-            encoder.trunk.to(dtype)  # its buffers: timm adds some of them to weights
+            encoder.trunk.to(dtype)  # its buffers too: timm adds some of them to weights
         load_strictly(model, weights, folder)
         return model
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        """config.json and model.safetensors with all weights, under the names they have here."""
+        """Write config.json and model.safetensors with all weights, by their names in this model."""
         super().save_pretrained(save_directory, save_original_format=False, **kwargs)
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
@@ -208,28 +208,28 @@ class MultiEncoderVLM(PreTrainedModel):
 
     @property
     def tokens_per_picture(self) -> int:
-        """Visual tokens of one picture, as the connector makes them; 0 for the blind model."""
+        """Visual tokens of one picture; 0 for the blind model."""
         return 0 if self.connector is None else self.connector.tokens
 
     @property
     def pictures_per_pass(self) -> int:
-        """Pictures of one pass through the encoders where no gradient is kept."""
+        """Pictures of one pass through the encoders without gradients."""
         return min((encoder.pictures_per_pass for _, encoder in self._encoders()), default=PICTURES_PER_PASS)
 
     @property
     def frames(self) -> frozenset[Frame]:
-        """How pictures are framed for its encoders."""
+        """The frames of its encoders."""
         return frozenset(encoder.frame for _, encoder in self._encoders())
 
     def features(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
-        """uint8 pictures (3, H, W), of any sizes -> `framed_features`."""
+        """uint8 pictures (3, H, W) of any sizes -> `framed_features`."""
         return self.framed_features([frame_picture(picture, self.frames) for picture in pictures])
 
     def framed_features(self, pictures: Sequence[Framed]) -> dict[str, Tensor]:
         """Framed pictures -> encoder -> pre-projector features (B, G, G, D) on the connector's grid.
 
-        This is the matrix whose effective rank is measured. An encoder reads together what its frame has
-        brought to one size; encoders without gradients run without a graph.
+        Effective rank is measured on these features. An encoder reads framed pictures of one size together;
+        encoders without gradients run without a graph.
         """
         features = {}
         for name, encoder in self._encoders():
@@ -243,7 +243,7 @@ class MultiEncoderVLM(PreTrainedModel):
     def project(self, inputs: Mapping[str, Tensor], pictures: int | None = None) -> Tensor:
         """Projector inputs (B, G, G, D) of every encoder -> visual tokens (B, T, H).
 
-        An encoder that is not among the inputs is dropped. Without inputs `pictures` must be given; the blind
+        An encoder without inputs is dropped. If there are no inputs at all, `pictures` is needed. The blind
         model gives (pictures, 0, H).
         """
         if self.connector is not None:
@@ -260,11 +260,11 @@ class MultiEncoderVLM(PreTrainedModel):
         return self.project(self.projector_inputs(features), pictures)
 
     def projector_inputs(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features (B, G, G, D) of every encoder -> normalised, level by level: where masks act."""
+        """Features (B, G, G, D) of every encoder -> projector inputs, on which masks act."""
         return projector_inputs(features, self.levels)
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
-        """The language model on embeddings (B, T, H) that hold the visual tokens; `kwargs` go to it."""
+        """Run the language model on embeddings (B, T, H), visual tokens included; `kwargs` are passed on."""
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 
     def _encoders(self) -> list[tuple[str, Any]]:
@@ -272,21 +272,22 @@ class MultiEncoderVLM(PreTrainedModel):
 
 
 def load_vlm(folder: Path, precision: str = "fp32", device: torch.device = CPU) -> MultiEncoderVLM:
-    """The trained model of `models/<subset>/seed<seed>/tune`, to answer at a precision, on a device.
+    """The trained model of `models/<subset>/seed<seed>/tune` on a device, at a precision.
 
-    In bf16 the weights are rounded once, as LLaVA and Cambrian-1 do it in their evaluations, encoders
-    included (`load_pretrained_model` of their builder.py; to fp16, where ours is the type that the weights
-    were trained in). Autocast would keep fp32 weights, twice the memory, and round them at every use.
+    In bf16 all weights are rounded once, encoders included. LLaVA and Cambrian-1 do the same in their
+    evaluations (`load_pretrained_model` in builder.py), but round to fp16; bf16 is the type of training here.
+    Autocast would keep fp32 weights, take twice the memory, and round them at every use.
 
     Raises:
-        StudyError: as `MultiEncoderVLM.from_pretrained`; or the precision is none.
+        StudyError: as `MultiEncoderVLM.from_pretrained`; or the precision is unknown.
     """
     return MultiEncoderVLM.from_pretrained(folder, dtype_of(precision), device)
 
 
 def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dict[str, Encoder], int]:
-    """The encoders of a trained model in fp32, in pool order, and its connector's grid; nothing else of it is
-    read.
+    """The encoders of a trained model in fp32, in pool order, and its connector's grid.
+
+    Other weights are not read.
 
     Raises:
         StudyError: as `MultiEncoderVLM.from_pretrained`.
@@ -306,7 +307,7 @@ def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dic
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
-    """A causal language model, fp32, in evaluation mode. Raises StudyError unless its folder is whole."""
+    """A causal language model, fp32, in evaluation mode. Raises StudyError if its folder is damaged."""
     read_json(folder / "config.json")
     model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder)
     return model

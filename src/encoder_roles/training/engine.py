@@ -76,7 +76,7 @@ class Engine(ABC):
 
     @abstractmethod
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, moments and steps of all trained parameters, full fp32 tensors: `weight/<name>` and so on."""
+        """Weights, moments and steps of all trained parameters, as full fp32 tensors, by key."""
 
     @abstractmethod
     def set_state(self, key: str, value: Tensor) -> None:
@@ -90,7 +90,7 @@ class Engine(ABC):
         """
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, by rank, in every process; waits until all processes have called it."""
+        """The values of all processes, by rank, in every process; waits for all processes."""
         return [value]
 
     def save(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ class Engine(ABC):
     def load(self, folder: Path) -> None:
         """Load what `save` wrote, with any number of processes.
 
-        A process whose random state is not in the checkpoint seeds it from its rank and the checkpoint's name.
+        A process without a random state in the checkpoint seeds it from its rank and the checkpoint's name.
         Raises StudyError if the parameters differ.
         """
         files = sorted(folder.glob(STATE_FILES))

@@ -29,7 +29,7 @@ class Visual(Protocol):
     """A source of visual tokens."""
 
     def begin(self, pictures: Iterable[str]) -> None:
-        """Start reading pictures that will be asked for."""
+        """Start to read pictures that will be needed."""
 
     def __call__(self, pictures: Sequence[str]) -> Tensor:
         """Visual tokens (pictures, visual tokens, hidden), in order; without pictures, those of a dummy."""

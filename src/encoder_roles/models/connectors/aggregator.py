@@ -1,5 +1,8 @@
-"""The Spatial Vision Aggregator of Cambrian-1 (Tong et al. 2024, arXiv 2406.16860, section 4), as its code
-has it (github.com/cambrian-mllm/cambrian, cambrian/model/vision_sampler.py and cambrian_arch.py)."""
+"""The Spatial Vision Aggregator of Cambrian-1 (Tong et al. 2024, arXiv 2406.16860, section 4).
+
+It follows Cambrian-1's code: github.com/cambrian-mllm/cambrian, cambrian/model/vision_sampler.py and
+cambrian_arch.py.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,25 @@ from encoder_roles.study.sections import ConnectorSettings
 
 
 class SpatialVisionAggregator(Connector):
-    """L*L queries, each of which reads its own window of every encoder's grid, `depth` times.
+    """L*L queries; each reads its own window of every encoder's grid, `depth` times.
 
         inputs      N x (B, G, G, D_e)
         aligned     N x (B, G, G, C)          LayerNorm(two linear layers, GELU between them), by encoder
-        windows     N x (B, L*L, m*m, C)      m = G / L: the part of the grid behind the query at (i, j)
+        windows     N x (B, L*L, m*m, C)      m = G / L: the part of the grid for the query at (i, j)
         context     (B, 1, 1, C)              the mean of the aligned tokens
-        queries     g x (B, L*L, 1, C)        one learned vector a group, the same at every (i, j)
+        queries     g x (B, L*L, 1, C)        one learned vector per group, the same at every (i, j)
         tokens      (B, L*L, H)               the groups side by side, then `layers` linear layers
 
-    The groups have blocks of their own (`WindowBlock`); in all of a block's softmax stand the N*m*m tokens of
-    the windows.
+    Each group has its own blocks (`WindowBlock`). The softmax of a block is over the N*m*m tokens of the
+    windows.
 
     Three things differ from Cambrian-1's code. Its context is the mean of its first encoder's tokens; here it
-    is that of all encoders, none of which is special. Its encoders have grids of their own, here all have the
-    study's; and it masks the padding of pictures that are not square, which is read here. It is Cambrian-1's
-    SVA before the language model (`connector_only`); docs/models.md says why not within.
+    is the mean over all encoders, because none is special. Its encoders have different grids; here all have
+    the study's. It masks the padding of pictures that are not square; here padding is read. This is
+    Cambrian-1's SVA before the language model (`connector_only`); docs/models.md says why it is not within.
 
-    Removed: `drop` takes the encoder's windows out of the softmax and its tokens out of the context; `zero`
-    leaves tokens that are what the alignment makes of zeros, which still draw attention.
+    Removed: `drop` takes the encoder's windows out of the softmax and its tokens out of the context. `zero`
+    leaves tokens, the alignment of zeros, that still draw attention.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
@@ -68,29 +71,29 @@ class SpatialVisionAggregator(Connector):
         """See `Connector.forward`."""
         windows = {e: self.windows(self.aligned[e](inputs[e])) for e in self.present(inputs)}
         context = self.queries.new_zeros(batch, 1, 1, self.queries.shape[1])
-        if windows:  # all have as many tokens: the mean of all is that of the encoders' means
+        if windows:  # encoders have equally many tokens: the mean over all is the mean of their means
             means = [block.mean((1, 2), keepdim=True) for block in windows.values()]
             context = torch.stack(means).mean(0)
-        found = []
+        outputs = []
         groups: Any = self.groups
         for query, blocks in zip(self.queries, groups, strict=True):
             states = query.expand(batch, self.tokens, 1, -1)
             for block in blocks:
                 states = block(states, context, windows)
-            found.append(states.squeeze(2))
-        tokens: Tensor = self.layers(torch.cat(found, dim=-1))
+            outputs.append(states.squeeze(2))
+        tokens: Tensor = self.layers(torch.cat(outputs, dim=-1))
         return tokens
 
 
 class WindowBlock(nn.Module):
-    """One reading: queries (B, L*L, 1, C), context (B, 1, 1, C), windows (B, L*L, m*m, C) -> queries.
+    """One block: queries (B, L*L, 1, C), context (B, 1, 1, C), windows (B, L*L, m*m, C) -> queries.
 
         u  = W_in [q, W_c context]
         k_e = W_K,e LN(F_e + P_e),  v_e = W_V,e LN(F_e + P_e)    P_e the place in a window of several
         a  = W_O softmax(W_Q LN(u) [k_1 ... k_N]^T / sqrt(d)) [v_1 ... v_N]
         q <- q + W_2 GELU(W_1 LN(u + a))
 
-    No linear layer has a bias; the LayerNorms before W_K,e and W_V,e are two, each encoder's own.
+    No linear layer has a bias. Each encoder has one LayerNorm before W_K,e and another before W_V,e.
     """
 
     def __init__(self, width: int, heads: int, encoders: Mapping[str, Any], places: int) -> None:
@@ -110,8 +113,8 @@ class WindowBlock(nn.Module):
         self.places = nn.ParameterDict(several)
 
     def forward(self, states: Tensor, context: Tensor, windows: Mapping[str, Tensor]) -> Tensor:
-        told = self.context(context).expand_as(states)
-        inner = self.enter(torch.cat([states, told], dim=-1))
+        expanded = self.context(context).expand_as(states)
+        inner = self.enter(torch.cat([states, expanded], dim=-1))
         if windows:
             inner = inner + self._read(inner, windows)
         result: Tensor = states + self.leave(self.norm(inner))
@@ -121,8 +124,8 @@ class WindowBlock(nn.Module):
         placed = {e: block + self.places[e] if len(self.places) else block for e, block in windows.items()}
         keys = torch.cat([self.key[e](block) for e, block in placed.items()], dim=-2)
         values = torch.cat([self.value[e](block) for e, block in placed.items()], dim=-2)
-        found: Tensor = self.output(attend(self.query(inner), keys, values, self.heads))
-        return found
+        attended: Tensor = self.output(attend(self.query(inner), keys, values, self.heads))
+        return attended
 
 
 def _normed(width: int) -> nn.Sequential:

@@ -1,5 +1,4 @@
-"""What several connectors are made of: a linear layer stored encoder by encoder, attention, transformer
-blocks."""
+"""Layers that several connectors use: a linear layer with a weight per encoder, attention, perceptrons."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ def inner_width(settings: ConnectorSettings, hidden: int) -> int:
 
 
 class BlockLinear(nn.Module):
-    """A linear layer on blocks that stand side by side, its weight stored block by block.
+    """A linear layer on concatenated blocks, with its weight stored block by block.
 
         blocks  N x (..., D_e)  ->  (..., O) = bias + sum of W_e x_e
 
-    The same function as one weight (O, sum D_e) on the concatenated blocks; a missing block is its columns
-    deleted, which is the same as the block zeroed.
+    It is the same function as one weight (O, sum D_e) on the concatenated blocks. A missing block deletes its
+    columns, which is the same as zeroing the block.
     """
 
     def __init__(self, widths: Mapping[str, int], outputs: int) -> None:
@@ -40,8 +39,7 @@ class BlockLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, blocks: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
-        """The sum over the blocks that are there, in the order of their names; `shape` is that of the
-        places."""
+        """The bias plus the sum over the given blocks, sorted by name; `shape` is the output's without O."""
         total = self.bias.expand(*shape, -1)
         for encoder in sorted(blocks):
             total = total + self.weights[encoder](blocks[encoder])
@@ -56,7 +54,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """x (B, T, C) -> (B, T, C): every token on all tokens."""
+    """x (B, T, C) -> (B, T, C): every token attends to all tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -73,8 +71,8 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Queries (..., T, C) on the tokens N x (..., S_e, D_e) of all encoders at once -> (..., T, C).
 
-    One softmax over the tokens of all encoders, each with its own key and value weights. The tokens of an
-    encoder that is missing are no keys; where all are missing nothing is read, and the result is zero.
+    One softmax over the tokens of all encoders, each with its own key and value weights. A missing encoder
+    has no keys; if all are missing, the result is zero.
     """
 
     def __init__(self, width: int, heads: int, widths: Mapping[str, int]) -> None:
@@ -100,5 +98,5 @@ class CrossAttention(nn.Module):
 
 
 def feed_forward(width: int) -> nn.Sequential:
-    """The two-layer perceptron of a transformer block, four times as wide inside."""
+    """The two-layer perceptron of a transformer block, with four times the width inside."""
     return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

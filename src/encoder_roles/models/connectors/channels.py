@@ -13,17 +13,17 @@ from encoder_roles.study.sections import ConnectorSettings
 
 
 class ChannelConcat(Connector):
-    """The blocks of all encoders side by side in the channels, then a linear layer or an MLP at every place.
+    """The channels of all encoders concatenated, then a linear layer or an MLP at every place.
 
         inputs     N x (B, G, G, D_e)
         side by side   (B, G, G, sum D_e)     in pool order
         projector      (B, G, G, H)           `layers` linear layers, GELU between them; one for `linear`
         tokens         (B, G*G, H)            row by row of the grid
 
-    Removed: zero = drop. The output depends on a block through its columns of the first weight alone, so
-    zeroing it is the same as deleting these columns.
+    Removed: zero = drop. A block enters only through its columns of the first weight, so zeroing it is the
+    same as deleting these columns.
 
-    The initial weights are drawn in pool order, from one stream: they depend on the seed and the shapes.
+    The initial weights are drawn from one stream in pool order: they depend on the seed and the shapes.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
@@ -48,8 +48,10 @@ class ChannelConcat(Connector):
 def side_by_side(
     inputs: Mapping[str, Tensor], widths: Mapping[str, int], grid: int, batch: int, reader: nn.Module
 ) -> Tensor:
-    """All blocks (B, G, G, sum D_e) in the order of `widths`, zeros for dropped ones, as `reader` reads
-    them."""
+    """All blocks concatenated (B, G, G, sum D_e) in the order of `widths`, dropped ones as zeros.
+
+    `reader` is the module that reads them; zeros have its type and device.
+    """
     like = next(reader.parameters())
     blocks = [
         inputs[encoder] if encoder in inputs else like.new_zeros(batch, grid, grid, width)

@@ -1,4 +1,4 @@
-"""From the config's kind to a connector."""
+"""Builds the connector of the kind that the config names."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def build_connector(levels: Levels, settings: ConnectorSettings, hidden: int, se
         levels: encoder -> channels of each of its levels, in pool order.
         settings: its kind and sizes.
         hidden: width H of the language model.
-        seed: the initial weights depend on it, on the shapes and, but for `linear` and `mlp`, on the
-            encoders' names alone.
+        seed: of the initial weights. They also depend on the shapes and, except for `linear` and `mlp`, on
+            the encoders' names.
 
     Raises:
         StudyError: the sizes do not fit each other.

@@ -1,5 +1,4 @@
-"""Several layers of every encoder merged with learned weights, as in COMM (Jiang et al. 2023, arXiv
-2310.08825)."""
+"""Several layers of every encoder with learned weights: COMM (Jiang et al. 2023, arXiv 2310.08825)."""
 
 from __future__ import annotations
 
@@ -19,16 +18,16 @@ class MultiLevel(Connector):
 
         inputs      N x (B, G, G, D_e),  D_e = sum of D_e,l over the levels l
         aligned     N x L_e x (B, G, G, C)     LayerNorm(Linear(level))
-        merged      N x (B, G, G, C)           sum over l of w_e,l * aligned; w_e the softmax of learned
-                                               numbers: they sum to 1, and are 1/L_e at first
+        merged      N x (B, G, G, C)           sum over l of w_e,l * aligned; w_e is a softmax of learned
+                                               numbers: it sums to 1 and starts at 1/L_e
         projector   (B, G, G, H)               of the merged blocks side by side, `layers` linear layers
         tokens      (B, G*G, H)                row by row of the grid
 
-    This is COMM's LLN-Layerscale. COMM gives DINOv2's merged levels one more MLP and CLIP's none; here every
-    encoder is treated alike.
+    This is COMM's LLN-Layerscale. COMM gives DINOv2's merged levels one more MLP, but not CLIP's; here all
+    encoders are treated alike.
 
     Removed: `drop` deletes the encoder's columns of the projector's first weight; `zero` leaves the constant
-    that Linear and LayerNorm make of zeros.
+    that Linear and LayerNorm give for zeros.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:

@@ -1,5 +1,7 @@
-"""Learned queries that read the tokens of all encoders, as BLIP-2's Q-Former (Li et al. 2023, arXiv
-2301.12597) reads those of one."""
+"""Learned queries that read the tokens of all encoders.
+
+BLIP-2's Q-Former (Li et al. 2023, arXiv 2301.12597) reads those of one encoder in the same way.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from encoder_roles.study.sections import ConnectorSettings
 
 
 class Resampler(Connector):
-    """Q queries, `depth` times: among themselves, on all tokens of all encoders, through a perceptron.
+    """Q queries; `depth` blocks of self-attention, cross-attention to all encoders' tokens, perceptron.
 
         inputs      N x (B, G, G, D_e)
-        keys        N x (B, G*G, C)        by each encoder's weights, plus the place's position
+        keys        N x (B, G*G, C)        by each encoder's own weights, plus a position for each place
         queries     (B, Q, C)              learned; residual, a LayerNorm before each part
         tokens      (B, Q, H)              LayerNorm, then `layers` linear layers
 
-    All tokens of all encoders stand in one softmax, so nothing depends on their order.
+    One softmax is over the tokens of all encoders, so nothing depends on their order.
 
     Removed: `drop` takes the encoder's tokens out of the keys; `zero` leaves G*G tokens whose keys are a
     bias and a position and whose values are a bias, which still draw attention.
@@ -30,7 +32,7 @@ class Resampler(Connector):
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
         super().__init__(levels, settings, hidden)
         width, heads = inner_width(settings, hidden), int(settings.heads or 1)
-        widths = {encoder: sum(found) for encoder, found in levels.items()}
+        widths = {encoder: sum(channels) for encoder, channels in levels.items()}
         self.tokens = int(settings.queries or 1)
         self.queries = nn.Parameter(torch.empty(self.tokens, width))
         self.places = nn.Parameter(torch.empty(settings.grid**2, width))
@@ -45,8 +47,8 @@ class Resampler(Connector):
         states = self.queries.expand(batch, -1, -1)
         for block in self.blocks:
             states = block(states, tokens, self.places)
-        found: Tensor = self.layers(self.norm(states))
-        return found
+        visual: Tensor = self.layers(self.norm(states))
+        return visual
 
 
 class QueryBlock(nn.Module):

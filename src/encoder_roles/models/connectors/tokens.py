@@ -1,5 +1,7 @@
-"""Each encoder's own tokens: one after another, or interleaved as in MMVP's I-MoF (Tong et al. 2024, arXiv
-2401.06209)."""
+"""Separate tokens for each encoder, one encoder after another or interleaved.
+
+Interleaved tokens are I-MoF of MMVP (Tong et al. 2024, arXiv 2401.06209).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ from encoder_roles.study.sections import ConnectorSettings
 
 
 class TokenConcat(Connector):
-    """A projector for every encoder; its tokens follow those of the encoder before it.
+    """A projector for every encoder; the tokens of one encoder follow those of another.
 
         inputs      N x (B, G, G, D_e)
         projectors  N x (B, G*G, H)       `layers` linear layers each, GELU between them
-        tokens      (B, N*G*G, H)         encoders in the order of their names
+        tokens      (B, N*G*G, H)         encoders sorted by name
 
-    Removed: `drop` deletes the encoder's tokens, (N - 1)*G*G are left; `zero` leaves them, each the constant
-    that the projector makes of zeros.
+    Removed: `drop` deletes the encoder's tokens, so that (N - 1)*G*G are left. `zero` leaves tokens that are
+    the projector's constant output for zeros.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
@@ -33,22 +35,22 @@ class TokenConcat(Connector):
 
     def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:
         """See `Connector.forward`."""
-        found = [self.projectors[encoder](inputs[encoder].flatten(1, 2)) for encoder in self.present(inputs)]
-        if not found:
+        tokens = [self.projectors[encoder](inputs[encoder].flatten(1, 2)) for encoder in self.present(inputs)]
+        if not tokens:
             return next(self.parameters()).new_zeros(batch, 0, self.hidden)
-        return self.arrange(found)
+        return self.arrange(tokens)
 
-    def arrange(self, found: list[Tensor]) -> Tensor:
+    def arrange(self, tokens: list[Tensor]) -> Tensor:
         """Tokens (B, G*G, H) of every encoder -> the visual tokens."""
-        return torch.cat(found, dim=1)
+        return torch.cat(tokens, dim=1)
 
 
 class TokenInterleave(TokenConcat):
-    """As `TokenConcat`, place by place: at each of the G*G places one token of every encoder, by name.
+    """As `TokenConcat`, but place by place: one token of every encoder, sorted by name, at each place.
 
     tokens      (B, G*G*N, H)         place 1 of all encoders, place 2 of all encoders, ...
     """
 
-    def arrange(self, found: list[Tensor]) -> Tensor:
+    def arrange(self, tokens: list[Tensor]) -> Tensor:
         """Tokens (B, G*G, H) of every encoder -> the visual tokens."""
-        return torch.stack(found, dim=2).flatten(1, 2)
+        return torch.stack(tokens, dim=2).flatten(1, 2)

@@ -13,15 +13,15 @@ from encoder_roles.study.sections import ConnectorSettings
 
 
 class SmallViT(Connector):
-    """The channels of all encoders at a place are its patch; `depth` transformer blocks, then the projector.
+    """The channels of all encoders at a place form its patch; `depth` transformer blocks, then the projector.
 
         inputs      N x (B, G, G, D_e)
-        embedding   (B, G*G, C)            linear, of the blocks side by side, plus the place's position
+        embedding   (B, G*G, C)            linear, of the concatenated blocks, plus a position for each place
         blocks      (B, G*G, C)            residual, a LayerNorm before attention and perceptron
         tokens      (B, G*G, H)            LayerNorm, then `layers` linear layers
 
-    Removed: zero = drop. Encoders enter through the columns of the embedding's weight alone, before any
-    LayerNorm, so zeroing a block is the same as deleting its columns.
+    Removed: zero = drop. An encoder enters only through columns of the embedding's weight, before any
+    LayerNorm, so zeroing its block is the same as deleting these columns.
     """
 
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
@@ -41,8 +41,8 @@ class SmallViT(Connector):
         states = self.embedding(inputs, (batch, grid, grid)).flatten(1, 2) + self.places
         for block in self.blocks:
             states = block(states)
-        found: Tensor = self.layers(self.norm(states))
-        return found
+        tokens: Tensor = self.layers(self.norm(states))
+        return tokens
 
 
 class Block(nn.Module):
