@@ -343,14 +343,14 @@ def test_a_position_table_is_resampled_only_when_asked(
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("dinov2", {"positions": "resample"}, "resamples its position table unasked"),
+        ("dinov2", {"positions": "resample"}, "always resamples its position table"),
         ("sam", {"positions": "resample"}, "cannot do that"),
         ("convnext", {"positions": "resample"}, "has no position table"),
         ("clip", {"aspect": "keep"}, "reads squares"),
         ("eva02", {"aspect": "keep"}, "reads squares"),
         ("eva02", {"positions": "resample", "pixels": 60}, "not a multiple of its patches' 14"),
         ("clip", {"positions": "resample", "pixels": 50}, "not a multiple of its patches' 12"),
-        ("pix2struct", {"pixels": 48}, "36 patches, its network has places for 32"),
+        ("pix2struct", {"pixels": 48}, "36 patches, but its network reads 32"),
         ("pix2struct", {"pixels": 44}, "not a multiple of its patches' 8"),
     ],
 )

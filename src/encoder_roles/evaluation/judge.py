@@ -40,7 +40,7 @@ _process = inspect.unwrap(LocalTask.process_results)  # without retries, which a
 class Judge:
     """Judges the answers to one benchmark's rows. `ids` are its questions, in the order of the rows.
 
-    Without `overlay` the score is lmms-eval's figure. Raises StudyError if rows of a pair or circle are missing.
+    Without `overlay` the score is lmms-eval's figure. Raises StudyError if a pair or circle is incomplete.
     """
 
     def __init__(self, benchmark: Benchmark, parquet: Path, overlay: bool = True) -> None:
