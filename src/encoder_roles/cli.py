@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+
+from encoder_roles.warm_start import WARM_VARIABLE
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
@@ -62,12 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not argv or argv[0] not in COMMANDS:
         known = "\n  ".join(COMMANDS)
         sys.exit(f"usage: encoder-roles <command> --help\ncommands:\n  {known}")
+    module, function = COMMANDS[argv[0]].split(":")
+    if arguments is None and WARM_VARIABLE in os.environ:  # a process of its own, in a run with a warm parent
+        from encoder_roles.warm_start.job import hand_over
+
+        hand_over(module)  # does not return if the parent runs the command
     import tyro
 
     from encoder_roles.manifest.job import announce
     from encoder_roles.study.names import StudyError
 
-    module, function = COMMANDS[argv[0]].split(":")
     if not module.startswith("encoder_roles.manifest."):  # these look at results and make none
         try:
             announce(argv[0], module)
