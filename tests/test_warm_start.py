@@ -25,11 +25,13 @@ ROOT = Path(__file__).parents[1]
 # as Snakemake gives jobs of one thread
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")}
 LONG = TUNE | {"tune": TUNE["tune"] | {"epochs": 200}}
-SECONDS = 120.0
+SECONDS = 60.0
+NO_MORE: Mapping[str, str] = {}
 
 
 def job_environment(address: str, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "ENCODER_ROLES_LOCKS"}
+    """The environment of a job in a run; pytest's own variables differ from test to test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ENCODER"))}
     return kept | THREADS | {WARM_VARIABLE: address} | more
 
 
@@ -76,17 +78,19 @@ class Run:
 
 
 @contextlib.contextmanager
-def warm_run(folder: Path, environment: Mapping[str, str]) -> Iterator[Run]:
-    """A parent that has imported; it ends with the block, because its pipe closes."""
+def warm_run(folder: Path, more: Mapping[str, str] = NO_MORE) -> Iterator[Run]:
+    """A parent that has imported, for jobs with `more` variables; it ends with the block: its pipe closes."""
     folder.mkdir(mode=0o700)
     waiting = [sys.executable, "-m", "encoder_roles.warm_start.parent", str(folder)]
-    process = subprocess.Popen(waiting, stdin=subprocess.PIPE, env=dict(environment), start_new_session=True)
+    process = subprocess.Popen(waiting, stdin=subprocess.PIPE, start_new_session=True)
     run = Run(folder, process)
     try:
         wait_for((folder / "socket").exists)
         first = command_line("stage-encoder", settings="missing", source="missing", output="missing")
         with (folder.parent / "first.log").open("wb") as log:
-            subprocess.run(first, env=job_environment(run.address), cwd=ROOT, stderr=log, timeout=SECONDS)
+            subprocess.run(
+                first, env=job_environment(run.address, **more), cwd=ROOT, stderr=log, timeout=SECONDS
+            )
         wait_for((folder / "socket").exists)
         yield run
     finally:
@@ -106,7 +110,7 @@ def study(tmp_path_factory) -> TinyStudy:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Iterator[Run]:
-    with warm_run(tmp_path_factory.mktemp("run") / "warm", os.environ) as run:
+    with warm_run(tmp_path_factory.mktemp("run") / "warm") as run:
         yield run
 
 
@@ -157,39 +161,23 @@ def test_a_warm_job_writes_the_bytes_of_a_cold_one(study, run, aligned, tmp_path
         assert run_job(align(study, folder / "align"), environment, folder / "align.log") == 0
         assert run_job(tune(study, aligned, folder / "tune"), environment, folder / "tune.log") == 0
         assert bool(read_used(folder / "tune.log")) == (name == "warm")
-    for file in (
-        "align/connector.safetensors",
-        "tune/model.safetensors",
-        "tune/config.json",
-        "tune/README.md",
-    ):
+    files = ["align/connector.safetensors", "tune/model.safetensors", "tune/config.json", "tune/README.md"]
+    for file in files:
         assert (tmp_path / "warm" / file).read_bytes() == (tmp_path / "cold" / file).read_bytes(), file
 
 
-def test_a_warm_job_says_of_itself_what_a_cold_one_says(study, run, tmp_path):
-    prefix = Path(sys.prefix)
-    locks = {"ENCODER_ROLES_LOCKS": "envs"}
-    platform = "cuda" if list(prefix.glob("*.cuda.lock")) else "cpu"
+def test_a_warm_job_says_of_itself_what_a_cold_one_says(study, tmp_path):
+    platform = "cuda" if list(Path(sys.prefix).glob("*.cuda.lock")) else "cpu"
+    more = {"ENCODER_ROLES_LOCKS": "envs", "ENCODER_ROLES_PLATFORM": platform}
     records = []
-    with warm_run(tmp_path / "run", os.environ | locks) as own:
-        del own  # the parent of the other tests has another environment: a job of this one starts cold there
-    for name, address in (("warm", run.address), ("cold", OFF)):
-        log = tmp_path / f"{name}.log"
-        environment = job_environment(address, ENCODER_ROLES_PLATFORM=platform)
-        script = "from encoder_roles.cli import main; main()"
-        words = [sys.executable, "-c", script, *align(study, tmp_path / name)[1:]]
-        run_job(words, environment | locks, log)
-        records.append(read_record(log))
+    with warm_run(tmp_path / "run", more) as run:
+        for name, address in (("warm", run.address), ("cold", OFF)):
+            log = tmp_path / f"{name}.log"
+            assert run_job(align(study, tmp_path / name), job_environment(address, **more), log) == 0
+            assert bool(read_used(log)) == (name == "warm")
+            records.append(read_record(log))
     assert records[0] is not None
-    moments = {"start": None}
-    assert records[0] | moments == records[1] | moments
-
-
-PROBE = """
-import json, os, resource, signal, sys
-import torch
-from encoder_roles import cli
-"""
+    assert records[0] | {"start": None} == records[1] | {"start": None}
 
 
 def test_bad_input_ends_a_warm_job_with_one_line_and_the_cold_exit_code(study, run, tmp_path):
@@ -258,10 +246,8 @@ def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned,
     assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
 
 
-def test_when_the_parent_is_killed_its_jobs_fail_loudly_and_the_next_one_starts_cold(
-    study, aligned, tmp_path
-):
-    with warm_run(tmp_path / "run", os.environ) as run:
+def test_when_the_parent_is_killed_its_jobs_fail_and_the_next_one_starts_cold(study, aligned, tmp_path):
+    with warm_run(tmp_path / "run") as run:
         job, child = running(study, run, aligned, tmp_path)
         run.process.kill()
         assert job.wait(SECONDS) == 1
@@ -273,7 +259,7 @@ def test_when_the_parent_is_killed_its_jobs_fail_loudly_and_the_next_one_starts_
 
 
 def test_when_the_run_ends_its_parent_lets_running_jobs_finish_and_leaves_no_folder(study, aligned, tmp_path):
-    with warm_run(tmp_path / "run", os.environ) as run:
+    with warm_run(tmp_path / "run") as run:
         job, child = running(study, run, aligned, tmp_path)
         assert run.process.stdin is not None
         run.process.stdin.close()
@@ -291,9 +277,8 @@ def test_the_parent_of_a_run_dies_with_the_run_even_if_that_is_killed(tmp_path):
     )
     environment = {**os.environ, "TMPDIR": "/tmp"}  # noqa: S108  # a socket's path has to be short
     environment.pop(WARM_VARIABLE, None)
-    owner = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment, text=True
-    )
+    words = [sys.executable, "-c", script]
+    owner = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, text=True)
     assert owner.stdout is not None
     address = Path(owner.stdout.readline().strip())
     wait_for(address.exists)
