@@ -98,7 +98,7 @@ def wait_for(path: Path) -> None:
 
 
 def compare(folder: Path, repeats: int) -> dict[str, float]:
-    """Medians of as many cold as warm jobs, the parent's forks with these, and what its imports cost a run."""
+    """Medians of as many cold as warm jobs, each with its fork, and what the imports cost a run."""
     write_study(folder / "study")
     run, socket = folder / "run", folder / "run/socket"
     run.mkdir(mode=0o700)
