@@ -13,9 +13,12 @@ import gc
 import importlib
 import importlib.metadata
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from encoder_roles.warm_start import WARM_VARIABLE
 
 # command -> module:function, in the order of the DAG
 COMMANDS: dict[str, str] = {
@@ -87,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif argv[0] == "--version":
         print(f"encoder-roles {importlib.metadata.version('encoder-roles')}")
     elif argv[0] in COMMANDS:
+        if arguments is None and WARM_VARIABLE in os.environ:  # a process of its own, with a warm parent
+            from encoder_roles.warm_start.job import hand_over
+
+            hand_over(COMMANDS[argv[0]].partition(":")[0])  # does not return if the parent runs the command
         run(argv[0], argv[1:])
     else:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=3)

@@ -21,6 +21,7 @@ from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, Stu
 from encoder_roles.study.stages import stage_table
 from encoder_roles.study.config import validate_study
 from encoder_roles.study.variants import owner, variant_stage
+from encoder_roles.warm_start.start import start_waiting
 from encoder_roles.world.scenes import SPLITS
 
 # Slurm warns every process of a job before its time limit; only the training reacts
@@ -70,6 +71,8 @@ def check_start(workflow):
     try:
         if SITE is None:
             check_environment()
+            if workflow.local_exec:
+                start_waiting()
         else:
             check_run(STUDY, SITE, workflow.executor_settings.status_command)
     except StudyError as error:

@@ -15,6 +15,7 @@ from encoder_roles.manifest.environment import check_platform, pinned_environmen
 
 LOCKS_VARIABLE = "ENCODER_ROLES_LOCKS"  # the folder of locks; the Snakefile sets it in every job
 MARK = "made by "  # the start of the line
+USED = "used "  # the start of the last line of a job that a warm parent forked (encoder_roles.warm_start)
 LINES = 200  # lines of a log to search: a launcher may write before the job
 
 
@@ -97,3 +98,21 @@ def read_record(log: Path) -> dict[str, Any] | None:
     except ValueError:  # a kill or a full disk cut the line off
         return None
     return None
+
+
+def used_line(cpu_seconds: float, peak_memory_mb: float) -> str:
+    """What a job used that Snakemake could not measure, because it is no child of the job's shell."""
+    used = {"cpu_seconds": round(cpu_seconds, 3), "peak_memory_mb": round(peak_memory_mb, 1)}
+    return USED + json.dumps(used, sort_keys=True)
+
+
+def read_used(log: Path) -> dict[str, float]:
+    """What the last line of a log says that the job used; empty if it does not."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    if not lines or not lines[-1].startswith(USED):
+        return {}
+    used: dict[str, float] = json.loads(lines[-1].removeprefix(USED))
+    return used

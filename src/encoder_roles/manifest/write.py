@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from typing import Any
 
 from encoder_roles.manifest.code import Code, code_key, code_of
 from encoder_roles.manifest.environment import read_pins
-from encoder_roles.manifest.job import machine, read_record
+from encoder_roles.manifest.job import machine, read_record, read_used
 from encoder_roles.provenance import key_of, sha256_of, versions, write_json
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
@@ -155,8 +155,15 @@ def describe(results: Path, rule: str, logs: Sequence[Path], outputs: Sequence[P
         "made_by": record,
         "end": end,
         "seconds": seconds,
-        "peak_memory_mb": float(timing["max_rss"]) if timing.get("max_rss", "-") != "-" else None,
+        "peak_memory_mb": peak_memory(logs, timing),
     }
+
+
+def peak_memory(logs: Iterable[Path], timing: Mapping[str, str]) -> float | None:
+    """A job's memory in MB: as its log says, or as Snakemake measured it; None if neither did."""
+    used = next((used for log in logs if (used := read_used(log))), {})
+    measured = timing.get("max_rss", "-")
+    return used.get("peak_memory_mb", None if measured == "-" else float(measured))
 
 
 def timing_of(log: Path, results: Path) -> Path:
