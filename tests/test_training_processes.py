@@ -10,7 +10,18 @@ from pathlib import Path
 
 import process_scenarios
 import pytest
-from process_scenarios import LONG, MICRO, MIXED, NAMES, SCENARIOS, STOPPED_AT, ZERO2, tune, write_settings
+from process_scenarios import (
+    LONG,
+    MICRO,
+    MIXED,
+    NAMES,
+    SCENARIOS,
+    STEPS,
+    STOPPED_AT,
+    ZERO2,
+    tune,
+    write_settings,
+)
 from tiny_study import ALIGN, write_tiny_study
 
 from encoder_roles.encoders.weights import read_tensors
@@ -90,7 +101,7 @@ def check_equal(study, name, plain, loss, weight):
 
 @pytest.mark.parametrize("name", ["zero2", "zero3", "zero3-checkpointing", "zero2-offload"])
 def test_zero_has_the_losses_and_the_weights_of_the_plain_engine(study, name):
-    assert len(losses(study, name)) == 21
+    assert len(losses(study, name)) == STEPS
     check_equal(study, name, "plain", 1e-5, 1e-4)
 
 

@@ -163,7 +163,7 @@ def test_a_rerun_writes_the_same_weights_and_another_seed_others(study, aligned)
 
 
 COMMAND = "from encoder_roles.cli import main; main()"
-LONG = {"epochs": 40}  # 120 steps: long enough to be broken off twice
+LONG = {"epochs": 24}  # 72 steps: long enough to be broken off twice
 
 
 def start_long_tune(study, aligned, output):
