@@ -240,10 +240,17 @@ def test_a_warm_job_dies_of_the_signal_that_its_child_died_of(study, run, aligne
 
 
 def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned, tmp_path):
-    job, _ = running(study, run, aligned, tmp_path)
-    job.send_signal(signal.SIGINT)
-    assert job.wait(SECONDS) == -signal.SIGINT
-    assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
+    codes = []
+    for name, address in (("warm", run.address), ("cold", OFF)):
+        folder = tmp_path / name
+        folder.mkdir()
+        words = tune(study, aligned, folder / "tune", settings="long")
+        job = start_job(words, job_environment(address), folder / "log")
+        wait_for(lambda restart=folder / "restart": list(restart.glob("*/step*")))
+        job.send_signal(signal.SIGINT)
+        codes.append(job.wait(SECONDS))
+        assert (folder / "log").read_text().rstrip().endswith("KeyboardInterrupt")
+    assert codes[0] == codes[1] != 0
 
 
 def test_when_the_parent_is_killed_its_jobs_fail_and_the_next_one_starts_cold(study, aligned, tmp_path):

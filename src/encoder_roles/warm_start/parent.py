@@ -100,8 +100,7 @@ def wait_for_first(folder: Path) -> None:
                 break
     (folder / SOCKET).unlink()  # those that come while the parent imports start cold as well
     executable, setting = request["setting"]["python"][0], request["setting"]
-    # as a script, which is what a job is: an interrupted one dies of SIGINT, an interrupted module does not
-    command = [executable, __file__, str(folder), json.dumps(setting["path"])]
+    command = [executable, "-m", __spec__.name, str(folder), json.dumps(setting["path"])]
     os.execve(executable, command, setting["environment"])  # noqa: S606  # no shell
 
 
