@@ -38,8 +38,8 @@ verify: environment  ## check the results against their manifest: files, code, c
 dry-run: environment ## show what `make paper` would run
 	@$(snakemake) --dry-run --quiet rules -- paper
 
-test: environment check ## run the checks and all tests, on two cores
-	@python -m pytest -n 2 --dist loadgroup $(TESTS)
+test: environment check ## run the checks and all tests, on all cores
+	@python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 check: environment   ## check formatting, lint, types, the layers of the package and the schema of the config
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo

@@ -1,21 +1,41 @@
-"""What more than one file needs: test clusters, and who may run.
+"""What several test files need: which tests run, in which order and where; a tiny study; test clusters.
 
-Tests marked `slurm` fail without Slurm. Those marked `cuda` need a GPU: without one they are not selected,
-and the summary says so.
+Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
+and the summary says so. With pytest-xdist, each file runs in one worker, so that its fixtures are made once
+and a cluster serves one test at a time.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tiny models, more threads only wait for each other
 
 import pytest
 from slurm_cluster import Cluster, missing_programs
 
 if TYPE_CHECKING:
     from tiny_study import TinyStudy
+
+# The files that take longest, which start first; those that wait for Slurm before those that compute.
+LONGEST = (
+    "test_slurm_runs",
+    "test_slurm_arrays",
+    "test_slurm_processes",
+    "test_training_processes",
+    "test_workflow_dag",
+    "test_encoders_full_scale",
+    "test_training_faults",
+    "test_training_stages",
+    "test_evaluation_adapter",
+    "test_variants",
+    "test_warm_start",
+    "test_conda",
+)
 
 _left_out = pytest.StashKey[int]()
 _sees_gpus: list[Callable[[], bool]] = []  # torch's own
@@ -32,7 +52,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         torch.cuda.is_available = _sees_gpus[0] if marked else lambda: False  # before fixtures of any scope
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores: the tests of Slurm mostly wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    leave_out_cuda(config, items)
+
+
+def leave_out_cuda(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests marked `cuda` where torch sees no GPU."""
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if not marked:
         return
@@ -42,6 +77,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in marked]
         config.hook.pytest_deselected(items=marked)
         config.stash[_left_out] = len(marked)
+        if hasattr(config, "workeroutput"):  # in a worker of pytest-xdist
+            config.workeroutput["left_out"] = len(marked)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is none
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker collects all tests; the summary is the controller's."""
+    node.config.stash[_left_out] = getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

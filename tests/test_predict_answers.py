@@ -185,9 +185,9 @@ def test_a_portion_at_a_time_gives_the_answers_of_all_pictures_at_once(
     whole, held = run("whole"), []
     read = predict.file_inputs
 
-    def read_and_note(vlm, pictures):
+    def read_and_note(vlm, pictures, store):
         held.append(len(pictures))
-        return read(vlm, pictures)
+        return read(vlm, pictures, store)
 
     monkeypatch.setattr(predict, "file_inputs", read_and_note)
     monkeypatch.setattr(predict, "HELD_BYTES", 1)

@@ -167,4 +167,4 @@ def test_with_accounting_sacct_tells_how_jobs_end(
         "sacct", "-X", "-n", "-P", "-j", ids, "-o", "Account,State"
     ).splitlines()
     told = Counter(line.split()[0] for line in lines)  # less who cancelled
-    assert told == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, told
+    assert told == {f"{ACCOUNT}|COMPLETED": 5, f"{ACCOUNT}|CANCELLED": 1}, told
