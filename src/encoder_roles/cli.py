@@ -121,6 +121,7 @@ def run(name: str, options: Sequence[str]) -> None:
     import tyro
 
     from encoder_roles.manifest.job import announce
+    from encoder_roles.manifest.retry import renounce
     from encoder_roles.study.names import StudyError
 
     module, function = COMMANDS[name].split(":")
@@ -136,6 +137,8 @@ def run(name: str, options: Sequence[str]) -> None:
     try:
         tyro.cli(command, prog=f"encoder-roles {name}", args=list(options))
     except StudyError as error:
+        if line := renounce(error):
+            print(line, file=sys.stderr)
         sys.exit(f"encoder-roles {name}: {error}")
 
 
