@@ -71,7 +71,7 @@ def text_fault(text: str) -> str | None:
 
 
 def _id(value: Any) -> str | None:
-    """A record's id as text: any text, or a whole number; 1.0, as pandas writes 1, is 1. None if it is neither.
+    """A record's id as text: any text, or a whole number (1.0, as pandas writes 1, is 1); None of all else.
 
     Floats from 2^53 on are refused: several whole numbers are the same float there.
     """

@@ -65,7 +65,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF or XMP orientation says, and without that mark: it must turn only once."""
+    """The picture turned as its EXIF or XMP orientation says, without that mark: it must turn only once."""
     try:
         turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
     except BROKEN:  # a damaged EXIF block: viewers show the picture as it is
