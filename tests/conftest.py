@@ -1,7 +1,7 @@
 """What more than one file needs: test clusters, and who may run.
 
 Tests marked `slurm` fail without Slurm. Those marked `cuda` need a GPU: without one they are not selected,
-and the summary says so.
+and the summary says so. Those marked `fuzz` take minutes and are selected by `-m fuzz` only.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "fuzz" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("fuzz")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if not marked:
         return

@@ -25,8 +25,10 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JP
 READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 and AVIF are read; fetch it again, or convert it"
 DEEP = "values without a stated white; write it with 8 or 16 bits a channel"
 # what Pillow raises on damaged files
-WRONG = (SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
-BROKEN = (OSError, *WRONG)
+BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, IndexError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 UPRIGHT = 1  # the EXIF orientation of a picture that is not turned
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,8 +54,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
     The rules for every mode are in docs/full-study.md. Raises ValueError for a mode without a rule.
     """
+    picture.load()  # before its orientation is read: Pillow turns a TIFF itself, and drops the mark
     picture = _upright(picture)
-    picture.load()
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         picture = _high_byte(picture)
     if picture.mode in ("I", "F"):
@@ -123,7 +125,7 @@ def decode_picture(path: Path) -> Image.Image:
             width, height = picture.size
             if width * height > LARGEST_PIXELS:
                 raise Image.DecompressionBombError(f"{width} x {height}")
-            picture.load()
+            picture.load()  # what is wrong now is damage, later a mode
             return _ruled(path, picture)
     except StudyError:
         raise

@@ -67,7 +67,7 @@ def mathvista_by_rules(row: Mapping[str, Any], text: str) -> tuple[bool, bool]:
 
 
 def seen(text: str) -> str:
-    """A text as a reader sees it: without Markdown's marks of emphasis, code and headings; every minus a -."""
+    """A text as a reader sees it: without Markdown's marks of emphasis, code and headings; any minus is -."""
     text = re.sub(r"^\s*#{1,6}\s+", "", text.translate(_MINUS), flags=re.MULTILINE)
     while (plain := _EMPHASIS.sub(r"\2", text)) != text:
         text = plain
@@ -87,7 +87,7 @@ def read_option(text: str, options: list[str]) -> str | None:
 
 
 def _names(answer: str, option: str) -> bool:
-    """Whether an option stands in an answer, not as a part of a word or of another number (5 in -5 or 0.5)."""
+    """Whether an option stands in an answer, not as part of a word or of another number (5 in -5 or 0.5)."""
     before = r"(?<![\w.])(?<!\d,)(?<!(?<!\w)-)" if option[:1].isdigit() else r"(?<!\w)"
     after = r"(?!\w|[.,]\d)" if option[-1:].isdigit() else r"(?!\w)"
     return re.search(f"{before}{re.escape(option)}{after}", answer, re.IGNORECASE) is not None
