@@ -124,7 +124,7 @@ def decode_picture(path: Path) -> Image.Image:
         with Image.open(path, formats=_formats()) as picture:
             width, height = picture.size
             if width * height > LARGEST_PIXELS:
-                raise Image.DecompressionBombError(f"{width} x {height}")
+                raise Image.DecompressionBombError
             picture.load()  # what is wrong now is damage, later a mode
             return _ruled(path, picture)
     except StudyError:
@@ -132,7 +132,7 @@ def decode_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PictureError(path, "not a picture", f"not a picture; {READ}") from error
     except Image.DecompressionBombError as error:
-        detail = f"picture too large ({error}); {LARGEST_PIXELS:,} pixels are the most, scale it down"
+        detail = f"picture too large: more than {LARGEST_PIXELS:,} pixels; scale it down"
         raise PictureError(path, "too large", detail) from error
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno in (ENOENT, ENAMETOOLONG):

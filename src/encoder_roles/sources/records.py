@@ -66,7 +66,7 @@ def _refuse_bad(source: Path, bad: list[BadPicture], list_file: Path) -> None:
         return
     counts = report(bad, list_file)
     raise DataError(
-        f"{source}: {len(bad)} pictures cannot be used ({counts}), listed in {list_file}; "
+        f"{source}: {len(bad)} of its pictures cannot be used ({counts}), see {list_file}; "
         f"the first is of record {bad[0].record}: {bad[0].error}"
     )
 
