@@ -1,4 +1,4 @@
-"""Make an environment from its hash lock, with Python 3.11 and pip.
+"""Make an environment from its hash lock, with Python 3.11, uv and pip.
 
 `python envs/install.py .venv` makes the environment of the laptop study. If the environment already matches
 the lock, it does nothing. If the lock has changed, it starts again from an empty folder, so that no package
@@ -6,7 +6,8 @@ beside the lock remains. `python envs/install.py --into model` installs the lock
 environment that runs it, which conda has just made.
 
 ENCODER_ROLES_PLATFORM chooses the lock: cpu (the default) or cuda. A copy of the lock in the environment
-records what it was made from. pip's own configuration (indexes, certificates) applies.
+records what it was made from. pip's own configuration (indexes, certificates) applies. uv, itself from the
+lock, installs several times faster than pip; where it fails, pip installs the same lock.
 """
 
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,10 +33,10 @@ def main(folder: Path) -> None:
         if folder.is_symlink() or (folder.exists() and not (folder / "pyvenv.cfg").exists()):
             sys.exit(f"{folder}: exists and is not a virtual environment; move it away, then run this again")
         size = "6.5 GB" if "cuda" in lock.name else "2.7 GB"
-        print(f"{folder}: installing envs/{lock.name} ({size}, two to fifteen minutes)", file=sys.stderr)
+        print(f"{folder}: installing envs/{lock.name} ({size}, one to fifteen minutes)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         run([base_python(), "-m", "venv", str(folder)])
-        pip(folder / "bin" / "python", "--require-hashes", "-r", str(lock))
+        install_lock(folder / "bin" / "python", lock)
         shutil.copyfile(lock, installed)
     if not same(package, ROOT / "pyproject.toml"):
         pip(folder / "bin" / "python", "--no-build-isolation", "--editable", str(ROOT))
@@ -87,6 +89,40 @@ def base_python() -> str:
 def same(first: Path, second: Path) -> bool:
     """Whether both files exist with the same bytes."""
     return first.exists() and first.read_bytes() == second.read_bytes()
+
+
+def install_lock(python: Path, lock: Path) -> None:
+    """Install a lock with uv; with pip if uv cannot be had or does not succeed. Both check every hash."""
+    with tempfile.TemporaryDirectory() as temporary:
+        pinned, tools = Path(temporary, "uv.txt"), Path(temporary, "tools")
+        pinned.write_text(re.search(r"^uv==.*?(?=^\w|\Z)", lock_of("laptop").read_text(), re.M | re.S)[0])
+        fetch = ["install", "--quiet", "--no-deps", "--require-hashes", "--target", str(tools)]
+        fetched = subprocess.run([str(python), "-m", "pip", *fetch, "-r", str(pinned)], capture_output=True)
+        if fetched.returncode == 0:
+            command = [str(tools / "bin" / "uv"), "pip", "install", "--python", str(python), "--no-deps"]
+            command += ["--require-hashes", "--link-mode", "copy", "-r", str(lock)]
+            shown = None if sys.stderr.isatty() else subprocess.PIPE  # its progress bar, for a person
+            done = subprocess.run(command, env=os.environ | uv_settings(python), stderr=shown)
+            if done.returncode == 0:
+                return
+    print("uv did not install the lock: pip does, which takes some minutes more", file=sys.stderr)
+    pip(python, "--require-hashes", "-r", str(lock))
+
+
+def uv_settings(python: Path) -> dict[str, str]:
+    """pip's configuration as uv's variables: uv does not read it by itself."""
+    listed = subprocess.run(
+        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True
+    ).stdout
+    values: dict[str, str] = {}
+    for name, value in re.findall(r"^[^\n]*?\.([\w-]+)='(.*?)'$", listed, re.MULTILINE):
+        values.setdefault(name, value.replace("\\n", " "))  # variables come before files
+    names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "cert": "SSL_CERT_FILE"}
+    settings = {names[name]: value for name, value in values.items() if name in names}
+    if "find-links" in values:
+        settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
+    # a package that two indexes have: any of them, as pip does it; the hash decides
+    return settings | {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_NO_CONFIG": "1"}
 
 
 def pip(python: Path, *arguments: str) -> None:

@@ -1,8 +1,9 @@
 """What several test files need: which tests run, in which order and where; a tiny study; test clusters.
 
 Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
-and the summary says so. With pytest-xdist, each file runs in one worker, so that its fixtures are made once
-and a cluster serves one test at a time.
+and the summary says so. Tests marked `fuzz` take minutes and are selected by `-m fuzz` only. With
+pytest-xdist, each file runs in one worker, so that its fixtures are made once and a cluster serves one test
+at a time.
 """
 
 from __future__ import annotations
@@ -64,6 +65,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
     leave_out_cuda(config, items)
+    leave_out_fuzz(config, items)
+
+
+def leave_out_fuzz(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests marked `fuzz` unless they are asked for by name."""
+    if "fuzz" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("fuzz")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 def leave_out_cuda(config: pytest.Config, items: list[pytest.Item]) -> None:

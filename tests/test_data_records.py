@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from picture_files import write_png_header
 from PIL import Image
 
 from encoder_roles.data.llava import read_records
-from encoder_roles.provenance import write_json
+from encoder_roles.data.pictures import decode_picture
+from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.sources import checked_pictures
 from encoder_roles.sources.lock import lock_sources, read_lock
 from encoder_roles.sources.records import stage_records
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import DataError, StudyError
 
 TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a cat"}]
 ROWS = [
@@ -110,12 +115,12 @@ def test_records_in_the_form_of_the_public_files_are_learnt_as_their_loaders_do(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"image": "coco/none.jpg"}, r"record 1: picture .*coco/none\.jpg is missing"),
-        ({"conversations": []}, r"line 1, key 'conversations': expected a list"),
+        ({"image": "coco/none.jpg"}, r"of record 1: .*coco/none\.jpg: no such picture"),
+        ({"conversations": []}, r"record 1, key 'conversations': expected a list"),
         ({"image": None}, r"1 <image> for 0 pictures"),
         ({"image": "nan"}, r"1 <image> for 0 pictures"),
         ({"image": ["coco/a.jpg", "coco/b.jpg"]}, r"key 'image': a list of 2; a record is about one picture"),
-        ({"conversations": turns("a cat", first="gpt")}, r"line 1, key 'conversations': expected a list"),
+        ({"conversations": turns("a cat", first="gpt")}, r"record 1, key 'conversations': expected a list"),
     ],
 )
 def test_a_record_that_cannot_be_learnt_from_is_named(
@@ -139,3 +144,162 @@ def test_files_that_are_missing_cut_off_or_not_locked_are_told(place: Path) -> N
     (place / "list.json").unlink()
     with pytest.raises(StudyError, match=r"list\.json: no such file of records"):
         stage(place, "tune")
+
+
+def relock(place: Path, data: bytes, name: str = "align") -> Path:
+    """Stage other bytes as the records."""
+    (place / ("list.json" if name == "tune" else "lines.jsonl")).write_bytes(data)
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    return stage(place, name)
+
+
+def ids_of(place: Path, *ids: object) -> list[str]:
+    """The ids as staged; None: a record without one."""
+    body = {"image": "coco/a.jpg", "conversations": TURNS}
+    rows = [body if id is None else {"id": id, **body} for id in ids]
+    return [record.id for record in read_records(relock(place, "\n".join(map(json.dumps, rows)).encode()))]
+
+
+def test_any_text_or_whole_number_is_an_id(place: Path) -> None:
+    assert ids_of(place, 0, 1, 2) == ["0", "1", "2"]
+    assert ids_of(place, 1.0, 0.0, -3, "x", "0", 10**18) == ["1", "0", "-3", "x", "0", "1" + 18 * "0"]
+
+
+def test_a_record_without_an_id_gets_its_place(place: Path) -> None:
+    assert ids_of(place, None, None, "x", None) == ["1", "2", "x", "4"]
+    assert ids_of(place, float("nan"), "x") == ["1", "x"]  # as pandas writes what is missing
+    (place / "probe.jsonl").write_text('{"image": "coco/b.jpg"}\n{"id": 1, "image": "coco/a.jpg"}\n')
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    assert [row["id"] for row in read_jsonl(stage(place, "probe"))] == ["1", "1"]
+
+
+@pytest.mark.parametrize("id", [True, False, 1.5, float("inf"), 2.0**53, "", [], {}])
+def test_truth_fractions_and_empty_text_are_no_ids(place: Path, id: object) -> None:
+    with pytest.raises(DataError, match=r"lines\.jsonl, record 1, key 'id': expected text or a whole"):
+        ids_of(place, id)
+
+
+LINES = [json.dumps(row).encode() for row in ROWS]
+LIST = b"[" + b", ".join(LINES) + b"]"
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\n".join(LINES),
+        b"\n".join(LINES) + b"\n\n",
+        b"\r\n".join(LINES) + b"\r\n",
+        b"\n \n" + b"\n\n".join(LINES) + b"\n\t\n",
+        BOM + b"\n".join(LINES),
+        b"  " + LINES[0] + b"\n  " + LINES[1],
+        LIST,
+        b"\n" + LIST,
+        b" \r\n\t" + LIST + b"\n\n",
+        BOM + b"\n" + LIST,
+        json.dumps(ROWS, indent=1).encode(),
+    ],
+)
+def test_blank_lines_spaces_and_a_mark_of_utf8_do_not_matter(place: Path, data: bytes) -> None:
+    assert relock(place, data).read_text() == relock(place, b"\n".join(LINES)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"no records"),
+        (BOM + b"\n \n", r"no records"),
+        (b"[]", r"no records"),
+        (json.dumps(ROWS).encode("utf-16"), r"line 1: not UTF-8"),
+        (json.dumps(ROWS).encode("utf-16-le"), r"cannot be read as records"),
+        (json.dumps(ROWS).encode("utf-32"), r"line 1: not UTF-8"),
+        (LINES[0] + b"\n" + LINES[1].replace(b"Hi", b"H\xefe"), r"line 2: not UTF-8 .*0xef"),
+        (LIST.replace(b"Hi", b"H\xefe"), r"cannot be read as records .*0xef"),
+        (LIST + b"\n]", r"cannot be read as records .*Extra data"),
+        (b"[" * 100_000, r"cannot be read as records"),
+        (b'{"id": ' + b"[" * 100_000, r"line 1: not JSON"),
+        (b'{"id": ' + b"9" * 5000 + b"}", r"line 1: not JSON"),
+        (json.dumps(ROWS[0], indent=1).encode(), r"line 1: not JSON"),
+    ],
+)
+def test_a_file_that_is_no_records_is_one_line(place: Path, data: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"lines\.jsonl.*{message}") as fault:
+        relock(place, data)
+    assert "\n" not in str(fault.value)
+    assert not (place / "results/data/align").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("a cat", "\\ud800", "conversations.1.value"),
+        ("What", "\\udfff", "conversations.0.value"),
+        ("one", "\\ud83d", "id"),
+        ("coco/a", "coco/\\ud800", "image"),
+        ("coco/a", "coco\\u0000", "image"),
+        ("coco/a", "coco\\n", "image"),
+    ],
+)
+def test_half_a_character_is_named_by_record_and_key(place: Path, old: str, new: str, key: str) -> None:
+    data = LINES[0].decode().replace(old, new, 1).encode()
+    with pytest.raises(DataError, match=rf"lines\.jsonl, record 2, key '{key}'") as fault:
+        relock(place, LINES[1] + b"\n" + data)
+    assert "\n" not in str(fault.value)
+
+
+def test_every_bad_picture_is_listed_once_with_its_reason(place: Path) -> None:
+    folder = place / "pictures/coco"
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[:-100])
+    (folder / "page.jpg").write_text("<html>404</html>")
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(folder / "deep.tif")
+    write_png_header(folder / "huge.png", 14_000, 14_000)
+    names = ("cut.jpg", "a.jpg", "page.jpg", "deep.tif", "huge.png", "none.jpg", "page.jpg", "b.jpg")
+    rows = [ROWS[0] | {"image": f"coco/{name}"} for name in names]
+    with pytest.raises(
+        DataError, match=r"lines\.jsonl: 5 of its pictures cannot be used \(.*1 too large.*cut\.jpg"
+    ):
+        relock(place, "\n".join(map(json.dumps, rows)).encode())
+    assert not (place / "results/data/align").exists()
+    report = place / "results/data/align.bad_pictures.csv"
+    with report.open(newline="") as file:
+        bad = [(int(row["record"]), Path(row["picture"]).name, row["reason"]) for row in csv.DictReader(file)]
+    assert bad == [
+        (1, "cut.jpg", "truncated"),
+        (3, "page.jpg", "not a picture"),
+        (4, "deep.tif", "unsupported"),
+        (5, "huge.png", "too large"),
+        (6, "none.jpg", "missing"),
+    ]
+    relock(place, "\n".join(map(json.dumps, [rows[1], rows[7]])).encode())
+    assert not report.exists()
+
+
+def test_a_second_run_decodes_only_what_is_new_changed_or_was_bad(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def decode_and_note(path: Path) -> Image.Image:
+        decoded.append(path.name)
+        return decode_picture(path)
+
+    monkeypatch.setattr(checked_pictures, "decode_picture", decode_and_note)
+    folder = place / "pictures/coco"
+    (folder / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:-100])
+    rows = [ROWS[0] | {"image": f"coco/{name}.jpg"} for name in ("a", "b", "a", "cut")]
+    data = "\n".join(map(json.dumps, rows)).encode()
+    with pytest.raises(DataError, match="cut"):
+        relock(place, data)
+    assert sorted(decoded) == ["a.jpg", "b.jpg", "cut.jpg"]
+    Image.new("RGB", (9, 9)).save(folder / "b.jpg")
+    with (place / "results/data/.align.decoded").open("ab") as memory:
+        memory.write(b"cut off")
+    decoded.clear()
+    with pytest.raises(DataError, match="cut"):
+        relock(place, data)
+    assert sorted(decoded) == ["b.jpg", "cut.jpg"]
+    Image.new("RGB", (9, 9)).save(folder / "cut.jpg")
+    decoded.clear()
+    relock(place, data)
+    assert decoded == ["cut.jpg"]

@@ -12,11 +12,12 @@ import torch
 from tiny_study import TinyStudy
 
 import encoder_roles.evaluation.chat
+from encoder_roles.encoders.framing import Frame
 from encoder_roles.evaluation.chat import chat
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.models.vlm import MultiEncoderVLM
 from encoder_roles.provenance import read_jsonl
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import DataError, StudyError
 
 PICTURE = 3  # of the tiny study's requests: a red square
 QUESTION = "is the circle red ?"
@@ -90,6 +91,38 @@ def test_without_a_question_every_line_of_standard_input_is_one(
 def test_a_word_the_language_model_has_no_token_for_is_named(model: Path, picture: Path) -> None:
     with pytest.raises(StudyError, match="no token for 'zebra'"):
         chat(model=model, picture=picture, question="is the zebra red ?")
+
+
+def test_a_line_that_cannot_be_answered_is_named_and_the_next_is_read(
+    model: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat(model=model, picture=picture, question=QUESTION)
+    alone = capsys.readouterr().out
+    lines = f"is the zebra red ?\n{QUESTION}\n".encode() + "is the café red ?\n".encode("latin-1")
+    stdin = io.TextIOWrapper(io.BytesIO(lines + f"\n{QUESTION}".encode()), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    chat(model=model, picture=picture)
+    out, errors = capsys.readouterr()
+    assert out == 2 * alone
+    first, second = errors.splitlines()
+    assert first.startswith("encoder-roles chat: line 1: ") and "no token for 'zebra'" in first
+    assert second.startswith("encoder-roles chat: line 3: ") and "half a character" in second
+
+
+def test_a_question_that_is_no_text_is_one_line(model: Path, picture: Path) -> None:
+    with pytest.raises(StudyError, match=r"question 'caf\\udce9': no text: '\\udce9' at character 3"):
+        chat(model=model, picture=picture, question="caf\udce9")
+
+
+def test_a_picture_that_cannot_be_framed_is_named(
+    model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise DataError("too long")
+
+    monkeypatch.setattr(Frame, "_check_area", refuse)
+    with pytest.raises(DataError, match=rf"{picture.name}: too long"):
+        chat(model=model, picture=picture, question=QUESTION)
 
 
 def test_a_mask_of_another_pool_is_named(model: Path, picture: Path) -> None:

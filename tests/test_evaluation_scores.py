@@ -132,10 +132,38 @@ CHOICE = {"question_type": "multi_choice", "answer_type": "text", "choices": ["5
         (CHOICE | {"answer": "a red cat"}, "it is a red cat", (False, True)),  # names two of the options
         (CHOICE | {"answer": "5"}, "D", (False, True)),
         (CHOICE | {"answer": "5"}, "no idea", (False, True)),
+        ({"answer_type": "integer", "answer": "-5"}, "\N{MINUS SIGN}5", (True, False)),
+        ({"answer_type": "integer", "answer": "-5"}, "x = \N{EN DASH}5", (True, False)),
+        ({"answer_type": "integer", "answer": "\N{MINUS SIGN}5"}, "(-5)", (True, False)),
+        ({"answer_type": "integer", "answer": "5"}, "3-5", (True, False)),
+        ({"answer_type": "integer", "answer": "5"}, "3\N{EN DASH}5", (True, False)),
+        ({"answer_type": "integer", "answer": "25"}, "25 cm2", (True, False)),
+        ({"answer_type": "integer", "answer": "25"}, "$25 cm^2$", (True, False)),
+        ({"answer_type": "integer", "answer": "25"}, "25 cm^{-2}", (True, False)),
+        ({"answer_type": "integer", "answer": "2000"}, "2e3", (True, False)),
+        ({"answer_type": "integer", "answer": "5"}, "**5**", (True, False)),
+        ({"answer_type": "list", "answer": "[-1, 2]"}, "`[\N{MINUS SIGN}1,2]`", (True, False)),
+        ({"answer_type": "list", "answer": "[1]"}, "[{{}: 1}]", (False, True)),
+        (CHOICE | {"answer": "5"}, "**A**", (True, False)),
+        (CHOICE | {"answer": "a red cat"}, "**B.** a red cat", (True, False)),
+        (CHOICE | {"answer": "cat"}, "*cat*", (True, False)),
+        (CHOICE | {"answer": "cat"}, "### C", (True, False)),
+        (CHOICE | {"answer": "-5", "choices": ["-5", "5"]}, "it is \N{MINUS SIGN}5", (True, False)),
+        (CHOICE | {"answer": "5", "choices": ["5", "1.5"]}, "it is 1.5", (False, False)),
+        (CHOICE | {"answer": "5", "choices": ["5", "5.2"]}, "it is 5.2", (False, False)),
+        (CHOICE | {"answer": "5", "choices": ["5", "6"]}, "it is 5.", (True, False)),
+        (CHOICE | {"answer": "2*3*4", "choices": ["2*3*4", "234"]}, "2*3*4", (True, False)),
     ],
 )
 def test_mathvista_is_read_by_rules(row: dict, text: str, verdict: tuple[bool, bool]) -> None:
     assert mathvista_by_rules(MATHVISTA | row, text) == verdict
+
+
+@pytest.mark.parametrize("answer", ["ß", "ŉ", "ﬁ"])
+def test_a_letter_whose_upper_case_is_two_is_no_option(cases: Path, answer: str) -> None:
+    judge = judge_of(cases, "scienceqa", overlay=True)
+    scores, _, unread = judge.judge([answer] * len(judge.ids))
+    assert not scores.any() and unread.all()
 
 
 # One study's predictions, and what is wrong with them

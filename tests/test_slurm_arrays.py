@@ -147,6 +147,17 @@ def test_tasks_that_fail_are_run_again_alone_and_their_siblings_are_left_as_they
     assert either.ends_well(either.begin(), PATIENCE) and "Nothing to be done" in either.said()
 
 
+@pytest.mark.slurm
+def test_a_job_whose_data_are_at_fault_is_not_run_again_in_an_array_or_alone(cells: Cells) -> None:
+    for cell in ("1", "5"):  # 5 asks for another memory: a job by itself
+        cells.fate(cell, "bad_data")
+    assert not cells.ends_well(cells.begin("0-1-2-5"), PATIENCE)
+    assert {cell: len(cells.ids(cell)) for cell in "0125"} == {"0": 1, "1": 1, "2": 1, "5": 1}
+    assert "_" in cells.ids("1")[0] and "_" not in cells.ids("5")[0]
+    assert cells.said().count("Its data are at fault, so it is not run again") == 2
+    assert cells.made() == {"0", "2"}
+
+
 @pytest.fixture
 def orphans(cells: Cells, request: pytest.FixtureRequest) -> Cells:
     """A checkout whose Snakemake was killed when the first of an array's five tasks met its fate."""

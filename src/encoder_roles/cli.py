@@ -128,6 +128,7 @@ def run(name: str, options: Sequence[str]) -> None:
     import tyro
 
     from encoder_roles.manifest.job import announce
+    from encoder_roles.manifest.retry import renounce
     from encoder_roles.study.names import StudyError
 
     module, function = COMMANDS[name].split(":")
@@ -143,6 +144,8 @@ def run(name: str, options: Sequence[str]) -> None:
     try:
         tyro.cli(command, prog=f"encoder-roles {name}", args=list(options))
     except StudyError as error:
+        if line := renounce(error):
+            print(line, file=sys.stderr)
         sys.exit(f"encoder-roles {name}: {error}")
 
 

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import snakemake_executor_plugin_slurm as slurm
 from snakemake_executor_plugin_slurm import common_settings as common_settings
@@ -26,6 +27,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from encoder_roles.cluster.slurm import ask
+from encoder_roles.manifest.retry import renounced
 from encoder_roles.study.names import StudyError
 
 REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this was written against
@@ -151,6 +153,15 @@ class Executor(slurm.Executor):
         except StudyError:
             return set()  # no answer now: the next check asks again
         return gone
+
+    def report_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: object) -> None:
+        """Report a failed job. One whose data are at fault has no retry left, because none would help."""
+        job = job_info.job
+        logs = [Path(log) for part in (job.jobs if job.is_group() else [job]) for log in part.log]
+        if renounced(str(job_info.external_jobid), logs):
+            job.attempt = job.restart_times + 1
+            msg = f"{msg or ''} Its data are at fault, so it is not run again: see its log. "
+        super().report_job_error(job_info, msg=msg, **kwargs)
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002 - not all that there are
         """Cancel the run's jobs by their common name: also those whose submission or state is under way."""

@@ -21,8 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import DataError, StudyError
 from encoder_roles.study.sections import EncoderSpec
+
+LARGEST_PIXELS = 178_956_970  # of a picture, and of what it becomes while it is framed; Pillow's own limit
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class Frame:
         return cls(spec.aspect, spec.pixels, fill, patch if spec.aspect == "keep" else 1, own)
 
     def apply(self, pictures: Tensor) -> Tensor:
-        """uint8 pictures (B, 3, H, W) -> uint8 (fp32 if `own`) (B, 3, h, w); `complete` adds zeros."""
+        """uint8 pictures (B, 3, H, W) -> uint8 (fp32 if `own`) (B, 3, h, w): all but the zeros of
+        `longest`. Raises DataError if a picture takes more than LARGEST_PIXELS on the way."""
         check_pictures(pictures)
+        self._check_area(*pictures.shape[-2:])
         if self.own:
             pictures = standardise(pictures)
         height, width = pictures.shape[-2:]
@@ -62,7 +66,8 @@ class Frame:
             return _scaled(self._padded(pictures), self.pixels, self.pixels)
         if self.aspect == "longest":
             scale = self.pixels / max(height, width)
-            return _scaled(pictures, int(height * scale + 0.5), int(width * scale + 0.5), "bilinear")
+            rows, columns = (max(int(side * scale + 0.5), 1) for side in (height, width))
+            return _scaled(pictures, rows, columns, "bilinear")
         if self.aspect == "crop":
             short = min(height, width)
             scaled = _scaled(pictures, self.pixels * height // short, self.pixels * width // short)
@@ -85,6 +90,16 @@ class Frame:
             return pixels
         height, width = pixels.shape[-2:]
         return F.pad(pixels, (0, self.pixels - width, 0, self.pixels - height))
+
+    def _check_area(self, height: int, width: int) -> None:
+        """Raise DataError for a picture so long and thin that its square, or its length, does not fit."""
+        long, short = max(height, width), min(height, width)
+        area = {"pad": long**2, "crop": self.pixels * (self.pixels * long // short)}.get(self.aspect, 0)
+        if area > LARGEST_PIXELS:
+            raise DataError(
+                f"a picture of {width} x {height} pixels takes {area:,} pixels when framed by "
+                f"{self.aspect}, the most is {LARGEST_PIXELS:,}; scale or cut it, or leave it out"
+            )
 
     def _padded(self, pictures: Tensor) -> Tensor:
         batch, channels, height, width = pictures.shape

@@ -22,7 +22,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from encoder_roles.benchmarks.table import ANSWER_TOKENS
-from encoder_roles.data.pictures import to_pixels
+from encoder_roles.data.pictures import plain_pictures, to_pixels
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.evaluation.decoding import Question, answer
@@ -104,7 +104,8 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         for request in requests:
             prompt, options, doc_to_visual, doc_id, task, split = request.args
             check_greedy(task, options)
-            shown = [to_pixels(picture) for picture in doc_to_visual(self.task_dict[task][split][doc_id])]
+            row = plain_pictures(self.task_dict[task][split][doc_id])
+            shown = [to_pixels(picture) for picture in doc_to_visual(row)]
             places = tuple(range(len(pictures), len(pictures) + len(shown)))
             pictures += shown
             longest = min(int(options.get("max_new_tokens", ANSWER_TOKENS)), ANSWER_TOKENS)

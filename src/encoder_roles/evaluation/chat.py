@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from encoder_roles.benchmarks.table import ANSWER_TOKENS
-from encoder_roles.data.pictures import read_picture
+from encoder_roles.data.llava import text_fault
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.evaluation.decoding import Question, answer
-from encoder_roles.evaluation.predict import join, parse_mask, pixel_inputs, project
+from encoder_roles.evaluation.predict import file_inputs, join, parse_mask, project
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.study.names import NO_MASK, StudyError
+from encoder_roles.study.names import NO_MASK, DataError, StudyError
 from encoder_roles.study.sections import Precision
 
 if TYPE_CHECKING:
@@ -39,10 +41,11 @@ def chat(
     Args:
         model: the folder written by train-tune.
         picture: a picture file.
-        question: the question as the model reads it; by default each line of standard input is a question.
-        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; the projector inputs
-            of the other encoders are zeros.
-        precision: of the computation; in a study `evaluation.precision`.
+        question: the question as the model should read it; without one, each line of standard input is one.
+            A line that cannot be answered is named on standard error, and the next one is read.
+        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; what is removed is
+            replaced by zeros at the projector's input.
+        precision: what the model computes in; a study's answers are in its `evaluation.precision`.
         device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
 
     Raises:
@@ -50,14 +53,19 @@ def chat(
             language model has no token for a word of the question, or there is no such device.
     """
     vlm = load_vlm(model, precision, choose_device(device))
-    conversation = Conversation(vlm, load_tokenizer(model), picture, masks)
-    for line in [question] if question is not None else _lines():
-        for mask, text in conversation.answers(line).items():
-            print(f"{mask:>{conversation.width}}  {text}", flush=True)
+    talk = Conversation(vlm, load_tokenizer(model), picture, masks)
+    if question is not None:
+        talk.print_answers(question)
+        return
+    for number, line in _lines():
+        try:
+            talk.print_answers(line)
+        except StudyError as error:
+            print(f"encoder-roles chat: line {number}: {error}", file=sys.stderr, flush=True)
 
 
 class Conversation:
-    """A picture's visual tokens, unmasked and under each mask; every question is independent."""
+    """A picture that a model, and the model under masks, has seen. Questions do not build on each other."""
 
     def __init__(
         self,
@@ -69,7 +77,7 @@ class Conversation:
         self.vlm, self.tokenizer = vlm, tokenizer
         self.renderer = PromptRenderer(self.tokenizer)
         encoders = list(self.vlm.encoders)
-        inputs = join(pixel_inputs(self.vlm, [read_picture(picture)]))
+        inputs = join(file_inputs(self.vlm, [picture]))
         kept = {mask: parse_mask(mask, encoders) for mask in masks}
         views = [inputs, *(mask_features(inputs, names, "zero") for names in kept.values())]
         self.masks = [NO_MASK, *kept]
@@ -77,7 +85,12 @@ class Conversation:
         self.width = max(map(len, self.masks))
 
     def answers(self, question: str) -> dict[str, str]:
-        """The greedy answer without a mask (`unmasked`) and under each mask."""
+        """The greedy answer as trained (`unmasked`) and under each mask.
+
+        Raises StudyError if the question is no text, or the language model has no token for one of its words.
+        """
+        if problem := text_fault(question):
+            raise DataError(f"question {question!r}: {problem}; write it as UTF-8")
         self._check_words(question)
         prompt = self.renderer.render(question, images=1)
         questions = [Question(prompt, (view,), ANSWER_TOKENS) for view in range(len(self.masks))]
@@ -86,8 +99,13 @@ class Conversation:
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return {mask: text.strip() for mask, text in zip(self.masks, texts, strict=True)}
 
+    def print_answers(self, question: str) -> None:
+        """Print the answers, one mask a line. Raises StudyError as `answers`."""
+        for mask, text in self.answers(question).items():
+            print(f"{mask:>{self.width}}  {text}", flush=True)
+
     def _check_words(self, question: str) -> None:
-        """Raise StudyError for an unknown word: a word-level tokenizer reads all of them as one token."""
+        """Raise StudyError for an unknown word: a word-level tokenizer has one token for all of them."""
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return
@@ -96,13 +114,15 @@ class Conversation:
                 raise StudyError(f"question {question!r}: the language model has no token for {word!r}")
 
 
-def _lines() -> Iterable[str]:
-    """Questions from standard input, with a prompt on a terminal."""
-    while True:
+def _lines() -> Iterator[tuple[int, str]]:
+    """Questions from standard input with their lines' numbers; on a terminal there is a prompt for each."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no text is one question's fault
+    for number in itertools.count(1):
         if sys.stdin.isatty():
             print("? ", end="", flush=True)
         line = sys.stdin.readline()
         if not line:
             return
         if line.strip():
-            yield line.strip()
+            yield number, line.strip()

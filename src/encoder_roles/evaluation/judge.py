@@ -143,7 +143,8 @@ def _is_empty(row: Row, text: str, result: dict[str, Any]) -> bool:
 
 
 def _no_letter(letters: int, answer: str) -> bool:
-    return len(answer) != 1 or not 0 <= ord(answer.upper()) - ord("A") < letters
+    letter = answer.upper()  # of two characters for some letters, as for ß
+    return len(letter) != 1 or not 0 <= ord(letter) - ord("A") < letters
 
 
 def _mme_unread(row: Row, text: str, result: dict[str, Any]) -> bool:

@@ -92,14 +92,15 @@ class PictureFolder:
 
 
 def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Request]:
-    """Render the requests of one benchmark, in the order of its rows."""
+    """The requests of one benchmark, in the order of its rows."""
+    from encoder_roles.data.pictures import plain_pictures
     from encoder_roles.evaluation.harness import damaged_picture, load_task
 
     task = load_task(find_benchmark(name), parquet, with_pictures=True)
     limit = task.lmms.config.generation_kwargs.get("max_new_tokens", ANSWER_TOKENS)
     for place, id in enumerate(task.ids):
         try:
-            row = task.rows[place]
+            row = plain_pictures(task.rows[place])
             shown = tuple(pictures.add(picture) for picture in task.lmms.doc_to_visual(row))
         except (OSError, SyntaxError, ValueError) as error:
             raise damaged_picture(parquet, id, error) from error

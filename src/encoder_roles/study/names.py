@@ -54,6 +54,10 @@ class StudyError(ValueError):
     """An error in the user's input. The message is one line: what is wrong, where, and what to do."""
 
 
+class DataError(StudyError):
+    """A fault of the data that are read. The same job would meet it again, so Slurm does not retry it."""
+
+
 def study_of(path: Path) -> str:
     """The name of a study from the name of its table of scores: lower case, words joined with _."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
