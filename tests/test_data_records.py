@@ -256,9 +256,7 @@ def test_every_bad_picture_is_listed_once_with_its_reason(place: Path) -> None:
     write_png_header(folder / "huge.png", 14_000, 14_000)
     names = ("cut.jpg", "a.jpg", "page.jpg", "deep.tif", "huge.png", "none.jpg", "page.jpg", "b.jpg")
     rows = [ROWS[0] | {"image": f"coco/{name}"} for name in names]
-    with pytest.raises(
-        DataError, match=r"lines\.jsonl: 5 of its pictures cannot be used \(.*1 too large.*cut\.jpg"
-    ):
+    with pytest.raises(DataError, match=r"lines\.jsonl: 5 of its pictures cannot be .*1 too large.*cut\.jpg"):
         relock(place, "\n".join(map(json.dumps, rows)).encode())
     assert not (place / "results/data/align").exists()
     report = place / "results/data/align.bad_pictures.csv"

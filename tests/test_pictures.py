@@ -112,6 +112,7 @@ def test_a_picture_stands_upright_whatever_its_orientation_says(
         assert torch.equal(to_pixels(picture), read_picture(path)), "in memory as from the file"
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_damaged_orientation_leaves_the_picture_as_it_is(tmp_path: Path) -> None:
     Image.fromarray(CORNERS).save(tmp_path / "p.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff garbage")
     assert (read_picture(tmp_path / "p.png").permute(1, 2, 0).numpy() == CORNERS).all()

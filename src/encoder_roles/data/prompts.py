@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from encoder_roles.data.llava import IMAGE_MARKER
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import DataError, StudyError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -188,9 +188,9 @@ class PromptRenderer:
 
     def _check(self, question: str, answer: str | None, learnt: tuple[int, ...]) -> None:
         if answer is not None and (not answer.strip() or not learnt):
-            raise StudyError(f"question {question!r}: no token of its answer {answer!r} is learnt")
+            raise DataError(f"question {question!r}: no token of its answer {answer!r} is learnt")
         if self.unknown is not None and self.unknown in learnt:
-            raise StudyError(
+            raise DataError(
                 f"question {question!r}: its answer {answer!r} has words that the tokenizer does not know"
             )
 
