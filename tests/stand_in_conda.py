@@ -27,8 +27,8 @@ def make_environment(prefix: Path) -> None:
     """A venv with a copy of this environment's pip: installing pip takes many times longer."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(prefix)], check=True)
     here, there = (sysconfig.get_path("purelib", vars={"base": base}) for base in (sys.prefix, str(prefix)))
-    for folder in Path(here).glob("pip*"):
-        shutil.copytree(folder, Path(there) / folder.name)
+    for folder in (Path(here, "pip"), *Path(here).glob("pip-*.dist-info")):
+        shutil.copytree(folder, Path(there, folder.name))
 
 
 def main(arguments: list[str]) -> None:
