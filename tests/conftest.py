@@ -58,12 +58,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group the tests of a file, before pytest-xdist reads the groups."""
+    item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
     leave_out_cuda(config, items)
     leave_out_fuzz(config, items)
 
