@@ -39,7 +39,7 @@ dry-run: environment ## show what `make paper` would run
 	@$(snakemake) --dry-run --quiet rules -- paper
 
 test: environment check ## run the checks and all tests, on all cores
-	@python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(TESTS)
+	@python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: environment   ## check formatting, lint, types, the layers of the package and the schema of the config
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo

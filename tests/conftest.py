@@ -1,9 +1,9 @@
 """What several test files need: which tests run, in which order and where; a tiny study; test clusters.
 
 Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
-and the summary says so. Tests marked `fuzz` take minutes and are selected by `-m fuzz` only. With
-pytest-xdist, each file runs in one worker, so that its fixtures are made once and a cluster serves one test
-at a time.
+and the summary says so. Tests marked `fuzz` take minutes and are selected by `-m fuzz` only. `make
+test` runs each file in one worker of pytest-xdist, so that its fixtures are made once and a cluster serves
+one test at a time.
 """
 
 from __future__ import annotations
@@ -56,11 +56,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker more than cores: the tests of Slurm mostly wait."""
     return len(os.sched_getaffinity(0)) + 1
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Group the tests of a file, before pytest-xdist reads the groups."""
-    item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
