@@ -192,14 +192,14 @@ def test_scores_that_nothing_can_be_made_of_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("questions", "said"),
     [
-        ([], "none asked"),
+        ([], "none given"),
         ([Goal(0)], "must be 1 to 5"),
         ([Goal(5, 0.5)], "must be 1 to 4"),
         ([Goal(4, -1.0)], "the margin must be"),
-        ([Goal(2), Goal(3)], "one question of a kind"),
+        ([Goal(2), Goal(3)], "two of one kind"),
     ],
 )
-def test_questions_without_a_possible_answer_are_refused(questions: list[Goal], said: str) -> None:
+def test_goals_that_no_subset_can_reach_are_refused(questions: list[Goal], said: str) -> None:
     with pytest.raises(StudyError, match=said):
         advise({}, POOL, questions)
 

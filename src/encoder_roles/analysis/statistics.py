@@ -8,6 +8,7 @@ times (clusters x models) weighted sums.
 
 from __future__ import annotations
 
+import gc
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,14 +185,18 @@ def holm(p: Array) -> Array:
     >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
     [0.03, nan, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import (
-        multipletests,  # a second to import: the analysis starts without it
-    )
+    # a second to import: the analysis starts without it
+    from statsmodels.stats.multitest import multipletests
 
     adjusted = np.full(p.shape, np.nan)
     known = ~np.isnan(p)
-    if known.any():
+    if not known.any():
+        return adjusted
+    gc.freeze()  # multipletests runs a full collection at every call: with nothing to visit it is free
+    try:
         adjusted[known] = multipletests(p[known], method="holm")[1]
+    finally:
+        gc.unfreeze()
     return adjusted
 
 
