@@ -168,7 +168,7 @@ def test_a_key_of_an_earlier_version_is_one_line_that_names_the_new_key(
     old.write_text(yaml.safe_dump(value))
     with pytest.raises(StudyError) as error:
         load_study(ROOT / "config.yaml", old)
-    assert str(error.value) == f"{ROOT / 'config.yaml'}, {old}: {message}"
+    assert str(error.value) == f"{ROOT / 'config.yaml'}, {old}: {message} ({old}, line 1)"
 
 
 def test_a_source_is_pretrained_here_or_taken_from_a_hub_but_not_both() -> None:

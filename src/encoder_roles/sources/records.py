@@ -91,7 +91,8 @@ def _staged(source: Path, number: int, row: Any, pictures: Path, output: Path, n
     picture = pictures / str(kept["image"])
     if not picture.is_file():
         raise StudyError(f"{source}, record {number}: no such picture as {picture}")
-    return {**kept, "image": os.path.relpath(picture, output)}
+    place = picture.parent.resolve() / picture.name  # `..` of a relative path crosses no link as written
+    return {**kept, "image": os.path.relpath(place, output.resolve())}
 
 
 def _plain(row: Any, number: int) -> Any:
