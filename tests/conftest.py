@@ -33,6 +33,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "fuzz" not in config.option.markexpr:  # not in addopts, which another -m would replace
+        long = [item for item in items if item.get_closest_marker("fuzz")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if not marked:
         return
