@@ -313,9 +313,9 @@ def test_the_ranks_of_a_training_are_started_by_srun_and_divided_evenly_among_it
     asked = job_resources("train_tune", request, site, processes=16)
     assert (asked["mpi"], asked["tasks"], asked["nodes"], asked["cpus_per_task"]) == ("srun", 16, 2, 8)
     assert asked["slurm_extra"].split()[1:] == ["--ntasks-per-node=8", "--gpus-per-node=h100:8"]
-    words = launcher(request, 16, site).split()
+    words = launcher(request, 16, site)
     assert words[0] == "srun" and {"--ntasks=16", "--nodes=2", "--ntasks-per-node=8"} < set(words)
-    assert launcher(request, 16, None) == launcher(request, 1, site) == ""
+    assert launcher(request, 16, None) == launcher(request, 1, site) == []
     assert "mpi" not in job_resources("predict_masks", request, site)
 
 

@@ -164,11 +164,11 @@ def test_a_key_of_an_earlier_version_is_one_line_that_names_the_new_key(
     value: Any = 2
     for key in reversed(path.split(".")):
         value = {key: value}
-    old = tmp_path / "old.yaml"
+    old, line = tmp_path / "old.yaml", 1 + path.count(".")
     old.write_text(yaml.safe_dump(value))
     with pytest.raises(StudyError) as error:
         load_study(ROOT / "config.yaml", old)
-    assert str(error.value) == f"{ROOT / 'config.yaml'}, {old}: {message}"
+    assert str(error.value) == f"{ROOT / 'config.yaml'}, {old}: {message} ({old}, line {line})"
 
 
 def test_a_source_is_pretrained_here_or_taken_from_a_hub_but_not_both() -> None:
@@ -252,7 +252,7 @@ def test_an_override_changes_its_keys_and_no_other(tmp_path: Path) -> None:
 def test_a_config_that_is_no_mapping_is_told_with_its_file(tmp_path: Path, text: str) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text(text)
-    with pytest.raises(StudyError, match=r"broken\.yaml: ") as error:
+    with pytest.raises(StudyError, match=r"broken\.yaml(, line 1)?: ") as error:
         load_study(ROOT / "config.yaml", broken)
     assert "\n" not in str(error.value)
 

@@ -90,8 +90,8 @@ FAULTS = {
         {"mlp": {}, "wide": {"connector": {"kind": "sva"}}},
         "variants.wide.connector.depth: missing",
     ),
-    "an unknown key": ({"mlp": {}, "wide": {"conector": {}}}, "variants.wide.conector: a variant can change"),
-    "another pool": ({"mlp": {}, "small": {"pool": ["clip"]}}, "variants.small.pool: a variant can change"),
+    "an unknown key": ({"mlp": {}, "wide": {"conector": {}}}, "variants.wide.conector: a variant can only"),
+    "another pool": ({"mlp": {}, "small": {"pool": ["clip"]}}, "variants.small.pool: a variant can only"),
     "another checkpoint": (
         {"mlp": {}, "other": {"encoders": {"clip": {"source": "elsewhere"}}}},
         "variants.other.encoders.clip.source: a variant reads",

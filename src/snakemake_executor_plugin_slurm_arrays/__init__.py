@@ -9,8 +9,10 @@ this relies on.
 """
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
+import re
 import shlex
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +28,18 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from encoder_roles.cluster.slurm import ask
+from encoder_roles.cluster.slurm import ask, table_rows
 from encoder_roles.manifest.retry import renounced
+from encoder_roles.study.command_line import check_command_line
 from encoder_roles.study.names import StudyError
 
 REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this was written against
+
+# Snakemake imports every plugin as it starts, and nothing else of ours before it reads the config files
+try:
+    check_command_line(sys.argv)
+except StudyError as error:
+    sys.exit(f"error: {error}")
 
 
 @dataclass
@@ -117,7 +126,8 @@ class Executor(slurm.Executor):
         done = subprocess.run(shlex.split(call), input=script, capture_output=True, text=True)
         if done.returncode:
             raise WorkflowError(f"{' '.join(done.stderr.split())}\n    sbatch call: {call}")
-        array = validate_or_get_slurm_job_id(done.stdout.strip().split(";")[0], done.stdout)
+        answer = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, re.MULTILINE)  # <id> or <id>;<cluster>
+        array = validate_or_get_slurm_job_id(answer[-1] if answer else "", done.stdout)
         for number, job in enumerate(tasks, start=1):
             id, log = f"{array}_{number}", logs / f"{array}_{number}.log"
             self.logger.info(f"Job {job.jobid} has been submitted with SLURM jobid {id} (log: {log}).")
@@ -145,8 +155,8 @@ class Executor(slurm.Executor):
         squeue = ("squeue", "--noheader", "--array", "--states", "all", "--name", self.run_uuid)
         sacct = ("sacct", "--allocations", "--noheader", "--parsable2", "--format", "JobID", "--jobs")
         try:
-            lines = ask(*squeue, "--format", "%i|%T").splitlines()
-            states = dict(line.split("|", 1) for line in lines)
+            printed = ask(*squeue, "--format", "%i|%T")
+            states = {row[0]: row[1] for row in table_rows(printed, columns=2)}
             gone = {task for task in tasks if states.get(task, "CANCELLED") == "CANCELLED"}
             if gone and self.get_status_command() == "sacct":  # which shows by itself a task that began
                 gone -= set(ask(*sacct, ",".join(sorted(gone))).split())

@@ -19,7 +19,7 @@ from encoder_roles.paper.catalogue import (
 )
 from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, parse_subset
 from encoder_roles.study.stages import stage_table
-from encoder_roles.study.config import validate_study
+from encoder_roles.study.config import load_study
 from encoder_roles.study.variants import owner, variant_stage
 from encoder_roles.warm_start.start import start_waiting
 from encoder_roles.world.scenes import SPLITS
@@ -27,8 +27,12 @@ from encoder_roles.world.scenes import SPLITS
 # Slurm warns every process of a job before its time limit; only the training reacts
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
+OVERRIDES = list(workflow.overwrite_configfiles)
+CONFIGS = [Path(file) for file in workflow.configfiles if file not in OVERRIDES] + OVERRIDES
+
 try:
-    STUDY = validate_study(config, ", ".join(str(file) for file in reversed(workflow.configfiles)))
+    # not Snakemake's `config`: its reader takes 1e-3 for text and lets a second section replace the first
+    STUDY = load_study(*CONFIGS, changes=workflow.config_settings.config)
     SITE = active_site()  # None, except under `--profile slurm`
     PROCESSES = STUDY.training.engine.processes  # processes of one training
     RESOURCES = {job: job_resources(job, request, SITE, PROCESSES) for job, request in STUDY.jobs.items()}
@@ -156,9 +160,15 @@ def pixels_of(name):
     return pixels
 
 
+def option(name, values):
+    """The words of a command's option, for `:q` to quote one by one; none without values."""
+    words = [values] if isinstance(values, str) else list(values)
+    return [name, *words] if words else []
+
+
 def framed(wildcards, input):
     """The option that names a job's framed pictures; none where it reads the files."""
-    return f"--pictures {input.pictures}" if PICTURES_STORED and input.pictures else ""
+    return option("--pictures", input.pictures if PICTURES_STORED else [])
 
 
 def features_of(wildcards):

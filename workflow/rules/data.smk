@@ -28,7 +28,7 @@ rule make_world:
     params:
         folder=subpath(output.train, ancestor=2),
     shell:
-        "encoder-roles make-world --settings {input.settings} --output {params.folder} 2> {log}"
+        "encoder-roles make-world --settings {input.settings:q} --output {params.folder:q} 2> {log:q}"
 
 
 rule stage_records:
@@ -55,8 +55,8 @@ rule stage_records:
         lock=LOCK,
         folder=subpath(output[0], parent=True),
     shell:
-        "encoder-roles stage-records --settings {input.settings} --lock {params.lock} --name {wildcards.name}"
-        " --output {params.folder} 2> {log}"
+        "encoder-roles stage-records --settings {input.settings:q} --lock {params.lock:q} --name {wildcards.name:q}"
+        " --output {params.folder:q} 2> {log:q}"
 
 
 rule fetch_benchmark:
@@ -76,8 +76,8 @@ rule fetch_benchmark:
     params:
         lock=LOCK,
     shell:
-        "encoder-roles fetch-benchmark --settings {input.settings} --lock {params.lock}"
-        " --benchmark {wildcards.benchmark} --output {output} 2> {log}"
+        "encoder-roles fetch-benchmark --settings {input.settings:q} --lock {params.lock:q}"
+        " --benchmark {wildcards.benchmark:q} --output {output:q} 2> {log:q}"
 
 
 rule write_requests:
@@ -100,7 +100,7 @@ rule write_requests:
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
         folder=subpath(output.manifest, parent=True),
     shell:
-        "encoder-roles write-requests --settings {input.settings} --data {params.data} --output {params.folder} 2> {log}"
+        "encoder-roles write-requests --settings {input.settings:q} --data {params.data:q} --output {params.folder:q} 2> {log:q}"
 
 
 rule frame_pictures:
@@ -124,10 +124,10 @@ rule frame_pictures:
         **resources_of("frame_pictures"),
     params:
         source=lambda wildcards, input: (
-            f"--records {input.records}" if input.records else f"--requests {Path(input.files).parent}"
+            option("--records", input.records) or option("--requests", str(Path(input.files).parent))
         ),
     shell:
-        "encoder-roles frame-pictures --encoders {input.encoders} {params.source} --output {output} 2> {log}"
+        "encoder-roles frame-pictures --encoders {input.encoders:q} {params.source:q} --output {output:q} 2> {log:q}"
 
 
 rule extract_features:
@@ -149,5 +149,5 @@ rule extract_features:
     params:
         pictures=framed,
     shell:
-        "encoder-roles extract-features --settings {input.settings} --encoder {input.encoder} --data {input.data}"
-        " {params.pictures} --output {output} 2> {log}"
+        "encoder-roles extract-features --settings {input.settings:q} --encoder {input.encoder:q} --data {input.data:q}"
+        " {params.pictures:q} --output {output:q} 2> {log:q}"

@@ -25,8 +25,8 @@ rule predict_subset:
         requests=subpath(input.manifest, parent=True),
         pictures=framed,
     shell:
-        "encoder-roles predict-subset --settings {input.settings} --requests {params.requests} {params.pictures}"
-        " --model {input.model} --subset {wildcards.subset} --output {output} 2> {log}"
+        "encoder-roles predict-subset --settings {input.settings:q} --requests {params.requests:q} {params.pictures:q}"
+        " --model {input.model:q} --subset {wildcards.subset:q} --output {output:q} 2> {log:q}"
 
 
 rule predict_masks:
@@ -52,13 +52,13 @@ rule predict_masks:
         requests=subpath(input.manifest, parent=True),
         folder=subpath(output[0], parent=True),
         pictures=framed,
-        calibration=lambda wildcards, input: (
-            f"--calibration-pictures {input.calibration}" if PICTURES_STORED else ""
+        calibration=lambda wildcards, input: option(
+            "--calibration-pictures", input.calibration if PICTURES_STORED else []
         ),
     shell:
-        "encoder-roles predict-masks --settings {input.settings} --operator {wildcards.operator}"
-        " --requests {params.requests} --model {input.model} --masks {params.masks} --data {input.data}"
-        " {params.pictures} {params.calibration} --output-root {params.folder} 2> {log}"
+        "encoder-roles predict-masks --settings {input.settings:q} --operator {wildcards.operator:q}"
+        " --requests {params.requests:q} --model {input.model:q} --masks {params.masks:q} --data {input.data:q}"
+        " {params.pictures:q} {params.calibration:q} --output-root {params.folder:q} 2> {log:q}"
 
 
 rule score_predictions:
@@ -83,6 +83,6 @@ rule score_predictions:
         requests=subpath(input.manifest, parent=True),
         data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
     shell:
-        "encoder-roles score-predictions --settings {input.settings} --requests {params.requests} --data {params.data}"
-        " --predictions {input.unmasked} {input.masked}"
-        " --output-scores {output.scores} --output-table {output.table} 2> {log}"
+        "encoder-roles score-predictions --settings {input.settings:q} --requests {params.requests:q} --data {params.data:q}"
+        " --predictions {input.unmasked:q} {input.masked:q}"
+        " --output-scores {output.scores:q} --output-table {output.table:q} 2> {log:q}"

@@ -20,8 +20,8 @@ rule write_manifest:
     params:
         folder=subpath(output[0], parent=True),
     shell:
-        "encoder-roles write-manifest --results {params.folder} --study {input.study} --workflow {input.workflow}"
-        " --output {output} 2> {log}"
+        "encoder-roles write-manifest --results {params.folder:q} --study {input.study:q} --workflow {input.workflow:q}"
+        " --output {output:q} 2> {log:q}"
 
 
 rule verify:
@@ -29,6 +29,6 @@ rule verify:
         f"{RESULTS}/logs/verify.log",
     handover: True
     params:
-        configs=[str(workflow.configfiles[-1]), *map(str, workflow.configfiles[:-1])],  # config.yaml, then its overrides
+        configs=list(map(str, CONFIGS)),
     shell:
-        "encoder-roles verify --configs {params.configs} 2>&1 | tee {log}"
+        "encoder-roles verify --configs {params.configs:q} 2>&1 | tee {log:q}"

@@ -102,5 +102,5 @@ rule build_paper:
         figures=lambda wildcards, input: Path(input.figures[0]).parent,
         tables=lambda wildcards, input: Path(input.tables[0]).parent,
     shell:
-        "encoder-roles build-paper --source {params.source} --tables {params.tables} --figures {params.figures}"
-        " --values {input.values} --output {output} 2> {log}"
+        "encoder-roles build-paper --source {params.source:q} --tables {params.tables:q} --figures {params.figures:q}"
+        " --values {input.values:q} --output {output:q} 2> {log:q}"

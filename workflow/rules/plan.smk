@@ -12,5 +12,5 @@ rule plan:
         # no output, so that every call prints the plan
         folder=lambda wildcards, input: Path(input.settings).parents[1],
     shell:
-        "encoder-roles plan-study --settings {input.settings} --output {params.folder}/plan.csv"
-        " --models {params.folder}/plan_models.csv 2> {log}"
+        "encoder-roles plan-study --settings {input.settings:q} --output {params.folder:q}/plan.csv"
+        " --models {params.folder:q}/plan_models.csv 2> {log:q}"

@@ -23,9 +23,9 @@ rule measure_pretrained_ranks:
     params:
         pictures=framed,
     shell:
-        "encoder-roles measure-pretrained-ranks --settings {input.settings} --encoders {input.encoders}"
-        " --data {input.data} {params.pictures} --output {output.ranks} --curve {output.curve} --draws {output.draws}"
-        " --spectra {output.spectra} 2> {log}"
+        "encoder-roles measure-pretrained-ranks --settings {input.settings:q} --encoders {input.encoders:q}"
+        " --data {input.data:q} {params.pictures:q} --output {output.ranks:q} --curve {output.curve:q} --draws {output.draws:q}"
+        " --spectra {output.spectra:q} 2> {log:q}"
 
 
 rule measure_ranks:
@@ -51,9 +51,9 @@ rule measure_ranks:
     params:
         pictures=framed,
     shell:
-        "encoder-roles measure-ranks --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --model {input.model} --data {input.data} {params.pictures} --pretrained {input.pretrained} --draws {input.draws}"
-        " --output {output.ranks} --spectra {output.spectra} 2> {log}"
+        "encoder-roles measure-ranks --settings {input.settings:q} --subset {wildcards.subset:q} --seed {wildcards.seed:q}"
+        " --model {input.model:q} --data {input.data:q} {params.pictures:q} --pretrained {input.pretrained:q} --draws {input.draws:q}"
+        " --output {output.ranks:q} --spectra {output.spectra:q} 2> {log:q}"
 
 
 rule collect_ranks:
@@ -75,9 +75,9 @@ rule collect_ranks:
     resources:
         **resources_of("collect_ranks"),
     shell:
-        "encoder-roles collect-ranks --pretrained {input.pretrained} --trained {input.trained} --output {output.ranks}"
-        " --pretrained-spectra {input.pretrained_spectra} --trained-spectra {input.spectra} --spectra {output.spectra}"
-        " 2> {log}"
+        "encoder-roles collect-ranks --pretrained {input.pretrained:q} --trained {input.trained:q} --output {output.ranks:q}"
+        " --pretrained-spectra {input.pretrained_spectra:q} --trained-spectra {input.spectra:q} --spectra {output.spectra:q}"
+        " 2> {log:q}"
 
 
 rule collect_costs:
@@ -103,8 +103,8 @@ rule collect_costs:
         ],
         predictions=lambda wildcards, input: [f"{folder}/prediction.json" for folder in input.answers],
     shell:
-        "encoder-roles collect-costs --settings {input.settings} --training {params.training}"
-        " --predictions {params.predictions} --output {output} 2> {log}"
+        "encoder-roles collect-costs --settings {input.settings:q} --training {params.training:q}"
+        " --predictions {params.predictions:q} --output {output:q} 2> {log:q}"
 
 
 rule assign_roles:
@@ -137,8 +137,8 @@ rule assign_roles:
     params:
         folder=subpath(output.roles, parent=True),
     shell:
-        "encoder-roles assign-roles --settings {input.settings} --scores {input.scores} --ranks {input.ranks}"
-        " --costs {input.costs} --output {params.folder} 2> {log}"
+        "encoder-roles assign-roles --settings {input.settings:q} --scores {input.scores:q} --ranks {input.ranks:q}"
+        " --costs {input.costs:q} --output {params.folder:q} 2> {log:q}"
 
 
 rule replay_advisor:
@@ -157,8 +157,8 @@ rule replay_advisor:
     resources:
         **resources_of("replay_advisor"),
     shell:
-        "encoder-roles replay-advisor --settings {input.settings} --scores {input.scores} --output {output.regret}"
-        " --coverage {output.coverage} 2> {log}"
+        "encoder-roles replay-advisor --settings {input.settings:q} --scores {input.scores:q} --output {output.regret:q}"
+        " --coverage {output.coverage:q} 2> {log:q}"
 
 
 if STUDY.scores:
@@ -183,10 +183,8 @@ if STUDY.scores:
             **resources_of("assign_roles"),
         params:
             folder=subpath(output.averages, parent=True),
-            # as options, if the config gives them
-            joined=lambda wildcards, input: [
-                word for name in ("ranks", "costs") if input[name] for word in (f"--{name}", input[name])
-            ],
+            # both as options, where they are given
+            joined=lambda wildcards, input: option("--ranks", input.ranks) + option("--costs", input.costs),
         shell:
             "encoder-roles analyse-scores --settings {input.settings:q} --scores {input.scores:q} {params.joined:q}"
             " --output {params.folder:q} 2> {log:q}"

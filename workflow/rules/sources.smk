@@ -27,7 +27,7 @@ rule pretrain_encoder:
     resources:
         **resources_of("pretrain_encoder"),
     shell:
-        "encoder-roles pretrain-encoder --encoder {wildcards.encoder} --output {output} 2> {log}"
+        "encoder-roles pretrain-encoder --encoder {wildcards.encoder:q} --output {output:q} 2> {log:q}"
 
 
 rule pretrain_language_model:
@@ -42,7 +42,7 @@ rule pretrain_language_model:
     resources:
         **resources_of("pretrain_language_model"),
     shell:
-        "encoder-roles pretrain-language-model --output {output} > {log} 2>&1"
+        "encoder-roles pretrain-language-model --output {output:q} > {log:q} 2>&1"
 
 
 rule pretrained_sources:
@@ -60,7 +60,7 @@ rule lock_sources:
     params:
         lock=LOCK,  # no output, so that only a call writes the lock, never a newer input
     shell:
-        "encoder-roles lock-sources --settings {input.settings} --output {params.lock} 2> {log}"
+        "encoder-roles lock-sources --settings {input.settings:q} --output {params.lock:q} 2> {log:q}"
 
 
 rule fetch_source:
@@ -82,8 +82,8 @@ rule fetch_source:
     params:
         lock=LOCK,
     shell:
-        "encoder-roles fetch-source --settings {input.settings} --lock {params.lock} --source {wildcards.source}"
-        " --output {output} 2> {log}"
+        "encoder-roles fetch-source --settings {input.settings:q} --lock {params.lock:q} --source {wildcards.source:q}"
+        " --output {output:q} 2> {log:q}"
 
 
 GATED = [
@@ -110,7 +110,7 @@ rule check_gates:
     params:
         gates=[f"{source_folder(source)}/gates.csv" for source in GATED],
     shell:
-        "encoder-roles check-gates --settings {input.settings} --gates {params.gates} --output {output} 2> {log}"
+        "encoder-roles check-gates --settings {input.settings:q} --gates {params.gates:q} --output {output:q} 2> {log:q}"
 
 
 rule stage_encoder:
@@ -130,7 +130,7 @@ rule stage_encoder:
     params:
         source=lambda wildcards: source_folder(f"encoders/{wildcards.encoder}"),
     shell:
-        "encoder-roles stage-encoder --settings {input.settings} --source {params.source} --output {output} 2> {log}"
+        "encoder-roles stage-encoder --settings {input.settings:q} --source {params.source:q} --output {output:q} 2> {log:q}"
 
 
 rule stage_language_model:
@@ -150,4 +150,4 @@ rule stage_language_model:
     params:
         source=lambda wildcards: source_folder("language_model"),
     shell:
-        "encoder-roles stage-language-model --settings {input.settings} --source {params.source} --output {output} 2> {log}"
+        "encoder-roles stage-language-model --settings {input.settings:q} --source {params.source:q} --output {output:q} 2> {log:q}"

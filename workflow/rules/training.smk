@@ -23,13 +23,13 @@ rule train_align:
         **resources_of("train_align"),
     params:
         launch=launcher(STUDY.jobs["train_align"], PROCESSES, SITE),
-        features=lambda wildcards, input: f"--features {input.features}" if input.features else "",
+        features=lambda wildcards, input: option("--features", input.features),
         pictures=framed,
         restart=f"{RESULTS}/.restart/align/{{subset}}/seed{{seed}}",
     shell:
-        "{params.launch}encoder-roles train-align --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --encoders {input.encoders} --language-model {input.language_model} {params.features}"
-        " --data {input.data} {params.pictures} --restart {params.restart} --output {output} 2> {log}"
+        "{params.launch:q} encoder-roles train-align --settings {input.settings:q} --subset {wildcards.subset:q} --seed {wildcards.seed:q}"
+        " --encoders {input.encoders:q} --language-model {input.language_model:q} {params.features:q}"
+        " --data {input.data:q} {params.pictures:q} --restart {params.restart:q} --output {output:q} 2> {log:q}"
 
 
 rule train_tune:
@@ -58,10 +58,10 @@ rule train_tune:
         **resources_of("train_tune"),
     params:
         launch=launcher(STUDY.jobs["train_tune"], PROCESSES, SITE),
-        align=lambda wildcards, input: f"--align {input.align}" if input.align else "",
+        align=lambda wildcards, input: option("--align", input.align),
         pictures=framed,
         restart=f"{RESULTS}/.restart/tune/{{subset}}/seed{{seed}}",
     shell:
-        "{params.launch}encoder-roles train-tune --settings {input.settings} --subset {wildcards.subset} --seed {wildcards.seed}"
-        " --encoders {input.encoders} --language-model {input.language_model} {params.align}"
-        " --data {input.data} {params.pictures} --restart {params.restart} --output {output} 2> {log}"
+        "{params.launch:q} encoder-roles train-tune --settings {input.settings:q} --subset {wildcards.subset:q} --seed {wildcards.seed:q}"
+        " --encoders {input.encoders:q} --language-model {input.language_model:q} {params.align:q}"
+        " --data {input.data:q} {params.pictures:q} --restart {params.restart:q} --output {output:q} 2> {log:q}"

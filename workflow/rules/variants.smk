@@ -137,5 +137,5 @@ rule compare_variants:
     resources:
         **resources_of("assign_roles"),
     shell:
-        "encoder-roles compare-variants --settings {input.settings} --scores {input.scores} --costs {input.costs}"
-        " --output {output.table} --claims {output.claims} 2> {log}"
+        "encoder-roles compare-variants --settings {input.settings:q} --scores {input.scores:q} --costs {input.costs:q}"
+        " --output {output.table:q} --claims {output.claims:q} 2> {log:q}"

@@ -18,6 +18,7 @@ from encoder_roles.cluster.slurm import (
     partition_minutes,
     queued_jobs,
     run_prefix,
+    table_rows,
 )
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study.config import Study, load_study
@@ -103,19 +104,21 @@ def check_account(site: Site) -> Iterator[str]:
         return
     user = getpass.getuser()
     show = ("sacctmgr", "--noheader", "--parsable2", "show")
-    accounts = ask(*show, "associations", f"user={user}", "format=account").split()
+    printed = ask(*show, "associations", f"user={user}", "format=account")
+    accounts = [account for (account,) in table_rows(printed, columns=1)]
     listed = ", ".join(sorted(set(accounts))) or "none"
     if site.account and site.account not in accounts:
-        yield f"{SITE_FILE}: account: {user} has no account {site.account} (known: {listed})"
-    elif not site.account and not ask(*show, "user", user, "format=defaultaccount").strip():
-        yield f"{SITE_FILE}: account: missing, and {user} has no default account (known: {listed})"
+        yield f"{SITE_FILE}: account: {user} has no account {site.account} (there are: {listed})"
+    elif not site.account and not table_rows(ask(*show, "user", user, "format=defaultaccount"), columns=1):
+        yield f"{SITE_FILE}: account: missing, and {user} has no default account (there are: {listed})"
 
 
 def check_arrays(site: Site) -> Iterator[str]:
-    """Slurm rejects an array that is too large, at every attempt."""
-    settings = configuration()
-    numbers = int(settings.get("MaxArraySize", ARRAY_SIZE)) - 1  # from 1 to less than it
-    script = re.search(r"\bmax_script_size=(\d+)", settings.get("SchedulerParameters", ""))
+    """An array that is too large is refused, again and again."""
+    found = configuration()
+    size = re.match(r"\d+", found.get("MaxArraySize", ""))
+    numbers = (int(size[0]) if size else ARRAY_SIZE) - 1  # from 1 to less than it
+    script = re.search(r"\bmax_script_size=(\d+)", found.get("SchedulerParameters", ""))
     most = min(numbers, max(1, int(script[1]) // TASK_BYTES)) if script else numbers
     if numbers < 2:
         yield (

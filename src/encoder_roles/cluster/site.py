@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
-from encoder_roles.study.config import describe_faults
+from encoder_roles.study.config_files import places_in, read_config
+from encoder_roles.study.faults import describe_faults
 from encoder_roles.study.names import TRAINING_JOBS, StudyError
 from encoder_roles.study.sections import JobRequest, Settings
 
@@ -68,12 +68,11 @@ class Site(Settings):
 
 def read_site(path: Path = SITE_FILE) -> Site:
     """The site's settings. Raises StudyError: one line that names every faulty key."""
+    config, lines = read_config(path, may_be_empty=True)
     try:
-        return Site.model_validate(yaml.safe_load(path.read_text()) or {})
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        return Site.model_validate(config)
     except ValidationError as error:
-        raise StudyError(f"{path}: {describe_faults(error)}") from None
+        raise StudyError(f"{path}: {describe_faults(error, places=places_in(path, lines))}") from None
 
 
 def active_site() -> Site | None:
@@ -90,18 +89,22 @@ def scaled(amount: int, most: int | None) -> Callable[..., int]:
     return resource
 
 
-def launcher(request: JobRequest, processes: int, site: Site | None) -> str:
-    """The prefix of a training command: on a site, srun, which starts all processes on all nodes.
+def launcher(request: JobRequest, processes: int, site: Site | None) -> list[str]:
+    """The words before a training's command: on a cluster srun, which starts all processes on every node.
 
-    Without a site or with one process it is empty: a command that needs more starts torchrun itself.
+    On a laptop, and for one process, there are none: a command that needs more runs torchrun itself.
     """
     if site is None or processes == 1:
-        return ""
+        return []
     nodes, cpus = request.nodes, cpus_per_process(request, processes)
-    return (
-        f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks={processes}"
-        f" --ntasks-per-node={processes // nodes} --cpus-per-task={cpus} "
-    )
+    return [
+        "srun",
+        "--kill-on-bad-exit=1",
+        f"--nodes={nodes}",
+        f"--ntasks={processes}",
+        f"--ntasks-per-node={processes // nodes}",
+        f"--cpus-per-task={cpus}",
+    ]
 
 
 def job_resources(name: str, request: JobRequest, site: Site | None, processes: int = 1) -> dict[str, Any]:

@@ -16,6 +16,8 @@ ANSWERS_WITHIN = 60  # seconds
 CHECKS_REMEMBERED = 3  # squeue must remember a finished job for this many status checks,
 LONGEST_PAUSE = 240  # and for this many seconds: the pause between checks grows to 180
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+ONE_WORD = r"[^\s|]+"
+LIMIT = r"(?:\d+-)?\d+(?::\d+){0,2}|infinite|unlimited|n/a"  # a time limit, as sinfo prints it
 StatusCommand = Literal["sacct", "squeue"]
 
 
@@ -32,9 +34,13 @@ class QueuedJob:
 def ask(*command: str) -> str:
     """The output of a Slurm command. Raises StudyError with the command's message if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=ANSWERS_WITHIN
+        )
     except FileNotFoundError:
-        raise StudyError(f"{command[0]}: no such program; put Slurm's commands on PATH") from None
+        raise StudyError(f"{command[0]}: no such program: Slurm's commands must be on PATH") from None
+    except OSError as error:
+        raise StudyError(f"{command[0]}: cannot be run: {error.strerror}; correct PATH") from None
     except subprocess.TimeoutExpired:
         raise StudyError(
             f"{command[0]}: no answer in {ANSWERS_WITHIN} s; check that Slurm's controller runs"
@@ -43,6 +49,16 @@ def ask(*command: str) -> str:
         message = " ".join((done.stderr or done.stdout).split())
         raise StudyError(f"{command[0]}: {message or f'ended with {done.returncode}'}")
     return done.stdout
+
+
+def table_rows(printed: str, columns: int) -> list[list[str]]:
+    """The rows of a table that a command of Slurm's prints, columns separated by `|`.
+
+    A federation (`CLUSTER: name`), a site's banner or an empty line is no row and is passed over: it has too
+    few columns, or its first is not one word. The last column may contain `|`.
+    """
+    rows = ([cell.strip() for cell in line.split("|", columns - 1)] for line in printed.splitlines())
+    return [row for row in rows if len(row) == columns and re.fullmatch(ONE_WORD, row[0])]
 
 
 def configuration() -> dict[str, str]:
@@ -77,14 +93,15 @@ def fitting_status_command(status_seconds: int) -> StatusCommand:
 
 
 def partition_minutes() -> dict[str, float]:
-    """Partition -> time limit in minutes; "" is the default partition."""
-    limits: dict[str, float] = {}
-    for line in ask("sinfo", "--noheader", "--format", "%P|%l").splitlines():
-        name, limit = line.strip().split("|")
-        limits[name.removesuffix("*")] = in_minutes(limit)
+    """The longest job of every partition, in minutes; the default partition also under the name "" ."""
+    longest: dict[str, float] = {}
+    for name, limit in table_rows(ask("sinfo", "--noheader", "--format", "%P|%l"), columns=2):
+        if not re.fullmatch(LIMIT, limit, re.IGNORECASE):
+            continue
+        longest[name.removesuffix("*")] = in_minutes(limit)
         if name.endswith("*"):
-            limits[""] = in_minutes(limit)
-    return limits
+            longest[""] = in_minutes(limit)
+    return longest
 
 
 def in_minutes(limit: str) -> float:
@@ -107,8 +124,7 @@ def queued_jobs(prefix: str) -> list[QueuedJob]:
     """This user's waiting and running jobs with that prefix; each array task is a job."""
     states = "PENDING,CONFIGURING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
     command = ("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--states", states)
-    lines = ask(*command, "--format", "%i|%j|%T|%k").splitlines()
-    jobs = [QueuedJob(*line.split("|", 3)) for line in lines if line.count("|") >= 3]
+    jobs = [QueuedJob(*row) for row in table_rows(ask(*command, "--format", "%i|%j|%T|%k"), columns=4)]
     return [job for job in jobs if job.name.startswith(f"{prefix}_")]
 
 
@@ -118,12 +134,10 @@ def final_states(jobs: list[QueuedJob]) -> dict[str, str]:
         return {}
     names = ",".join(sorted({job.name for job in jobs}))
     if has_accounting():
-        lines = ask("sacct", "-X", "-n", "-P", "--name", names, "--format", "JobID,State").splitlines()
+        printed = ask("sacct", "-X", "-n", "-P", "--name", names, "--format", "JobID,State")
     else:
         command = ("squeue", "--noheader", "--array", "--states", "all", "--name", names)
-        lines = ask(*command, "--format", "%i|%T").splitlines()
-    states = dict(line.split("|", 1) for line in lines if "|" in line)
+        printed = ask(*command, "--format", "%i|%T")
     wanted = {job.id for job in jobs}
-    return {
-        id: state.split()[0] for id, state in states.items() if id in wanted and state.split()[0] in ENDED
-    }
+    states = {id: state.split(" ", 1)[0] for id, state in table_rows(printed, columns=2)}
+    return {id: state for id, state in states.items() if id in wanted and state in ENDED}

@@ -115,7 +115,10 @@ def _staged(
         if "image" in staged:
             picture = pictures / staged["image"]
             check.add(picture, number)
-            staged["image"] = os.path.relpath(picture, output)
+            place = (
+                picture.parent.resolve() / picture.name
+            )  # `..` of a relative path crosses no link as written
+            staged["image"] = os.path.relpath(place, output.resolve())
         yield staged
 
 

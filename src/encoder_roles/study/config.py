@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from encoder_roles.study.config_files import merge, read_configs
+from encoder_roles.study.faults import describe_faults
 from encoder_roles.study.names import (
     BENCHMARKS,
     BLIND,
@@ -117,11 +119,13 @@ class Study(Settings):
         if not isinstance(rows, dict):
             return config
         table = encoder_table()
-        merged = {name: copy.deepcopy(table[name]) for name in config["pool"] if name in table}
+        names = [name for name in config["pool"] if isinstance(name, str)]
+        merged = {name: copy.deepcopy(table[name]) for name in names if name in table}
+        changes = {name: row for name, row in rows.items() if isinstance(row, dict)}
         for name, row in merged.items():
-            if {"pixels", "layer"} & (rows.get(name) or {}).keys():
+            if {"pixels", "layer"} & changes.get(name, {}).keys():
                 row["published"] = {"parameters": row["published"]["parameters"]}
-        _merge(merged, {name: row for name, row in rows.items() if isinstance(row, dict)})
+        merge(merged, changes)
         return config | {"encoders": merged | {k: v for k, v in rows.items() if not isinstance(v, dict)}}
 
     @model_validator(mode="before")
@@ -188,7 +192,10 @@ class Study(Settings):
     def _check_subsets(self) -> None:
         if self.subsets != "all":
             for subset in self.subsets:
-                parse_subset(subset, self.pool)
+                try:
+                    parse_subset(subset, self.pool)
+                except StudyError as error:
+                    raise ValueError(f"subsets: {error}") from None
 
     def _check_benchmarks(self) -> None:
         """The benchmarks to evaluate exist, and the overlays are benchmarks that have one."""
@@ -302,7 +309,6 @@ class Study(Settings):
         return (NONE_KEPT, *all_subsets(self.pool)[:-1])
 
 
-RENAMED_KEYS = {"rank": "effective_rank", "engine.ranks": "engine.processes"}  # old spelling -> new spelling
 VARIANT_KEYS = ("connector", "encoders", "training")  # what a variant may change,
 FIXED_ENCODER_KEYS = ("library", "source", "revision", "library_config")  # except these keys of an encoder
 
@@ -328,7 +334,7 @@ def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict
     # a complete study, as settings files store it, has an empty `variants`
     change = {key: value for key, value in change.items() if key != "variants" or value}
     merged = copy.deepcopy(dict(base))
-    _merge(merged, copy.deepcopy(change))
+    merge(merged, copy.deepcopy(change))
     for key in change:
         if key not in VARIANT_KEYS and merged[key] != base.get(key):  # equal: settings files store every key
             raise ValueError(
@@ -337,7 +343,8 @@ def _vary(base: Mapping[str, Any], name: str, change: Mapping[str, Any]) -> dict
     rows, changed_rows = base.get("encoders"), change.get("encoders")
     if isinstance(rows, dict) and isinstance(changed_rows, dict):
         for encoder, row in changed_rows.items():
-            base_row = encoder_table().get(encoder, {}) | (rows.get(encoder) or {})
+            study_row = rows.get(encoder)
+            base_row = encoder_table().get(encoder, {}) | (study_row if isinstance(study_row, dict) else {})
             for key in FIXED_ENCODER_KEYS:
                 if isinstance(row, dict) and key in row and row[key] != base_row.get(key):
                     raise ValueError(
@@ -354,67 +361,39 @@ def encoder_table() -> dict[str, dict[str, Any]]:
     return table
 
 
-def validate_study(config: Mapping[str, Any], where: str = "config.yaml") -> Study:
-    """A validated Study from a parsed config. Raises StudyError: one line that names every faulty key."""
+def validate_study(
+    config: Mapping[str, Any], where: str = "config.yaml", places: Mapping[tuple[str, ...], str] | None = None
+) -> Study:
+    """A validated Study from a parsed config.
+
+    Args:
+        config: the keys of config.yaml with their overrides.
+        where: the names of the files, for the message.
+        places: the file and line that set a key, for the message.
+
+    Raises:
+        StudyError: one line that names every faulty key.
+    """
     try:
         return Study.model_validate(dict(config))
     except ValidationError as error:
         # every variant repeats the study's faults: report them once
-        raise StudyError(f"{where}: {describe_faults(error, repeated='variants')}") from None
+        faults = describe_faults(error, repeated="variants", places=places)
+    except RecursionError:
+        faults = "sections are nested too deeply to be read; flatten them"
+    raise StudyError(f"{where}: {faults}")
 
 
-def describe_faults(error: ValidationError, repeated: str = "") -> str:
-    """All faults of a file's keys in one line; those under `repeated` only if there are no others."""
-    # a list with a wrong entry is also reported as too short: only the entry is at fault
-    faults = [f for f in error.errors() if f["type"] != "too_short" or not f["input"]]
-    faults = faults or list(error.errors())
-    faults = [f for f in faults if f["loc"][:1] != (repeated,)] or faults
-    return "; ".join(_describe_fault(fault) for fault in faults)
-
-
-def _describe_fault(fault: Mapping[str, Any]) -> str:
-    """One fault of a config: its key, what is wrong and the value, shortened."""
-    key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # without the types of a union
-    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    if fault["type"] == "extra_forbidden":
-        for old, new in RENAMED_KEYS.items():
-            if key == old or key.endswith(f".{old}"):
-                return f"{key}: is now called {new} (rename the key)"
-        return f"{key}: unknown key (correct its spelling or remove it)"
-    if fault["type"] == "missing":
-        return f"{key}: missing"
-    if fault["type"] == "too_short":
-        return f"{key}: has {len(fault['input'])} entries, {fault['ctx']['min_length']} or more are needed"
-    if fault["type"] == "too_long":
-        return f"{key}: has {len(fault['input'])} entries, at most {fault['ctx']['max_length']} are allowed"
-    if not key:
-        return message  # a check between keys: its message names them
-    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return f"{key}.{message}"  # a check within a section: its message names the key
-    return f"{key}: {message.replace('tuple', 'list')}, not {fault['input']!r:.60}"
-
-
-def load_study(*configs: Path) -> Study:
+def load_study(*configs: Path, changes: Mapping[str, Any] | None = None) -> Study:
     """A study from config.yaml and its overrides in order, merged key by key, as --configfile merges.
 
-    Raises StudyError when a file cannot be read or the merged config does not validate.
+    Args:
+        configs: the files.
+        changes: further keys, as `snakemake --config` gives them.
+
+    Raises:
+        StudyError: a file cannot be read, or the merged config does not validate.
     """
-    merged: dict[str, Any] = {}
-    for path in configs:
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(config, dict):
-            raise StudyError(f"{path}: must be a YAML mapping of keys, not {type(config).__name__}")
-        _merge(merged, config)
-    return validate_study(merged, ", ".join(str(path) for path in configs))
-
-
-def _merge(base: dict[str, Any], override: Mapping[str, Any]) -> None:
-    """Put `override` into `base`: mappings are merged key by key, anything else (lists too) is replaced."""
-    for key, value in override.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
+    merged, places = read_configs(configs)
+    merge(merged, changes or {})
+    return validate_study(merged, ", ".join(str(path) for path in configs), places)

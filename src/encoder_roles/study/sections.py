@@ -22,9 +22,9 @@ Channels = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
 
 class Settings(BaseModel):
-    """Base of every section: an unknown key is an error, and a validated value cannot change."""
+    """Base of every section: an unknown key, NaN or infinity is an error; a validated value cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class HubSource(Settings):

@@ -1,0 +1,112 @@
+"""A user's text in a shell command is one word, whatever it contains; a path resolves where it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from test_workflow_dag import copy_workflow, snakemake
+
+ROOT = Path(__file__).resolve().parent.parent
+AWKWARD = "my (old) 'wéights'; touch oops $HOME \"x\" & # *"
+
+
+@pytest.mark.parametrize("rules", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda path: path.stem)
+def test_every_placeholder_of_a_shell_command_is_quoted(rules: Path) -> None:
+    commands = re.findall(r'^ +shell:\n((?: +".*"\n)+)', rules.read_text(), re.MULTILINE)
+    assert len(commands) == len(re.findall(r"^ +shell:", rules.read_text(), re.MULTILINE)), (
+        "another form of shell:"
+    )
+    unquoted = [
+        p for command in commands for p in re.findall(r"\{[^{}]*\}", command) if not p.endswith(":q}")
+    ]
+    assert unquoted == []
+
+
+@pytest.mark.parametrize("rules", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda path: path.stem)
+def test_no_param_joins_a_path_and_an_option_into_one_text(rules: Path) -> None:
+    assert re.findall(r'f"--[a-z-]+ \{.*', rules.read_text()) == []
+
+
+def test_an_awkward_folder_is_one_word_of_the_commands_that_take_it(tmp_path: Path) -> None:
+    workflow = copy_workflow(tmp_path)
+    for source in ("encoders/sam", "language_model"):
+        shutil.move(workflow / "sources/laptop" / source, workflow / AWKWARD / source)
+    study = {
+        "study": "own",
+        "pool": ["clip", "sam"],
+        "encoders": {"sam": {"source": f"{AWKWARD}/encoders/sam"}},
+        "language_model": {"source": f"{AWKWARD}/language_model"},
+    }
+    (workflow / "my study.yaml").write_text(yaml.safe_dump(study, allow_unicode=True))
+    done = snakemake(workflow, "-n", "-p", "--configfile", "my study.yaml", "--", "paper", "verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    commands = re.findall(r"Shell command: (encoder-roles .*)", done.stdout)
+    words = {shlex.split(line)[1]: shlex.split(line) for line in commands}
+    assert len(words) > 15
+    staged = [shlex.split(line) for line in commands if " stage-encoder " in line]
+    assert f"{AWKWARD}/encoders/sam" in {line[line.index("--source") + 1] for line in staged}
+    model = words["stage-language-model"]
+    assert model[model.index("--source") + 1] == f"{AWKWARD}/language_model"
+    gates = words["check-gates"]
+    assert gates[gates.index("--gates") + 1 : gates.index("--output")] == [
+        "sources/laptop/encoders/clip/gates.csv",
+        f"{AWKWARD}/encoders/sam/gates.csv",
+        f"{AWKWARD}/language_model/gates.csv",
+    ]
+    assert str(workflow / "my study.yaml") in words["verify"]
+    assert not (workflow / "oops").exists()
+
+
+def test_the_gates_of_an_awkward_folder_are_checked_for_real(tmp_path: Path) -> None:
+    workflow = copy_workflow(tmp_path)
+    for name in ("encoders/clip", "language_model"):
+        shutil.copytree(ROOT / "sources/laptop" / name, workflow / AWKWARD / name)
+    study = {
+        "study": "own",
+        "pool": ["clip"],
+        "encoders": {"clip": {"source": f"{AWKWARD}/encoders/clip"}},
+        "language_model": {"source": f"{AWKWARD}/language_model"},
+    }
+    (workflow / "mine.yaml").write_text(yaml.safe_dump(study, allow_unicode=True))
+    made = snakemake(workflow, "--configfile", "mine.yaml", "--", "results/own/gates.csv")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert (workflow / "results/own/gates.csv").is_file() and not (workflow / "oops").exists()
+
+
+@pytest.mark.parametrize("link", [None, "results", "results/own", "data", "data/pictures"])
+def test_a_staged_picture_is_found_from_its_records_behind_a_link(tmp_path: Path, link: str | None) -> None:
+    place, scratch = tmp_path / "a/checkout", tmp_path / "scratch/deep/down"
+    (place / "data/pictures/x").mkdir(parents=True)
+    (place / "results/own").mkdir(parents=True)
+    (place / "data/pictures/x/1.jpg").write_bytes(b"picture")
+    (place / "data/probe.json").write_text(json.dumps([{"id": "1", "image": "x/1.jpg"}]))
+    if link:
+        scratch.mkdir(parents=True)
+        shutil.move(place / link, scratch / "moved")
+        (place / link).symlink_to(scratch / "moved")
+    stage_probe(place)
+    staged = place / "results/own/data/own/probe/probe.jsonl"
+    image = json.loads(staged.read_text())["image"]
+    assert (staged.parent / image).read_bytes() == b"picture"
+    assert (staged.resolve().parent / image).read_bytes() == b"picture"
+
+
+def stage_probe(place: Path) -> None:
+    """Lock and stage the probe records of a small checkout, from within it."""
+    record = {"records": "data/probe.json", "pictures": "data/pictures"}
+    settings = {"study": "own", "sources": {}, "benchmarks": [], "records": {"probe": record}}
+    (place / "lock.json").write_text(json.dumps(settings))
+    program = str(Path(sys.executable).with_name("encoder-roles"))
+    output = "results/own/data/own/probe"
+    staging = f"stage-records --settings lock.json --lock own.lock.yaml --name probe --output {output}"
+    for arguments in ("lock-sources --settings lock.json --output own.lock.yaml", staging):
+        done = subprocess.run([program, *arguments.split()], cwd=place, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
