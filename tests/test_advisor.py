@@ -32,6 +32,7 @@ from encoder_roles.analysis.advisor.replay import (
     strategies,
     top_two,
 )
+from encoder_roles.analysis.external.subset_scores import read_subset_scores
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import AdvisorSettings
 from encoder_roles.study.stages import AdvisorStage
@@ -339,6 +340,74 @@ def test_anybodys_table_of_subsets_is_read_and_a_faulty_one_refused_in_one_line(
         read_part(path)
     path.write_text("subset,points\na,50\n")
     with pytest.raises(StudyError, match="no column 'score'; it has subset, points"):
+        read_part(path)
+
+
+def write_part(path: Path, table: str) -> Path:
+    path.write_text(f"subset,score,standard_error\n{table}")
+    return path
+
+
+GOOD = "clip,53.2,0.5\nsam,34.8,0.5\ndinov2,48.0,0.5\nclip+sam,55.0,0.5\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        GOOD.replace("+", " & ").upper(),
+        GOOD.replace("clip+sam", "SAM + CLIP").replace("dinov2", "DINO-v2"),
+        GOOD.replace(".2,", ".2%,").replace(".8,", ".8%,"),
+        GOOD + "none,20,0.5\n",
+        GOOD + ",,\n\n",
+        GOOD.replace("53.2", '"53,2"').replace("34.8", '"34,8"').replace(".0,", ",").replace("0.5", '"0,5"'),
+    ],
+)
+def test_the_advisor_reads_names_and_numbers_as_the_analysis_does(tmp_path: Path, table: str) -> None:
+    good = read_part(write_part(tmp_path / "good.csv", GOOD))
+    assert set(good) == {"clip", "sam", "dinov2", "clip+sam"}
+    part = read_part(write_part(tmp_path / "table.csv", table))
+    by_name = {frozenset(subset.split("+")): score for subset, score in part.items()}
+    assert by_name == {frozenset(subset.split("+")): score for subset, score in good.items()}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (GOOD + "sam + clip,60,0.5\n", r"subset 'sam \+ clip' appears twice \(rows 4 and 5"),
+        (GOOD + ",60,0.5\n", r"row 5 .*the model's encoders are not named"),
+        (GOOD + "mae,0.45,0.5\n", r"row 5 \(mae, overall\): score 0\.45 .* or a fraction \(45 points\)"),
+        (GOOD + "mae,45±1,0.5\n", "holds a score and its error"),
+        (GOOD + "mae,45,\n", "standard_error is empty or NaN"),
+        ("clip,0.5,0.01\nsam,0.3,0.01\n", r"no score is above 1.*scales: overall 1"),
+    ],
+)
+def test_a_row_that_the_advisor_could_misread_is_refused_by_its_number(
+    tmp_path: Path, table: str, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        read_part(write_part(tmp_path / "table.csv", table))
+
+
+def test_a_stated_scale_turns_scores_and_their_errors_into_points(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_part(tmp_path / "table.csv", "clip,0.532,0.005\nsam,0.348,0.005\nclip+sam,0.55,0.005\n")
+    table = read_subset_scores(path, scales={"score": 1}).table
+    np.testing.assert_allclose(table["score"], [53.2, 34.8, 55.0])
+    np.testing.assert_allclose(table["standard_error"], 0.5)
+    advise_next(scores=path, scales={"score": 1})
+    assert "read on 0-1, as scales says" in capsys.readouterr().out
+
+
+def test_a_table_of_benchmarks_gives_the_means_of_a_level(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("Encoders,MMEP,GQA,TextVQA\nCLIP,1000,60,40\nSAM,600,40,20\nCLIP+SAM,1200,70,60\n")
+    assert read_part(path, standard_error=1)["clip"] == (50.0, 1.0)
+    assert read_part(path, "General", standard_error=1)["clip"] == (55.0, 1.0)
+    assert read_part(path, "TextVQA", standard_error=1)["clip+sam"] == (60.0, 1.0)
+    with pytest.raises(StudyError, match="no row of 'Generall'; known are overall, General"):
+        read_part(path, "Generall", standard_error=1)
+    with pytest.raises(StudyError, match="state one by --standard-error"):
         read_part(path)
 
 

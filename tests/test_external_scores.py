@@ -6,17 +6,21 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lattice_simulation import make_plan, simulate
 
 from encoder_roles.analysis.external.aliases import match_benchmark, match_encoders
 from encoder_roles.analysis.external.scores import analyse_scores, analyse_table
+from encoder_roles.analysis.external.subset_scores import read_subset_scores
 from encoder_roles.analysis.external.tables import read_external_scores
-from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError
+from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError, study_of
 from encoder_roles.study.sections import StatisticsSettings
 
 ROOT = Path(__file__).parents[1]
@@ -361,6 +365,221 @@ def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> N
     missing = plan("scores=nowhere.csv")
     assert missing.returncode != 0
     assert "error: scores: no file nowhere.csv" in missing.stderr
+
+
+# --- scales: decided by row and column from evidence, or refused with the row ---
+
+
+def necessities(table: pd.DataFrame | Path, **options: object) -> dict[str, float]:
+    tables = analyse_table(table, pool=POOL, statistics=statistics(), **options).tables
+    return overall(tables, "necessity")["value"].to_dict() | {"C": overall(tables, "capacity")["value"].sum()}
+
+
+def test_rows_given_as_fractions_are_read_as_the_points_they_stand_for() -> None:
+    table = wide()
+    table.loc[[4, 6], table.columns[1:]] /= 100
+    analysis = analyse_table(table, pool=POOL, statistics=statistics())
+    assert necessities(table) == pytest.approx(necessities(wide()))
+    notes = [note["note"] for note in analysis.notes]
+    assert any("rows 5 (SAM), 7 (DINO-v2, SAM)" in note and "read as fractions" in note for note in notes)
+    assert necessities(tidy(table)) == pytest.approx(necessities(wide()))
+
+
+def test_one_score_that_may_be_a_fraction_is_refused_with_its_row() -> None:
+    with pytest.raises(StudyError, match=r"row 4 \(CLIP\+DINOv2, gqa\): score 0\.5 of gqa may be in points"):
+        read_external_scores(spoilt(gqa=0.5))
+    assert read_external_scores(spoilt(gqa="0.5%")).table["score"].min() == 0.5
+    weak = wide().assign(mmvp=[0.67, 0.0, 1.33, 2.0, 0.67, 0.67, 3.33, 1.33])  # no fractions
+    assert read_external_scores(weak).table["score"].min() == 0
+
+
+def test_a_row_of_few_scores_is_no_evidence_of_fractions() -> None:
+    table = wide()[["Encoders", "gqa", "mme"]]
+    table.loc[4, ["gqa", "mme"]] /= 100
+    with pytest.raises(StudyError, match=r"row 5 \(SAM, "):
+        read_external_scores(table)
+
+
+def test_totals_of_ocrbench_below_100_are_totals_if_all_are_whole_numbers() -> None:
+    totals = [12, 410, 57, 455, 38, 420, 61, 470]
+    external = read_external_scores(wide().assign(ocrbench=totals))
+    table = external.table[external.table["benchmark"] == "ocrbench"]
+    np.testing.assert_allclose(table["score"], np.array(totals) / 10)
+    assert any("divided by 10" in note and "rows 1, 3, 5, 7" in note for note in external.notes)
+    with pytest.raises(StudyError, match=r"row 3 \(DINOv2, ocrbench\): .*use one scale, or state it"):
+        read_external_scores(wide().assign(ocrbench=[*totals[:2], 57.5, *totals[3:]]))
+
+
+def test_whole_numbers_of_ocrbench_up_to_100_are_unclear_until_their_scale_is_stated() -> None:
+    table = wide().assign(ocrbench=[12, 41, 57, 45, 38, 42, 61, 47])
+    with pytest.raises(StudyError, match="may be of 100 or of 1000; state the scale"):
+        read_external_scores(table)
+    for scale, greatest in ((100, 61.0), (1000, 6.1)):
+        external = read_external_scores(table, scales={"OCR-Bench": scale})
+        rows = external.table[external.table["benchmark"] == "ocrbench"]
+        assert rows["score"].max() == pytest.approx(greatest)
+
+
+@pytest.mark.parametrize("form", [wide, lambda: tidy(wide())])
+def test_a_stated_scale_decides_and_must_fit(form) -> None:
+    table = form()
+    name = "gqa" if "gqa" in table.columns else "Score"
+    at = slice(None) if name == "gqa" else table["Benchmark"] == "gqa"
+    table.loc[at, name] /= 100
+    assert necessities(table, scales={"gqa": 1}) == pytest.approx(necessities(wide()))
+    for scales, message in (
+        ({"POPE": 1}, "scales: 'POPE' is no benchmark of the table"),
+        ({"gqa": 0}, "scales: 'gqa': 0 is no greatest score"),
+        ({"gqa": 0.1}, "score of gqa is outside 0-0.1"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            read_external_scores(table, scales=scales)
+
+
+# --- names of any script ---
+
+
+def test_only_spaces_and_punctuation_are_ignored_in_a_name() -> None:
+    assert match_encoders("DINO-α + dino β") == ("dinoα", "dinoβ")
+    assert match_encoders("4M & CLIP") == ("4m", "clip")
+    assert match_encoders("视觉编码器 + Кодер_2") == ("视觉编码器", "кодер2")
+    assert match_encoders("हिन्दी") != match_encoders("हनद")  # vowel signs count
+    for label in ("clip + ", "++", "clip + ..."):
+        with pytest.raises(StudyError, match="no encoder's name"):
+            match_encoders(label)
+    with pytest.raises(StudyError, match="pool: 'clip' is 'CLIP' again"):
+        match_encoders("clip", ("CLIP", "clip"))
+
+
+def test_results_of_tables_with_names_of_other_scripts_do_not_share_a_folder() -> None:
+    assert study_of(Path("成績.csv")) != study_of(Path("得点.csv"))
+    assert study_of(Path("My Table-2.csv")) == "my_table_2" and study_of(Path("2nd.csv")) == "scores_2nd"
+
+
+# --- the files that spreadsheets write ---
+
+
+def exported(table: pd.DataFrame, form: str) -> bytes:
+    """A table as a spreadsheet exports it, or as people edit it."""
+    comma = table.to_csv(index=False, sep=";", decimal=",")
+    text = {
+        "sep line": "sep=;\n" + table.to_csv(index=False, sep=";"),
+        "decimal comma": comma,
+        "decimal comma in quotes": table.to_csv(index=False, decimal=","),
+        "tabs": table.to_csv(index=False, sep="\t"),
+        "empty rows and columns": "".join(f"{line};;\r\n" for line in comma.splitlines()) + ";" * 18 + "\r\n",
+        "empty rows between": table.to_csv(index=False).replace("\n", "\n,,\n\n"),
+        "head after #": "# " + table.to_csv(index=False),
+        "remark, then head after #": "# scores, by us\n#" + table.to_csv(index=False, sep=";"),
+        "numbered rows": table.reset_index(names="#").to_csv(index=False),
+        "percent": table.set_index("Encoders").map("{} %".format).to_csv(),
+    }
+    return text[form].encode()
+
+
+FORMS = ("sep line", "decimal comma", "decimal comma in quotes", "tabs", "empty rows and columns")
+MORE_FORMS = ("empty rows between", "head after #", "remark, then head after #", "numbered rows", "percent")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", [*FORMS, *MORE_FORMS])
+def test_a_table_is_the_same_in_every_form_that_spreadsheets_export(
+    tmp_path: Path, form: str, encoding: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(exported(wide(), form).decode().encode(encoding))
+    expected = read_external_scores(wide()).table
+    pd.testing.assert_frame_equal(read_external_scores(path).table, expected, check_exact=True)
+
+
+def test_thousands_of_mme_may_be_separated() -> None:
+    totals = [1108.5, 1151.5, 1151.5, 1210.5, 1156.5, 1208.5, 1210.5, 1224.5]
+    plain = read_external_scores(wide().assign(mme=totals)).table
+    for form in ("{:,}", "{:,} "):
+        table = wide().assign(mme=[form.format(x) for x in totals])
+        pd.testing.assert_frame_equal(read_external_scores(table).table, plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Encoders,gqa\nclip,50\xe9\n", "neither UTF-8 nor UTF-16; save it as CSV UTF-8"),
+        (b"PK\x03\x04sheet", "an Excel workbook or a zip file; save the sheet as CSV UTF-8"),
+        (b"Encoders,gqa\nclip,27,1\n", r"row 1 has 3 cells, but the head has 2 \(a decimal comma"),
+        (b"Encoders;gqa;mmvp\nclip;27,1;30.2\n", "'30.2' has a decimal point and '27,1' a decimal comma"),
+        (b"Encoders;mme\nclip;1,108\nsam;1,200\n", "'1,108' may be a decimal comma or separate thousands"),
+        (b"Encoders,gqa,\nclip,50,x\n", "column 3 has cells but no name"),
+        ("Encoders,gqa\nclip,50±1\n".encode(), "holds a score and its error; write the score alone"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_its_cause(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(StudyError, match=message) as error:
+        read_external_scores(tmp_path / "table.csv")
+    assert str(tmp_path / "table.csv") in str(error.value) and "\n" not in str(error.value)
+
+
+# --- whatever comes in ---
+
+WORDS = st.one_of(
+    st.sampled_from(["Encoders", "subset", "model", "gqa", "MME", "ocrbench", "benchmark", "score", "seed"]),
+    st.sampled_from(["n", "level", "low", "high", "mask", "operator", "question", "group", "study"]),
+    st.sampled_from(["standard_error", "#", "sep=;", "Average", ""]),
+)
+CELLS = st.one_of(
+    *(st.sampled_from(LABELS), WORDS, st.floats(-1, 101).map(str), st.integers(0, 2000).map(str)),
+    st.sampled_from(["27,1", "1,108", "1.108,5", "53%", "50±1", "nan", "none", "∅", "4M", "1e400", '"']),
+    st.text(max_size=4),
+)
+
+
+def table_bytes() -> st.SearchStrategy[bytes]:
+    """Files near to tables: words of tables in rows, in several encodings; and any bytes."""
+    heads = st.lists(WORDS, min_size=1, max_size=5)
+    rows = st.lists(st.lists(CELLS, min_size=1, max_size=5), max_size=5)
+    form = st.tuples(heads, rows, st.sampled_from(",;\t"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+
+    def write(parts: tuple[list[str], list[list[str]], str, str]) -> bytes:
+        head, body, separator, encoding = parts
+        text = "\n".join(separator.join(cells) for cells in [head, *body])
+        return text.encode(encoding, errors="replace")
+
+    return st.one_of(form.map(write), st.binary(max_size=60))
+
+
+def check_reading(read, path: Path) -> pd.DataFrame | None:
+    """What a reader gives, None after an error of one line that names the file."""
+    try:
+        return read(path).table
+    except StudyError as error:
+        message = str(error)
+        assert message.startswith(str(path)) and len(message.splitlines()) == 1
+        return None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(content=table_bytes(), suffix=st.sampled_from([".csv", ".csv", ".csv", ".parquet"]))
+def test_any_file_gives_scores_of_0_to_100_or_one_line_that_names_it(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"table{suffix}"
+        path.write_bytes(content)
+        for read in (read_external_scores, read_subset_scores):
+            table = check_reading(read, path)
+            assert table is None or (len(table) > 0 and table["score"].between(0, 100).all())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(row=st.integers(0, 7), column=st.integers(0, 16), cell=CELLS)
+def test_any_cell_in_a_good_table_is_read_or_refused_in_one_line(row: int, column: int, cell: str) -> None:
+    table = wide().astype(object)
+    table.iloc[row, column] = cell
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        table.to_csv(path, index=False)
+        read = check_reading(read_external_scores, path)
+        assert read is None or read["score"].between(0, 100).all()
 
 
 def test_groups_are_the_studys_own() -> None:

@@ -60,8 +60,8 @@ class DataError(StudyError):
 
 def study_of(path: Path) -> str:
     """The name of a study from the name of its table of scores: lower case, words joined with _."""
-    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
-    return name if re.match(r"[a-z]", name) else f"scores_{name}"
+    name = re.sub(r"[\W_]+", "_", path.stem.lower()).strip("_")
+    return name if re.match(r"[^\W\d]", name) else f"scores_{name}"
 
 
 def name_subset(encoders: tuple[str, ...] | frozenset[str], pool: tuple[str, ...]) -> str:

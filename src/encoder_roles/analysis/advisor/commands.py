@@ -17,9 +17,13 @@ from encoder_roles.analysis.advisor.replay import (
     replay,
     replay_table,
 )
+from encoder_roles.analysis.external.aliases import match_encoders
+from encoder_roles.analysis.external.numbers import read_numbers
+from encoder_roles.analysis.external.subset_scores import read_subset_scores
+from encoder_roles.analysis.external.tables import load_table, require_numbers, role_of
 from encoder_roles.analysis.statistics import normal_quantile
 from encoder_roles.provenance import write_table
-from encoder_roles.study.names import BLIND, NO_MASK, StudyError, all_subsets, name_subset, parse_subset
+from encoder_roles.study.names import BLIND, StudyError, all_subsets, name_subset, parse_subset
 from encoder_roles.study.stages import AdvisorStage, read_settings
 
 
@@ -28,43 +32,41 @@ def read_part(
     level: str = "overall",
     standard_error: float | None = None,
     confidence: float = 0.95,
+    pool: tuple[str, ...] = (),
 ) -> dict[str, tuple[float, float]]:
-    """The (score, standard error) of each subset of a table, without `blind`.
-
-    Seeds are averaged; their spread is part of the error.
-
-    Args:
-        path: a scores.csv, or any CSV with columns subset, score and standard_error.
-        level: of scores.csv: overall, a group's name or a benchmark's.
-        standard_error: in points, for all subsets, in place of the table's.
-        confidence: the level of the table's intervals.
+    """The (score, standard error) of each subset of a table, without `blind`: see `average_seeds`.
 
     Raises:
         StudyError: one line on a table that cannot be read so.
     """
-    table = _read_table(path, ("subset", "score"))
-    if "level" in table:
-        table = _rows_of_level(table, level, path)
-    key = ["subset", "seed"] if "seed" in table else ["subset"]
-    if table.duplicated(key).any():
-        row = table[table.duplicated(key)].iloc[0]
-        raise StudyError(f"{path}: {', '.join(f'{k} {row[k]!r}' for k in key)} appears twice; keep one row")
-    table = table[table["subset"] != BLIND].assign(error=_errors(table, standard_error, confidence, path))
+    return average_seeds(read_subset_scores(path, level, pool).table, standard_error, confidence, path)
+
+
+def average_seeds(
+    table: pd.DataFrame, standard_error: float | None, confidence: float, path: Path
+) -> dict[str, tuple[float, float]]:
+    """The (score, standard error) of each subset, without `blind`. The spread of seeds is part of the error.
+
+    Args:
+        table: as of `read_subset_scores`.
+        standard_error: in points, for all subsets, in place of the table's.
+        confidence: the level of the table's intervals.
+        path: the table's file, for error messages.
+
+    Raises:
+        StudyError: one line on a table without errors.
+    """
+    pool = find_pool(["+".join(encoders) for encoders in table["trained"] if encoders])
+    named = table.assign(subset=[name_subset(encoders, pool) for encoders in table["trained"]])
+    named = named[named["subset"] != BLIND]
+    if named.empty:
+        raise StudyError(f"{path}: no row of a model with encoders")
+    named = named.assign(error=_errors(named, standard_error, confidence, path))
     part = {}
-    for subset, rows in table.groupby("subset", sort=False):
+    for subset, rows in named.groupby("subset", sort=False):
         spread = rows["score"].std(ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else 0.0
         part[str(subset)] = (float(rows["score"].mean()), float(np.hypot(rows["error"].mean(), spread)))
     return part
-
-
-def _rows_of_level(table: pd.DataFrame, level: str, path: Path) -> pd.DataFrame:
-    """The unmasked rows of a level: overall, the name of a group or of a benchmark."""
-    rows = table[table["operator"] == NO_MASK] if "operator" in table else table
-    chosen = rows[rows["benchmark"] == level]
-    if chosen.empty:
-        known = ", ".join(dict.fromkeys(rows["benchmark"]))
-        raise StudyError(f"{path}: no row of {level!r}; known are {known}")
-    return chosen
 
 
 def _errors(table: pd.DataFrame, stated: float | None, confidence: float, path: Path) -> pd.Series[float]:
@@ -72,9 +74,13 @@ def _errors(table: pd.DataFrame, stated: float | None, confidence: float, path: 
         return pd.Series(stated, index=table.index)
     if "standard_error" in table:
         return table["standard_error"]
-    if {"low", "high"} <= set(table):
-        return (table["high"] - table["low"]) / (2 * normal_quantile(confidence))
-    raise StudyError(f"{path}: no column standard_error, nor low and high; state one by --standard-error")
+    if not {"low", "high"} <= set(table):
+        raise StudyError(f"{path}: no column standard_error, nor low and high; state one by --standard-error")
+    errors = (table["high"] - table["low"]) / (2 * normal_quantile(confidence))
+    if (wrong := ~(errors >= 0)).any():
+        row = table[wrong].iloc[0]
+        raise StudyError(f"{path}: row {row['row']} ({row['model']}): low and high are no interval")
+    return errors
 
 
 def find_pool(subsets: Sequence[str]) -> tuple[str, ...]:
@@ -121,6 +127,7 @@ def advise_next(
     cost: str = "parameters",
     covariates: Path | None = None,
     standard_error: float | None = None,
+    scales: dict[str, float] | None = None,
     confidence: float = 0.95,
     count: int = 3,
     output: Path | None = None,
@@ -128,7 +135,8 @@ def advise_next(
     """Print the predicted scores of all subsets, and which to train next.
 
     Args:
-        scores: scores.csv, or any CSV with columns subset (encoders joined with +), score, standard_error.
+        scores: scores.csv, any table with columns subset (encoders joined with +), score, standard_error, or
+            any table that analyse-scores reads.
         at_most: find the best subset of at most this many encoders; default 2, or with a budget all of them.
         budget: the most that an answer may cost, in the unit of `cost`.
         match: also find a proper subset that falls short of the full pool by at most this many points.
@@ -139,13 +147,18 @@ def advise_next(
         cost: the column of costs.csv to use.
         covariates: a CSV with a column subset and columns of numbers known of every subset, trained or not.
         standard_error: of every score, in points, where the table has none.
+        scales: a benchmark (or `score`) and its greatest score, where the table does not show it
+            (`--scales score 1`).
         confidence: of the intervals read and printed.
         count: how many next trainings to name.
         output: also write the predictions as a CSV file.
     """
-    part = read_part(scores, level, standard_error, confidence)
+    table = read_subset_scores(scores, level, pool, scales)
+    for note in table.notes:
+        print(f"{scores}: {note}")
+    part = average_seeds(table.table, standard_error, confidence, scores)
     names = pool or find_pool(list(part))
-    prices = None if costs is None else extend_costs(_read_costs(costs, cost), names)
+    prices = None if costs is None else extend_costs(_read_costs(costs, cost, names), names)
     within: tuple[frozenset[str] | None, str] = (None, "")
     if budget is not None:
         if prices is None:
@@ -162,28 +175,46 @@ def advise_next(
         write_table(output, advice.predictions)
 
 
-def _read_costs(path: Path, column: str) -> dict[str, float]:
-    table = _read_table(path, ("subset", column))
-    return {str(subset): float(value) for subset, value in table.groupby("subset")[column].mean().items()}
+def _read_costs(path: Path, column: str, pool: tuple[str, ...]) -> dict[str, float]:
+    """The mean of a column for every subset, blind included."""
+    table = _read_table(path, pool)
+    if column not in table:
+        names = ", ".join(map(str, table.columns.drop("row")))
+        raise StudyError(f"{path}: no column {column!r}; it has {names}")
+    numbers = read_numbers(table, (column,), str(path))
+    require_numbers(table, numbers, column, str(path))
+    return {str(name): float(mean) for name, mean in numbers.groupby("subset")[column].mean().items()}
 
 
 def _read_covariates(path: Path, pool: tuple[str, ...]) -> dict[str, list[float]]:
-    table = _read_table(path, ("subset",)).set_index("subset")
-    if table.index.has_duplicates:
-        raise StudyError(f"{path}: subset {table.index[table.index.duplicated()][0]!r} appears twice")
-    if wrong := [str(c) for c in table if not pd.api.types.is_numeric_dtype(table[c])]:
+    table = _read_table(path, pool)
+    if (twice := table["subset"].duplicated()).any():
+        raise StudyError(f"{path}: subset {table['subset'][twice].iloc[0]!r} appears twice")
+    columns = [str(column) for column in table.columns.drop(["row", "subset"])]
+    numbers = read_numbers(table, columns, str(path))
+    if wrong := [c for c in columns if numbers[c].isna().all()]:
         raise StudyError(f"{path}: column {wrong[0]!r} holds no numbers; remove it")
-    return {name_subset(parse_subset(str(s), pool), pool): list(row) for s, row in table.iterrows()}
+    for column in columns:
+        require_numbers(table, numbers, column, str(path))
+    return {row["subset"]: [float(row[c]) for c in columns] for _, row in numbers.iterrows()}
 
 
-def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a readable CSV file: {error}") from error
-    if missing := [column for column in needed if column not in table]:
-        raise StudyError(f"{path}: no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
-    return table
+def _read_table(path: Path, pool: tuple[str, ...]) -> pd.DataFrame:
+    """A table whose column of encoders is called `subset` and names subsets of the pool, and its rows."""
+    table, where = load_table(path)
+    named = [column for column in table.columns if role_of(column) == "subset"]
+    if len(named) != 1 or not table.columns.is_unique:
+        has = ", ".join(map(str, table.columns))
+        raise StudyError(f"{where}: needs one column 'subset', and no column twice; it has {has}")
+    table = table.rename(columns={named[0]: "subset"})
+    table.insert(0, "row", np.arange(1, len(table) + 1))
+    names = []
+    for row, label in enumerate(table["subset"], start=1):
+        try:
+            names.append(name_subset(match_encoders("" if pd.isna(label) else label, pool), pool))
+        except StudyError as error:
+            raise StudyError(f"{where}: row {row}: {error}") from None
+    return table.assign(subset=names)
 
 
 def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path) -> None:
@@ -198,7 +229,7 @@ def replay_advisor(*, settings: Path, scores: Path, output: Path, coverage: Path
         coverage: how often predicted intervals hold the scores of subsets that were left out.
     """
     stage = read_settings(settings, AdvisorStage)
-    part = read_part(scores, confidence=stage.level)
+    part = read_part(scores, confidence=stage.level, pool=stage.pool)
     regret, held = pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(COVERAGE_COLUMNS))
     if len(stage.pool) > 2 and set(all_subsets(stage.pool)) <= set(part):
         lattice = KnownLattice(part, stage.pool)

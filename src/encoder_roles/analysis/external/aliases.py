@@ -1,13 +1,15 @@
 """Aliases of benchmarks, encoders and subsets in external tables.
 
-Case, spaces and punctuation never count: `MME-P`, `mme_p` and `MMEP` are one name. The rest must be an alias
-in the table below. Nothing is matched by likeness.
+Case, spaces and punctuation never count: `MME-P`, `mme_p` and `MMEP` are one name. Letters and digits of any
+script count. A benchmark's name must be an alias in the table below. Nothing is matched by likeness.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import string
+import unicodedata
 from collections.abc import Sequence
 
 from encoder_roles.study.names import BENCHMARKS, BLIND, StudyError
@@ -34,12 +36,18 @@ _BENCHMARKS: dict[str, str] = {
 _KNOWN = {spelling: name for name in BENCHMARKS for spelling in (name, *_BENCHMARKS[name].split())}
 _BLIND = {"blind", "none", "noencoder", "noencoders", "noimage", "textonly", "languagemodelonly", "llmonly"}
 _BLIND_SIGNS = {"∅", "{}", "-", "–"}
-_JOINT = re.compile(r"\s*[+&,;|]\s*|\s+(?:and|/)\s+", re.IGNORECASE)
+_JOINT = re.compile(r"\s*[+&,;|、]\s*|\s+(?:and|/)\s+", re.IGNORECASE)
+_ASCII_MARKS = set(string.punctuation)
 
 
 def squeeze(name: object) -> str:
-    """A name without case, spaces and punctuation."""
-    return re.sub(r"[^a-z0-9]+", "", str(name).casefold())
+    """A name without case, spaces and punctuation; letters and digits of every script stay.
+
+    >>> squeeze("DINO-α"), squeeze("4M"), squeeze("CV-Bench 2D")
+    ('dinoα', '4m', 'cvbench2d')
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(name)).casefold())
+    return "".join(c for c in text if c not in _ASCII_MARKS and unicodedata.category(c)[0] not in "ZPC")
 
 
 def match_benchmark(name: object) -> str | None:
@@ -64,17 +72,17 @@ def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
     Without a pool an encoder's name is its text without case and punctuation. Raises StudyError if an encoder
     is not in the pool, is named twice, or has no name.
 
-    >>> match_encoders("CLIP & DINO-v2")
-    ('clip', 'dinov2')
+    >>> match_encoders("CLIP & DINO-v2"), match_encoders("4M + DINO-β")
+    (('clip', 'dinov2'), ('4m', 'dinoβ'))
     """
-    label = str(text).strip()
+    label = unicodedata.normalize("NFKC", str(text)).strip()
     if label in _BLIND_SIGNS or squeeze(label) in _BLIND:
         return ()
-    known = {squeeze(encoder): encoder for encoder in pool}
+    known = _by_key(pool)
     encoders: list[str] = []
     for part in _JOINT.split(label):
         key = squeeze(part)
-        if not re.match(r"[a-z]", key):
+        if not any(c.isalnum() for c in key):
             raise StudyError(f"{label!r}: {part!r} is no encoder's name; write names joined with +")
         if pool and key not in known:
             raise StudyError(f"{label!r}: encoder {part!r} is not in the pool {list(pool)}")
@@ -85,3 +93,15 @@ def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
             )
         encoders.append(name)
     return tuple(encoders)
+
+
+def _by_key(pool: Sequence[str]) -> dict[str, str]:
+    """The encoders of a pool by their names without case and punctuation."""
+    known: dict[str, str] = {}
+    for encoder in pool:
+        key = squeeze(encoder)
+        if not any(c.isalnum() for c in key) or key in known:
+            same = f"is {known[key]!r} again" if key in known else "is no encoder's name"
+            raise StudyError(f"pool: {encoder!r} {same}; correct the pool")
+        known[key] = encoder
+    return known

@@ -8,7 +8,7 @@ no intervals and no verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def analyse_table(
     *,
     pool: Sequence[str] = (),
     leave_out: Sequence[int] = (),
+    scales: Mapping[str, float] | None = None,
     ranks: Path | None = None,
     costs: Path | None = None,
     statistics: StatisticsSettings = STATISTICS,
@@ -64,7 +65,8 @@ def analyse_table(
             or tidy (`encoders, benchmark, score` and optionally `seed, mask, operator, n, question, cluster,
             group`). In a wide table a row `n` gives each benchmark's number of questions.
         pool: encoders in the order in which subsets are written; by default as they first appear.
-        leave_out: rows of the table, counted from 1, that are not analysed.
+        leave_out: rows of the table, counted from 1 without empty rows, that are not analysed.
+        scales: benchmark -> its greatest score, where the table does not show it; `score` for all others.
         ranks, costs: tables as ranks.csv and costs.csv, in the pool's names.
         statistics: resamples, confidence level, seed, definition of the overall score, a stated seed
             deviation in points.
@@ -85,7 +87,7 @@ def analyse_table(
     >>> analysis.claims[7].statement, analysis.claims[7].estimate
     ('The pair clip+dinov2 beats either encoder alone.', 2.0)
     """
-    external = read_external_scores(scores, pool, leave_out, study)
+    external = read_external_scores(scores, pool, leave_out, study, scales)
     settings = RoleStage(study=external.study, pool=external.pool, statistics=statistics, tau=tau)
     rank_rows = NO_RANKS if ranks is None else read_ranks(ranks, external.pool, None)
     cost_rows = NO_COSTS if costs is None else read_costs(costs, external.pool, None)
@@ -178,6 +180,7 @@ def analyse_scores(
     output: Path,
     pool: tuple[str, ...] = (),
     leave_out: tuple[int, ...] = (),
+    scales: dict[str, float] | None = None,
     ranks: Path | None = None,
     costs: Path | None = None,
     statistics: StatisticsSettings = STATISTICS,
@@ -192,7 +195,9 @@ def analyse_scores(
             docs/external-scores.md.
         output: the folder.
         pool: encoders in the order in which subsets are written; by default as they first appear.
-        leave_out: rows, counted from 1 below the head, that are not analysed.
+        leave_out: rows, counted from 1 below the head without empty rows, that are not analysed.
+        scales: a benchmark and its greatest score, where the table does not show it (`--scales ocrbench 1000
+            gqa 1`); `score` stands for all others.
         ranks: a table in the form of ranks.csv.
         costs: a table in the form of costs.csv.
         statistics: resamples, level, seed of the bootstrap; a stated seed deviation.
@@ -209,6 +214,7 @@ def analyse_scores(
         scores,
         pool=pool,
         leave_out=leave_out,
+        scales=scales,
         ranks=ranks,
         costs=costs,
         statistics=statistics,

@@ -1,14 +1,13 @@
 """External tables of scores, read and checked: wide (a column per benchmark) or tidy (a row per score).
 
 A table may have a row per question, or only the benchmarks' scores. The lattice may be incomplete; masks and
-seeds may be missing. Nothing is guessed: an unknown name, a score outside its scale or a duplicate row is an
+seeds may be missing. Nothing is guessed: an unknown name, a score of unclear scale or a duplicate row is an
 error of one line. `notes` names every conversion (MME / 20).
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -24,16 +23,17 @@ from encoder_roles.analysis.external.aliases import (
     squeeze,
 )
 from encoder_roles.analysis.external.averages import average_models, average_notes
+from encoder_roles.analysis.external.files import read_cells
+from encoder_roles.analysis.external.numbers import have_percent, read_numbers, why_no_number
+from encoder_roles.analysis.external.scales import find_scales
 from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
 from encoder_roles.study.names import BENCHMARKS, BLIND, GROUPS, NO_MASK, NONE_KEPT, StudyError, name_subset
 from encoder_roles.study.sections import Operator
 
 MOST_ENCODERS = 8  # 256 subsets: with more, the resamples of the lattice do not fit a laptop's memory
 OPERATORS: tuple[str, ...] = get_args(Operator)
-# the greatest score of benchmarks that are also published on another scale than 0-100
-LARGER_SCALES = {"mme": 2000.0, "ocrbench": 1000.0}
 SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
-_EMPTY = ["", " ", "NaN", "nan", "NA", "N/A", "n/a", "null"]
+MOST_COUNT = 2.0**53  # above it a float no longer holds every whole number
 
 # role of a column -> its spellings, without case and punctuation
 _ROLES: dict[str, str] = {
@@ -51,8 +51,12 @@ _ROLES: dict[str, str] = {
     "weight": "weight",
     "unparsable": "unparsable",
     "level": "level",
-    "ignored": "metric low high unparsableshare",
+    "low": "low lower",
+    "high": "high upper",
+    "standard_error": "standarderror stderr se",
+    "ignored": "metric unparsableshare",
 }
+SUMMARY_ONLY = ("low", "high", "standard_error")  # what a table of subsets has beside its scores
 _TIDY_ONLY = ("benchmark", "score", "question", "cluster", "weight", "unparsable", "level", "group")
 _ROLE_OF = {spelling: role for role, spellings in _ROLES.items() for spelling in spellings.split()}
 _OVERALL = {"average", "avg", "overall", "mean", "all"}
@@ -88,22 +92,21 @@ def read_external_scores(
     pool: Sequence[str] = (),
     leave_out: Sequence[int] = (),
     study: str = "external",
+    scales: Mapping[str, float] | None = None,
 ) -> ExternalScores:
     """Read a table of scores.
 
     Args:
-        scores: CSV (comma, semicolon or tab; lines before the head may begin with #), parquet, or a frame.
+        scores: a CSV or parquet file (see `read_cells`), or a frame.
         pool: encoders in the order in which subsets are written; by default as they first appear.
-        leave_out: rows of the table, counted from 1 below the head, that are not analysed.
+        leave_out: rows of the table, counted from 1 below the head without empty rows, that are not analysed.
         study: its name, if the table has no column `study`.
+        scales: benchmark -> its greatest score, where the table does not show it; `score` for all others.
 
     Raises:
         StudyError: one line that names the column or row and what to do.
     """
-    where = "scores" if isinstance(scores, pd.DataFrame) else str(scores)
-    frame = scores.reset_index(drop=True) if isinstance(scores, pd.DataFrame) else _load(Path(scores))
-    if frame.empty:
-        raise StudyError(f"{where}: no rows")
+    frame, where = load_table(scores)
     frame, roles = _find_roles(frame, where)
     frame.insert(0, "row", np.arange(1, len(frame) + 1))
     if "subset" not in roles:
@@ -115,8 +118,8 @@ def read_external_scores(
     tidy = {"benchmark", "score"} <= roles
     frame, stated = _split_averages(frame, where) if tidy else _melt(frame, where)
     frame = frame.rename(columns={"training_seed": "seed"})
-    table, notes = _check_numbers(frame, where)
-    table = _name_models(table, pool, where)
+    table, notes = _check_numbers(frame, scales or {}, where)
+    table = name_models(table, pool, where)
     averages = average_models(table, stated)
     table = table[~table["row"].isin(leave_out)]
     if table.empty:
@@ -133,59 +136,73 @@ def read_external_scores(
     return ExternalScores(name, encoders, table.reset_index(drop=True), questions, averages, tuple(notes))
 
 
-def _load(path: Path) -> pd.DataFrame:
-    """The cells of a file. Raises StudyError if it is not a table."""
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        start = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
-        separator = max(",;\t", key=lines[start].count) if lines else ","
-        # "none" is the name of a mask here, so only these cells are missing values
-        return pd.read_csv(
-            path,
-            sep=separator,
-            skiprows=start,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            na_values=_EMPTY,
-            quoting=csv.QUOTE_MINIMAL,
-            skipinitialspace=True,
-        )
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not a readable table (CSV or parquet): {error}") from None
+def load_table(scores: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The cells of a table, and what error messages call it. Raises StudyError if it is no table."""
+    if isinstance(scores, pd.DataFrame):
+        return read_cells(scores, _is_head, "scores"), "scores"
+    return read_cells(Path(scores), _is_head, str(scores)), str(scores)
+
+
+def role_of(column: str) -> str | None:
+    """What a column holds (`subset`, `score` ...) by its name; None if no role has that name."""
+    return None if column == SEED_BENCH else _ROLE_OF.get(squeeze(column))
+
+
+def _is_head(names: Sequence[str]) -> bool:
+    """Whether these can be names of columns: one names the encoders, and all the others are known too."""
+    roles = [role_of(name) or match_benchmark(name) or _average_of(name) for name in names]
+    return "subset" in roles and None not in roles
+
+
+def _average_of(column: str) -> str | None:
+    """`overall` or the group of which a column states the mean; None if it states none."""
+    return "overall" if squeeze(column) in _OVERALL else _GROUP_OF.get(squeeze(column))
 
 
 def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]]:
     """Columns named by role or benchmark, and the set of roles. A column without either is an error."""
-    names: dict[str, str] = {}
-    spelled = {_ROLE_OF.get(squeeze(column)) for column in frame.columns}
-    tidy = {"benchmark", "score"} <= spelled
-    for column in frame.columns:
-        key = squeeze(column)
-        role = None if column == SEED_BENCH else _ROLE_OF.get(key)
-        if role in _TIDY_ONLY and not tidy:
+    names: dict[str, tuple[str, int]] = {}
+    tidy = {"benchmark", "score"} <= {role_of(column) for column in frame.columns}
+    for place, column in enumerate(frame.columns):
+        name = _name_column(column, tidy, where, empty=bool(frame.iloc[:, place].isna().all()))
+        if name == "ignored":
+            continue
+        if name in names:
             raise StudyError(
-                f"{where}: column {column!r} belongs to a table with a row per score, which has both "
-                "`benchmark` and `score`; add what is missing, or remove the column"
+                f"{where}: columns {names[name][0]!r} and {column!r} are both {name}; remove one"
             )
-        if role is None and tidy:
-            raise StudyError(
-                f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call "
-                f"it one of {', '.join(sorted(_ROLES.keys() - {'ignored'}))}"
-            )
-        average = "overall" if key in _OVERALL else _GROUP_OF.get(key)
-        name = role or match_benchmark(column) or (f"average {average}" if average else None)
-        if name is None:
-            raise StudyError(
-                f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or "
-                "remove it from the table"
-            )
-        if name in names and name != "ignored":
-            raise StudyError(f"{where}: columns {names[name]!r} and {column!r} are both {name}; remove one")
-        names[name] = str(column)
-    kept = {column: name for name, column in names.items() if name != "ignored"}
-    return frame[list(kept)].rename(columns=kept), set(names)
+        names[name] = (column, place)
+    renamed = frame.iloc[:, [place for _, place in names.values()]].copy()
+    renamed.columns = pd.Index(list(names))
+    return renamed, set(names)
+
+
+def _name_column(column: str, tidy: bool, where: str, *, empty: bool) -> str:
+    """The role or benchmark of a column; `ignored` if it does not count."""
+    role = role_of(column)
+    if role in SUMMARY_ONLY and tidy:
+        return "ignored"  # intervals are computed again
+    if role in _TIDY_ONLY and not tidy:
+        raise StudyError(
+            f"{where}: column {column!r} belongs to a table with a row per score, which has both "
+            "`benchmark` and `score`; add what is missing, or remove the column"
+        )
+    if column == "#" or (role is None and empty and match_benchmark(column) is None):
+        return "ignored"  # line numbers, or a column without any cell
+    if role is None and tidy:
+        known = sorted(_ROLES.keys() - {"ignored", *SUMMARY_ONLY})
+        raise StudyError(
+            f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call "
+            f"it one of {', '.join(known)}"
+        )
+    average = _average_of(column)
+    name = role or match_benchmark(column) or (f"average {average}" if average else None)
+    if name is None or name in SUMMARY_ONLY:
+        raise StudyError(
+            f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or "
+            "remove it from the table"
+        )
+    return name
 
 
 def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -206,7 +223,8 @@ def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         if "n" in frame.columns:
             raise StudyError(f"{where}: both a row n and a column n; remove one")
         long["n"] = long["benchmark"].map(frame.loc[counts, benchmarks].iloc[0])
-    stated = models[["row", *(c for c in frame.columns if c.startswith("average "))]]
+    averages = [c for c in frame.columns if c.startswith("average ")]
+    stated = read_numbers(models[["row", *averages]], averages, where)
     return long.sort_values(["row"], kind="stable").reset_index(drop=True), stated
 
 
@@ -214,6 +232,8 @@ def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.D
     """The benchmark rows of a tidy table; rows of averages, as in scores.csv, are computed again."""
     level = frame["level"] if "level" in frame.columns else pd.Series("benchmark", frame.index)
     rows = frame[level == "benchmark"].drop(columns="level", errors="ignore").copy()
+    if rows.empty:
+        raise StudyError(f"{where}: no row of level `benchmark`; the averages alone cannot be analysed")
     named = {name: match_benchmark(name) for name in rows["benchmark"].unique()}
     groups = rows.dropna(subset="group") if "group" in rows.columns else rows.iloc[:0]
     for name, match in named.items():
@@ -226,56 +246,46 @@ def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.D
     return rows, pd.DataFrame({"row": []})
 
 
-def _check_numbers(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+def _check_numbers(
+    frame: pd.DataFrame, scales: Mapping[str, float], where: str
+) -> tuple[pd.DataFrame, list[str]]:
     """Scores on 0-100 and positive n; the conversions, a sentence each."""
-    checked = frame.copy()
-    checked["score"] = _numbers(frame, "score", where)
+    checked = read_numbers(frame, ("score", "n", "seed", "weight"), where)
+    require_numbers(frame, checked, "score", where)
     if "n" in checked.columns:
-        checked["n"] = _numbers(frame, "n", where)
-        _refuse(checked, ~(checked["n"] >= 1), "n is not a number of questions", where)
+        require_numbers(frame, checked, "n", where)
+        _refuse(checked, ~checked["n"].between(1, MOST_COUNT), "n is not a number of questions", where)
     else:
         checked["n"] = np.nan
+    if "seed" in checked.columns:
+        require_numbers(frame, checked, "seed", where)
+    if "weight" in checked.columns:
+        require_numbers(frame, checked, "weight", where)
     stated = checked["group"] if "group" in checked.columns else checked["n"]
     checked["group"] = [_group_of(b, g) for b, g in zip(checked["benchmark"], stated, strict=True)]
-    notes = []
-    for benchmark, of in checked.groupby("benchmark", sort=False)["score"]:
-        name, most = str(benchmark), LARGER_SCALES.get(str(benchmark), 100.0)
-        at = checked["benchmark"] == benchmark
-        _refuse(
-            checked, at & ((checked["score"] < 0) | (checked["score"] > most)), _outside(name, most), where
-        )
-        if of.max() <= 1 and of.max() > 0:
-            raise StudyError(
-                f"{where}: benchmark {name}: no score is above 1, so they look like fractions; multiply by "
-                "100"
-            )
-        if of.max() > 100:
-            _refuse(
-                checked,
-                at & (checked["score"] <= 100) & (checked["score"] > 0),
-                f"{name} is given on 0-100 here and on 0-{most:g} in other rows; use one scale",
-                where,
-            )
-            checked.loc[at, "score"] *= 100 / most
-            notes.append(f"{name}: given on 0-{most:g}, divided by {most / 100:g}.")
+    models = checked.assign(unit=_units(checked), model=checked["subset"])
+    factor, notes = find_scales(models, have_percent(frame["score"]), scales, where)
+    checked["score"] = checked["score"] * factor
     return checked, notes
 
 
-def _outside(benchmark: str, most: float) -> str:
-    scale = "0-100" if most == 100 else f"0-100 and 0-{most:g}"
-    return f"score of {benchmark} is outside {scale}"
+def _units(frame: pd.DataFrame) -> npt.NDArray[np.integer[Any]]:
+    """A number per evaluated model, which has one score per benchmark; -1 for rows of questions."""
+    if "question" in frame.columns:
+        return np.full(len(frame), -1, dtype=np.int64)
+    if not frame.duplicated(["row", "benchmark"]).any() and frame["row"].duplicated().any():
+        return frame["row"].to_numpy(np.int64)  # a wide table
+    keys = [c for c in ("subset", "seed", "mask", "operator") if c in frame.columns]
+    return frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy(np.int64)
 
 
-def _numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series[float]:
-    """A column as numbers. An empty cell, or one that is not a number, is an error that names it."""
-    values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    empty = frame[column].isna()
-    _refuse(frame, empty, f"{column} is empty or NaN; give it, or remove the model or the benchmark", where)
-    words = values.isna() | np.isinf(values)
+def require_numbers(raw: pd.DataFrame, numbers: pd.DataFrame, column: str, where: str) -> None:
+    """Refuse an empty cell, or one that is no finite number, by an error that names it."""
+    why = f"{column} is empty or NaN; give it, or remove the model or the benchmark"
+    _refuse(raw, raw[column].isna(), why, where)
+    words = ~np.isfinite(numbers[column].to_numpy(float))
     if words.any():
-        cell = frame[column][words].iloc[0]
-        _refuse(frame, words, f"{column} {cell!r} is not a number", where)
-    return values
+        _refuse(raw, words, f"{column} {why_no_number(raw[column][words].iloc[0])}", where)
 
 
 def _group_of(benchmark: str, stated: Any) -> str:
@@ -286,7 +296,7 @@ def _group_of(benchmark: str, stated: Any) -> str:
     return str(stated)
 
 
-def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.DataFrame:
+def name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.DataFrame:
     """Labels as tuples of encoders (`trained`, `kept`), seeds as integers, operators checked."""
     named = table.rename(columns={"subset": "model"})
     _refuse(named, named["model"].isna(), "the model's encoders are not named", where)
@@ -294,17 +304,18 @@ def _name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.Dat
     named["operator"] = operator.fillna(NO_MASK).map(lambda o: str(o).strip().lower() or NO_MASK)
     known = named["operator"].isin((NO_MASK, *OPERATORS))
     _refuse(named, ~known, f"operator is none of {', '.join((NO_MASK, *OPERATORS))}", where)
-    seed = _numbers(named.assign(seed=named["seed"]), "seed", where) if "seed" in named.columns else 0
-    named["seed"] = seed
+    if "seed" not in named.columns:
+        named["seed"] = 0
     why = "the training seed is not a whole number (SEED-Bench is called SEED or SEED-Image)"
-    _refuse(named, named["seed"] % 1 != 0, why, where)
+    whole = (named["seed"] % 1 == 0) & (named["seed"].abs() < MOST_COUNT)
+    _refuse(named, ~whole, why, where)
     named["seed"] = named["seed"].astype(int)
     labels = {label: _encoders(named, "model", label, pool, where) for label in named["model"].unique()}
     named["trained"] = named["model"].map(labels)
     if "mask" in named.columns:
         masks = {m: _encoders(named, "mask", m, pool, where) for m in named["mask"].dropna().unique()}
         pairs = zip(named["mask"], named["trained"], strict=True)
-        kept = [masks[mask] if isinstance(mask, str) else trained for mask, trained in pairs]
+        kept = [trained if pd.isna(mask) else masks[mask] for mask, trained in pairs]
         named["kept"] = pd.Series(kept, named.index)
     else:
         named["kept"] = named["trained"]
@@ -351,9 +362,10 @@ def _order_subsets(table: pd.DataFrame, pool: tuple[str, ...], where: str) -> pd
 def _one_study(table: pd.DataFrame, study: str, where: str) -> str:
     if "study" not in table.columns:
         return study
-    if (names := sorted(map(str, table["study"].unique()))) and len(names) > 1:
+    names = sorted(set(map(str, table["study"].dropna())))
+    if len(names) > 1:
         raise StudyError(f"{where}: rows of several studies {names}; give one study's rows")
-    return names[0]
+    return names[0] if names else study
 
 
 def _check_models(table: pd.DataFrame, where: str) -> None:
@@ -401,7 +413,7 @@ def _as_questions(table: pd.DataFrame, study: str, where: str) -> pd.DataFrame:
         if column not in questions.columns:
             questions[column] = value
     questions["cluster"] = questions["cluster"].astype(str)
-    questions["weight"] = _numbers(questions, "weight", where)
+    questions["weight"] = questions["weight"].astype(float)
     questions = questions[list(SCORE_COLUMNS)].reset_index(drop=True)
     check_scores(questions, where)
     check_seeds(questions, where)
