@@ -599,6 +599,10 @@ class ExternalScoresSettings(Settings):
     leave_out: tuple[Positive, ...] = Field(
         default=(), description="Line numbers of the table that are not read."
     )
+    scales: dict[str, float] = Field(
+        default_factory=dict,
+        description="Greatest score of a benchmark (`score`: of all others), if the table hides it.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -118,6 +118,7 @@ class ExternalScoresStage(Settings):
     study: str
     pool: tuple[str, ...]
     leave_out: tuple[Positive, ...]
+    scales: dict[str, float] = Field(default_factory=dict)
     statistics: StatisticsSettings
     tau: Fraction
 
@@ -136,6 +137,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
             study=study.scores.study,
             pool=study.scores.pool,
             leave_out=study.scores.leave_out,
+            scales=study.scores.scales,
             statistics=study.statistics,
             tau=study.effective_rank.tau,
         )

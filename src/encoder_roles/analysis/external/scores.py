@@ -203,13 +203,13 @@ def analyse_scores(
         statistics: resamples, level, seed of the bootstrap; a stated seed deviation.
         tau: tolerance of "survives" and "expands".
         settings: settings/external_scores.json, which the workflow gives in place of pool, leave_out,
-            statistics and tau.
+            scales, statistics and tau.
     """
     study = study_of(scores)
     if settings is not None:
         stage = read_settings(settings, ExternalScoresStage)
         study, pool, leave_out = stage.study, stage.pool, stage.leave_out
-        statistics, tau = stage.statistics, stage.tau
+        scales, statistics, tau = stage.scales, stage.statistics, stage.tau
     analysis = analyse_table(
         scores,
         pool=pool,
