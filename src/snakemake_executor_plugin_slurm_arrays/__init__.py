@@ -1,11 +1,10 @@
-"""`snakemake --executor slurm-arrays`: Snakemake's Slurm plugin, and arrays whose tasks are whole jobs.
+"""`snakemake --executor slurm-arrays`: Snakemake's Slurm plugin with arrays whose tasks are complete jobs.
 
-Snakemake finds this package by its name. In version 2.8.0 the plugin's own arrays are wrong: the Snakemake
-that wraps a task is told to run the job of the array's first task, and so removes that job's output when the
-task fails; and jobs of which more are ready than may be submitted at once are never submitted. Here each task
-runs the whole command that it would run as a job of its own, so that failure, retry, cancellation and records
-are those of single jobs. What else is the plugin's stays the plugin's; tests/test_slurm_arrays.py holds what
-this relies on.
+Snakemake finds this package by its name. The plugin's arrays have two faults in version 2.8.0. The Snakemake
+that wraps a task runs the job of the array's first task, and so removes that job's output when the task
+fails. And jobs are never submitted if more are ready than may be submitted at once. Here each task runs the
+command of a single job, so that failure, retry, cancellation and records are those of single jobs. The rest
+is the plugin's; tests/test_slurm_arrays.py checks what this package relies on.
 """
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
@@ -33,7 +32,7 @@ from encoder_roles.manifest.retry import renounced
 from encoder_roles.study.command_line import check_command_line
 from encoder_roles.study.names import StudyError
 
-REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this was written against
+REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this package was written for
 
 # Snakemake imports every plugin as it starts, and nothing else of ours before it reads the config files
 try:
@@ -44,13 +43,13 @@ except StudyError as error:
 
 @dataclass
 class ExecutorSettings(slurm.ExecutorSettings):
-    """The plugin's settings, and how large an array may be."""
+    """The plugin's settings and the largest size of an array."""
 
     largest: int = field(
         default=1,
         metadata={
-            "help": "Jobs of one rule that are ready together and ask for the same are submitted as one "
-            "array, of at most so many tasks; 1: every job on its own.",
+            "help": "The largest number of tasks of an array. Jobs of one rule that are ready at the same "
+            "time and need the same resources form an array; 1: no arrays.",
             "env_var": False,
             "required": False,
         },
@@ -58,31 +57,33 @@ class ExecutorSettings(slurm.ExecutorSettings):
 
 
 class Executor(slurm.Executor):
-    """The plugin's executor, but for arrays, and for jobs that it would lose sight of."""
+    """The plugin's executor with arrays, and with jobs that the plugin would lose."""
 
     def __post_init__(self, test_mode: bool = False) -> None:
         super().__post_init__(test_mode)
         if self.array_jobs:
-            raise WorkflowError("--slurm-arrays-array-jobs: not this executor's, set --slurm-arrays-largest")
+            raise WorkflowError(
+                "--slurm-arrays-array-jobs: this executor does not have it; set --slurm-arrays-largest"
+            )
         self.largest: int = self.workflow.executor_settings.largest
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
-        """Submit jobs that are ready together: in arrays those of one rule, by themselves all others."""
+        """Submit jobs that are ready at the same time: jobs of one rule in arrays, all others alone."""
         by_rule: defaultdict[str, list[JobExecutorInterface]] = defaultdict(list)
         for job in jobs:
             if self.largest > 1 and not job.is_group():
                 by_rule[job.rule.name].append(job)
-        together = [same for same in by_rule.values() if len(same) > 1]
-        in_arrays = {job for same in together for job in same}
+        batches = [same for same in by_rule.values() if len(same) > 1]
+        in_arrays = {job for same in batches for job in same}
         super().run_jobs([job for job in jobs if job not in in_arrays])
-        for same in together:
+        for same in batches:
             self._submit_array_jobs(same)  # which calls run_array_jobs in a thread
 
     def run_array_jobs(self, jobs: list[JobExecutorInterface]) -> None:
-        """Submit jobs of one rule in as few arrays as can be: all tasks of an array ask for the same."""
+        """Submit jobs of one rule in as few arrays as possible; all tasks of an array have one request."""
         alike: defaultdict[tuple[str, str], list[JobExecutorInterface]] = defaultdict(list)
         for job in jobs:
-            with self.errors_told([job]):
+            with self.errors_reported([job]):
                 alike[self.request(job), str(job.resources.get("slurm_account"))].append(job)
         for (request, _), same in alike.items():
             for first in range(0, len(same), self.largest):
@@ -90,12 +91,12 @@ class Executor(slurm.Executor):
                 if len(tasks) == 1:
                     self.run_job(tasks[0])
                     continue
-                with self.errors_told(tasks):
+                with self.errors_reported(tasks):
                     self.submit_array(request, tasks)
 
     @contextmanager
-    def errors_told(self, jobs: Sequence[JobExecutorInterface]) -> Iterator[None]:
-        """Jobs fail by an error in their submission's thread, where nobody else would hear of it."""
+    def errors_reported(self, jobs: Sequence[JobExecutorInterface]) -> Iterator[None]:
+        """Report an error of the submission thread as a failure of its jobs: nothing else would report it."""
         try:
             yield
         except Exception as error:
@@ -103,7 +104,7 @@ class Executor(slurm.Executor):
                 self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error}\n")
 
     def request(self, job: JobExecutorInterface) -> str:
-        """The call of sbatch for a job, less its account and what it runs."""
+        """The sbatch call for a job, without its account and its command."""
         validate_slurm_extra(job)
         facts = {
             "run_uuid": self.run_uuid,
@@ -118,7 +119,7 @@ class Executor(slurm.Executor):
         return f"{call}{set_gres_string(job)}"
 
     def submit_array(self, request: str, tasks: Sequence[JobExecutorInterface]) -> None:
-        """One call of sbatch. Raises WorkflowError, with its words, if it fails."""
+        """Submit an array with one sbatch call. Raises WorkflowError, with sbatch's message, if it fails."""
         logs = self.slurm_logdir / f"rule_{tasks[0].name}"
         logs.mkdir(parents=True, exist_ok=True)
         call = f"{request}{next(self.get_account_arg(tasks[0]))} --array=1-{len(tasks)}"
@@ -135,8 +136,8 @@ class Executor(slurm.Executor):
             self._report_job_submission_threadsafe(submitted)
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
-        """Report jobs that have ended and yield the others, none of which the plugin would lose sight of."""
-        # Without jobs this may be called before __post_init__ has made anything: its thread begins first.
+        """Report jobs that have ended and yield all others, including those that the plugin would lose."""
+        # Without jobs this may run before __post_init__ has set any attribute: its thread starts first.
         answers = self._status_query_calls if active_jobs else 0
         left = [job async for job in super().check_active_jobs(active_jobs)]
         if active_jobs and self._status_query_calls == answers:
@@ -149,7 +150,7 @@ class Executor(slurm.Executor):
                 yield job
 
     def cancelled_waiting(self, tasks: set[str]) -> set[str]:
-        """Of tasks, those cancelled before they began: Slurm shows them by the array, or not at all."""
+        """Tasks cancelled before they began: Slurm lists them under the array, or not at all."""
         if not tasks:
             return set()
         squeue = ("squeue", "--noheader", "--array", "--states", "all", "--name", self.run_uuid)
@@ -158,10 +159,10 @@ class Executor(slurm.Executor):
             printed = ask(*squeue, "--format", "%i|%T")
             states = {row[0]: row[1] for row in table_rows(printed, columns=2)}
             gone = {task for task in tasks if states.get(task, "CANCELLED") == "CANCELLED"}
-            if gone and self.get_status_command() == "sacct":  # which shows by itself a task that began
+            if gone and self.get_status_command() == "sacct":  # which lists a task separately once it began
                 gone -= set(ask(*sacct, ",".join(sorted(gone))).split())
         except StudyError:
-            return set()  # no answer now: the next check asks again
+            return set()  # no answer from Slurm: the next check tries again
         return gone
 
     def report_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: object) -> None:
@@ -173,8 +174,8 @@ class Executor(slurm.Executor):
             msg = f"{msg or ''} Its data are at fault, so it is not run again: see its log. "
         super().report_job_error(job_info, msg=msg, **kwargs)
 
-    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002 - not all that there are
-        """Cancel the run's jobs by their common name: also those whose submission or state is under way."""
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:  # noqa: ARG002 - incomplete
+        """Cancel the run's jobs by their common name, including those that are just being submitted."""
         self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
         try:
             ask("scancel", "--name", self.run_uuid)

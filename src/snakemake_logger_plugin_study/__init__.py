@@ -1,7 +1,8 @@
-"""`snakemake --logger study`: a line for every finished job with the time left; a failed job's own words.
+"""`snakemake --logger study`: a line per finished job with the time left, and the log of a failed job.
 
-Snakemake finds this package by its name. The time left is what the jobs to come will cost, divided by the
-cores: rules that have run count with their mean, the others with their usual seconds at this run's pace.
+Snakemake finds this package by its name. The time left is the expected time of the remaining jobs
+divided by the cores. A rule that has run counts with its mean time, another with its usual time at this run's
+pace.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ USUAL_SECONDS = {
 }
 USUAL_OTHER = 3.0
 LOG_LINES = 12  # of a failed job
-RECORD = "made by {"  # how the record begins that a job puts first into its log (encoder_roles.manifest.job)
+RECORD = "made by {"  # the first words of a job's log: its record (encoder_roles.manifest.job)
 
 
 @dataclass
 class TimeLeft:
-    """How long the jobs to come will take, from the jobs done; all times in seconds."""
+    """The expected time of the remaining jobs, from the finished ones; all times in seconds."""
 
     todo: Counter[str] = field(default_factory=Counter)  # jobs not finished, by rule
     done: Counter[str] = field(default_factory=Counter)
@@ -66,12 +67,12 @@ class TimeLeft:
 
 
 def usual(rule: str) -> float:
-    """The seconds that a job of a rule takes on a laptop's core."""
+    """The usual seconds of a job of a rule on one core of a laptop."""
     return USUAL_SECONDS.get(rule, USUAL_OTHER)
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a person says it."""
+    """A duration in its natural unit."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -88,13 +89,13 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         self.left = TimeLeft()
-        self.jobs: dict[int, Any] = {}  # what Snakemake said of each job
-        self.running: dict[int, float] = {}  # since when
+        self.jobs: dict[int, Any] = {}  # Snakemake's record of each job
+        self.running: dict[int, float] = {}  # start times
         self.begin = time.monotonic()
         self.command = ""  # of the last job that failed
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One event of Snakemake's; those that a reader has no use for stay in .snakemake/log."""
+        """Handle one event of Snakemake; events without use for a reader stay in .snakemake/log."""
         event, now = getattr(record, "event", None), time.monotonic()
         facts: Any = record
         if event == LogEvent.RUN_INFO:
@@ -117,7 +118,7 @@ class LogHandler(LogHandlerBase):
             self.say(record.getMessage())
 
     def finished(self, job: int, now: float) -> None:
-        """The line of a finished job: how many are done, which it was, its seconds, the time left."""
+        """Print the line of a finished job: the count, its rule and wildcards, its seconds, the time left."""
         rule, what = self.describe(self.jobs[job])
         seconds = now - self.running.pop(job, now)
         self.left.finish(rule, seconds)
@@ -127,12 +128,12 @@ class LogHandler(LogHandlerBase):
         self.say(f"{done:>4}/{total}  {f'{rule} {what}':<60} {seconds:6.1f} s   {close}")
 
     def failed(self, record: Any) -> None:
-        """What failed, the last lines of its log (its command if it left none), and the log."""
+        """Print a failed job, the last lines of its log (or else its command), and the path of the log."""
         rule, what = self.describe(record)
         paths = [Path(str(log).split(" ")[0]) for log in record.log]
         logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
-        said = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]
-        lines = said[-LOG_LINES:] or self.command.splitlines()
+        log_lines = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]
+        lines = log_lines[-LOG_LINES:] or self.command.splitlines()
         where = ", ".join(map(str, paths))
         self.say(f"failed: {rule} {what}", *(f"    {line}" for line in lines), f"    (log: {where})")
 
@@ -144,5 +145,5 @@ class LogHandler(LogHandlerBase):
 
     @staticmethod
     def say(*lines: str) -> None:
-        """Lines for the reader."""
+        """Print lines for the reader."""
         print(*lines, sep="\n", file=sys.stderr, flush=True)

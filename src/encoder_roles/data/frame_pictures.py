@@ -27,14 +27,14 @@ def frame_pictures(
     requests: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Store the pictures of a file of records, or of a folder of requests, as the encoders want them framed.
+    """Store the pictures of a file of records, or of a folder of requests, in the encoders' frames.
 
     Args:
-        encoders: staged encoder folders; encoders of equal frames share one array.
-        output: the folder to write, whole or not at all.
-        records: LLaVA-format JSONL, as train.jsonl or probe.jsonl.
+        encoders: staged encoder folders; encoders with equal frames share one array.
+        output: the folder to write; it appears only when it is complete.
+        records: LLaVA-format JSONL, such as train.jsonl or probe.jsonl.
         requests: the folder that write-requests wrote; give either this or `records`.
-        threads: that decode pictures.
+        threads: threads that decode pictures.
 
     Raises:
         StudyError: a picture is missing or damaged, or the pictures of a frame differ in size.
@@ -57,14 +57,14 @@ def frame_pictures(
 def picture_names(files: Iterable[Path]) -> list[str]:
     """The distinct pictures that records (`image`) or requests (`images`) name, in order of first appearance.
 
-    Raises StudyError, with the file, where one cannot be read.
+    Raises StudyError, which names the file, if one cannot be read.
     """
     names: dict[str, None] = {}
     for file in files:
         try:
             for row in read_jsonl(file):
-                shown = row["images"] if "images" in row else [row.get("image")]
-                names |= dict.fromkeys(name for name in shown if name is not None)
+                pictures = row["images"] if "images" in row else [row.get("image")]
+                names |= dict.fromkeys(name for name in pictures if name is not None)
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise StudyError(f"{file}: not a list of pictures ({error}); make it again") from None
     return list(names)

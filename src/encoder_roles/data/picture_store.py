@@ -1,7 +1,7 @@
 """Pictures framed once for a study: one memory-mapped array per frame, read by every job that needs pixels.
 
 Decoding and resampling a picture costs as much as a small encoder's forward pass, and every subset reads the
-same pictures. A store holds what reading and framing each file gives, so results do not depend on it.
+same pictures. A store holds the same pixels as reading and framing each file, so results do not change.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class PictureStore:
     """Framed pictures by the paths of their files.
 
     Args:
-        folders: that `write_store` wrote, each with frames of its own.
-        root: the folder that the stored names are relative to.
+        folders: written by `write_store`, each with different frames.
+        root: the folder to which the stored names are relative.
 
     Raises:
-        StudyError: a folder is missing, damaged or not one of framed pictures.
+        StudyError: a folder is missing or damaged, or does not hold framed pictures.
     """
 
     def __init__(self, folders: Sequence[Path], root: Path) -> None:
@@ -53,40 +53,40 @@ class PictureStore:
                 raise StudyError(f"{folder}: not framed pictures ({error}); frame them again") from None
 
     def framed(self, path: Path, frames: Iterable[Frame]) -> Framed:
-        """A picture in each of the frames. Raises StudyError for a picture or a frame it does not hold."""
+        """A picture in each of the frames. Raises StudyError if the store lacks the picture or a frame."""
         return {frame: torch.from_numpy(np.array(self._pixels(path, frame))) for frame in frames}
 
     def _pixels(self, path: Path, frame: Frame) -> Array:
-        held = ", ".join(map(str, self.folders))
+        folders = ", ".join(map(str, self.folders))
         if frame not in self.arrays:
             raise StudyError(
-                f"{held}: no pictures framed by {frame.aspect} to {frame.pixels} pixels; frame them again"
+                f"{folders}: no pictures framed by {frame.aspect} to {frame.pixels} pixels; frame them again"
             )
         rows, array = self.arrays[frame]
         if path not in rows:
-            raise StudyError(f"{held}: no picture {path}; frame the pictures again")
+            raise StudyError(f"{folders}: no picture {path}; frame the pictures again")
         pixels: Array = array[rows[path]]
         return pixels
 
 
 def open_store(folders: Sequence[Path], root: Path) -> PictureStore | None:
-    """The store of some folders; None where the study reads its pictures from their files."""
+    """The store of some folders; None if the study reads its pictures from their files."""
     return PictureStore(folders, root) if folders else None
 
 
 def write_store(
     names: Sequence[str], pictures: Iterable[Framed], frames: Iterable[Frame], output: Path
 ) -> None:
-    """Store framed pictures, whole or not at all.
+    """Store framed pictures; `output` appears only when it is complete.
 
     Args:
-        names: of the pictures, relative to the folder that `PictureStore` is given as its root.
+        names: of the pictures, relative to the `root` of `PictureStore`.
         pictures: the same pictures, each in all of the frames.
         frames: the frames to store.
         output: the folder to write: an array per frame and index.json.
 
     Raises:
-        StudyError: there is no picture, or two have different sizes in one frame.
+        StudyError: there are no pictures, or two have different sizes in one frame.
     """
     if not names:
         raise StudyError(f"{output}: there is no picture to frame; set `pictures: read` in the config")

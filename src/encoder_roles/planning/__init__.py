@@ -1,1 +1,1 @@
-"""What a study will cost before it is run: parameters, FLOPs, bytes, GPU-hours."""
+"""The cost of a study before it runs: parameters, FLOPs, bytes, GPU-hours."""

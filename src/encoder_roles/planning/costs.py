@@ -1,4 +1,4 @@
-"""What the models and rules of one study cost: its parts' sizes, as often as its config asks for them."""
+"""The costs of a study's models and rules: the sizes of its parts times the counts of its config."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from encoder_roles.planning.sizes import (
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, parse_subset
 
-FP32 = 4  # bytes of a number in which features are measured and stored
-MASTER = 12  # bytes a trained parameter takes in fp32: its weight and AdamW's two moments
+FP32 = 4  # bytes per number of measured and stored features
+MASTER = 12  # bytes per trained parameter in fp32: its weight and AdamW's two moments
 GIGA = 10**9
 HOUR = 3600
 
@@ -31,18 +31,18 @@ Row = dict[str, float | int | str]  # of plan.csv
 
 @dataclass(frozen=True)
 class Model:
-    """What one subset's model costs, in one seed.
+    """The costs of one subset's model, in one seed.
 
     Attributes:
-        subset: its name.
-        parameters: of the whole model.
+        subset: the subset's name.
+        parameters: of the complete model.
         connector: of the connector alone.
-        trained: of all, the ones that tune trains.
-        align_flops, tune_flops: of the whole stage.
-        predict_flops: of all requests as trained.
-        answer_flops: of those, all but the encoders': what one mask costs.
+        trained: parameters that tune trains.
+        align_flops, tune_flops: of all steps of the stage.
+        predict_flops: of the answers to all requests, without masks.
+        answer_flops: the same without the encoders: the cost of one mask.
         align_memory, tune_memory: bytes on each device.
-        predict_memory: bytes of the weights that answer.
+        predict_memory: bytes of the weights in prediction.
     """
 
     subset: str
@@ -59,26 +59,26 @@ class Model:
 
 
 def count_training_samples(study: Study) -> int:
-    """Training pictures: the world's, or as many as the plan states."""
+    """The number of training pictures: the plan's `training_samples`, or else the world's."""
     return study.plan.training_samples or study.world.train_pictures
 
 
 def count_questions(study: Study) -> int:
-    """Questions of all benchmarks; of the procedural world at least as many are drawn."""
+    """The number of questions of all benchmarks; for the procedural world, a lower bound."""
     if study.evaluation.data == "hub":
         return sum(TASKS[name].questions for name in study.benchmarks)
     return study.world.questions_per_benchmark * len(study.benchmarks)
 
 
 def frame_jobs(study: Study) -> tuple[int, float]:
-    """Jobs that frame pictures once, and the GB that those take: all pictures as all encoders want them.
+    """The number of frame-pictures jobs, and an upper bound of their disk in GB.
 
-    The pictures are those trained on, asked about and, for effective ranks, probed; several questions may be
-    about one picture, so the disk is an upper bound.
+    The pictures are those of training, of the benchmarks and of the effective-rank probe, in each encoder's
+    frame. Several questions may share a picture, so the true size can be smaller.
     """
     studies = study.variants.values() or (study,)
     rows = {row.framing: row for each in studies for row in (each.encoders[name] for name in study.pool)}
-    sets = 2 if study.user_records else 1  # of align and of tune; the world's are one
+    sets = 2 if study.user_records else 1  # align and tune; the world has one set for both
     pictures = sets * count_training_samples(study) + count_questions(study)
     if not study.variants:  # only the paper measures effective ranks
         sets, pictures = sets + 1, pictures + study.effective_rank.pictures
@@ -89,9 +89,9 @@ def frame_jobs(study: Study) -> tuple[int, float]:
 class Planner:
     """Costs of a study's models and rules.
 
-    FLOPs of training count the forward pass once for every part, the gradient of its inputs once where
-    something before it is trained, and the gradient of its weights once where it is trained itself, each as
-    many as the forward pass; gradient checkpointing adds a forward pass where gradients pass through.
+    FLOPs of training count one forward pass of every part. They count as much again for the gradient of its
+    inputs if a part before it is trained, and for the gradient of its weights if it is trained.
+    Gradient checkpointing adds one forward pass of each part that gradients pass through.
     """
 
     def __init__(self, study: Study) -> None:
@@ -166,19 +166,21 @@ class Planner:
         return sum(part.checkpointed if checkpointing else part.saved for part in parts) + logits
 
     def _memory(self, parameters: int, trained: int, kept: int, micro_batch: int) -> int:
-        """Bytes on each device: ZeRO's model states (Rajbhandari et al. 2020), and what a micro batch keeps.
+        """Bytes per device: ZeRO's model states (Rajbhandari et al. 2020), a micro batch's saved tensors.
 
-        With the torch engine, and in fp32, weights are their own masters. ZeRO-2 shares out gradients and
-        optimizer states among the processes, ZeRO-3 the weights too.
+        The torch engine and fp32 training have no separate master weights. ZeRO-2 divides gradients and
+        optimizer states among the processes; ZeRO-3 also divides the weights.
         """
         engine = self.study.training.engine
         processes = self.processes if engine.kind == "deepspeed" else 1
-        own = self.bytes if engine.kind == "deepspeed" else 4
-        optimizer = 0 if engine.offload else trained * (MASTER if own == 2 else MASTER - 4)
+        itemsize = self.bytes if engine.kind == "deepspeed" else 4
+        optimizer = 0 if engine.offload else trained * (MASTER if itemsize == 2 else MASTER - 4)
         weights = (
-            parameters * own // (processes if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
+            parameters
+            * itemsize
+            // (processes if engine.kind == "deepspeed" and engine.zero_stage == 3 else 1)
         )
-        return weights + (trained * own + optimizer) // processes + kept * micro_batch
+        return weights + (trained * itemsize + optimizer) // processes + kept * micro_batch
 
     @property
     def features_stored(self) -> bool:
@@ -186,7 +188,7 @@ class Planner:
         return self.study.training.align.features == "stored"
 
     def feature_row(self, encoders: Sequence[str]) -> Row:
-        """Features of encoders, stored before align."""
+        """The row of the features of encoders, stored before align."""
         widths = sum(sum(self.levels[name]) for name in encoders)
         return self._row(
             "extract_features",
@@ -198,31 +200,31 @@ class Planner:
         )
 
     def align_row(self, models: Sequence[Model]) -> Row:
-        """Connectors aligned: of all models but the blind one."""
+        """The row of connector alignment, for all models but the blind one."""
         costs = [(model.align_flops, model.align_memory, model.connector) for model in models]
         return self._training_row("train_align", costs)
 
     def tune_row(self, models: Sequence[Model]) -> Row:
-        """Models tuned."""
+        """The row of tuning."""
         costs = [(model.tune_flops, model.tune_memory, model.parameters) for model in models]
         return self._training_row("train_tune", costs)
 
     def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]]) -> Row:
-        """From the FLOPs, the memory and the parameters written of each model, in one seed."""
+        """A row from each model's FLOPs, memory and written parameters, in one seed."""
         seeds, (flops, memory, written) = len(self.study.seeds), zip(*costs, strict=True)
         disk = seeds * FP32 * sum(written)
         jobs = seeds * len(costs)
         return self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
 
     def answer_row(self, models: Sequence[Model]) -> Row:
-        """Answers of models as they were trained."""
+        """The row of the models' answers, without masks."""
         seeds = len(self.study.seeds)
         flops = seeds * sum(model.predict_flops for model in models)
         memory = max(model.predict_memory for model in models)
         return self._row("predict_subset", seeds * len(models), "prediction", flops=flops, memory=memory)
 
     def paper_rows(self, models: Sequence[Model]) -> Iterator[Row]:
-        """What only the paper of a study reads: answers of the full pool under masks, effective ranks."""
+        """The rows that only the paper needs: masked answers of the full pool, and effective ranks."""
         study, seeds = self.study, len(self.study.seeds)
         full = next(model for model in models if model.subset == study.full)
         trained = [model for model in models if model.subset != BLIND]
@@ -232,7 +234,7 @@ class Planner:
         masked = {"flops": seeds * masks * seen, "memory": full.predict_memory}
         yield self._row("predict_masks", seeds * masks, "prediction", **masked)
         probes = study.effective_rank.pictures
-        held = FP32 * eyes.parameters  # at most: the full pool's
+        held = FP32 * eyes.parameters  # upper bound: the full pool's
         yield self._row("measure_pretrained_ranks", 1, "prediction", flops=probes * eyes.flops, memory=held)
         measured = sum(
             probes * self.encoders[name].flops

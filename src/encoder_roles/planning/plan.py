@@ -1,8 +1,8 @@
 """`encoder-roles plan-study`: jobs, FLOPs, device hours, memory and disk of a study before it is run.
 
-Nothing is fetched and no weight is made: sizes come from the architectures (`planning.sizes`), counts from
-the config. What no config knows, the plan's own section states: the device, which share of its peak is
-reached, and how long texts are.
+It fetches nothing and allocates no weights: sizes come from the architectures (`planning.sizes`), counts from
+the config. The config's `plan` section states the rest: the device, the share of its peak, and
+the length of texts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from encoder_roles.study.names import BLIND
 from encoder_roles.study.stages import read_settings
 from encoder_roles.study.variants import Made, owner
 
-OF_A_VARIANT = {  # the rules by which a variant makes what a study makes by these
+OF_A_VARIANT = {  # a study's rules, and a variant's rules for the same files
     "extract_features": "extract_variant_features",
     "train_align": "align_variant",
     "train_tune": "tune_variant",
@@ -29,7 +29,7 @@ OF_A_VARIANT = {  # the rules by which a variant makes what a study makes by the
 
 
 def plan_study(*, settings: Path, output: Path, models: Path) -> None:
-    """Write what a study will cost, per rule and per model, and print it.
+    """Write and print the cost of a study per rule and per model.
 
     Args:
         settings: settings/study.json.
@@ -37,7 +37,7 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
         models: plan_models.csv.
 
     Raises:
-        StudyError: a network's architecture is neither in the config nor in a folder.
+        StudyError: neither the config nor a folder has the architecture of a network.
     """
     study = read_settings(settings, Study)
     rows, costs = plan_rows(study)
@@ -47,7 +47,7 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
 
 
 def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
-    """The rows of plan.csv and of plan_models.csv: of the study, or of each variant what itself makes."""
+    """The rows of plan.csv and of plan_models.csv; a variant has rows for its own jobs only."""
     rules, models = list[Row](), list[Row]()
     for variant, varied in (study.variants or {"": study}).items():
         planner = Planner(varied)
@@ -63,29 +63,29 @@ def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
 
 
 def makes(study: Study, variant: str, made: Made, of: str) -> bool:
-    """Whether a variant makes something itself, which without variants the study does."""
+    """Whether a variant makes a file itself; always true for a study without variants."""
     return not study.variants or owner(study, variant, made, of) == variant
 
 
 def made_models(study: Study, variant: str, planner: Planner) -> dict[str, Model]:
-    """What a variant's models cost by subset, of those whose tuning or answers are its own."""
+    """The costs, by subset, of the models that a variant tunes or answers with itself."""
     subsets = [s for s in (*study.trained_subsets, BLIND) if makes(study, variant, "answers", s)]
     shown = tqdm(subsets, desc=f"models {variant}".rstrip(), unit="subset", disable=None)
     return {subset: planner.model(subset) for subset in shown}
 
 
 def rule_rows(study: Study, variant: str, planner: Planner, models: dict[str, Model]) -> list[Row]:
-    """What a variant's rules cost; without variants, what all rules of the study do."""
+    """The rows of a variant's rules, or of all rules of a study without variants."""
     encoders = [name for name in study.pool if makes(study, variant, "features", name)]
-    own = list(models.values())
+    costs = list(models.values())
     aligned = [
-        model for model in own if model.subset != BLIND and makes(study, variant, "align", model.subset)
+        model for model in costs if model.subset != BLIND and makes(study, variant, "align", model.subset)
     ]
     rows = [
         *([planner.feature_row(encoders)] if encoders and planner.features_stored else []),
         *([planner.align_row(aligned)] if aligned else []),
-        *([planner.tune_row(own), planner.answer_row(own)] if own else []),
-        *(() if study.variants else planner.paper_rows(own)),
+        *([planner.tune_row(costs), planner.answer_row(costs)] if costs else []),
+        *(() if study.variants else planner.paper_rows(costs)),
     ]
     if variant == study.baseline:
         return rows
@@ -93,7 +93,7 @@ def rule_rows(study: Study, variant: str, planner: Planner, models: dict[str, Mo
 
 
 def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> str:
-    """The plan as a person reads it."""
+    """The plan as text for the terminal."""
     plan, engine = study.plan, study.training.engine
     shown = rules.assign(
         flops=rules["flops"].map("{:.2e}".format),

@@ -1,7 +1,7 @@
-"""What a network's parts cost, from their architectures on the meta device: no weight is read or made.
+"""The sizes of a network's parts, from their architectures on the meta device: no weights are allocated.
 
-Parameters are counted, FLOPs are counted by torch's own counter during one forward pass (a multiply and an
-add are two), and the bytes that a forward pass keeps for its backward pass are those that autograd saves.
+Torch's counter counts the FLOPs of one forward pass (a multiply and an add are two). The bytes that a forward
+pass keeps for its backward pass are those that autograd saves.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from encoder_roles.study.sections import ConnectorSettings, EncoderSpec, Languag
 
 @dataclass(frozen=True)
 class Size:
-    """What one part costs for one sample: a picture, or a sequence of the language model.
+    """The cost of one part for one sample: a picture, or a sequence of the language model.
 
     Attributes:
         parameters: of the part.
         flops: of one forward pass.
-        saved: bytes that the forward pass keeps for the backward pass, the weights aside.
-        checkpointed: the same where every layer keeps its inputs alone and is computed again: those inputs,
-            what is outside of the layers, and all of one layer, the largest.
+        saved: bytes that the forward pass keeps for the backward pass, without the weights.
+        checkpointed: the same with gradient checkpointing: the inputs of all layers, the tensors outside of
+            the layers, and all tensors of the largest layer.
     """
 
     parameters: int
@@ -57,17 +57,17 @@ NOTHING = Size(0, 0, 0, 0)
 def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
     """The size of a module of the meta device, from one forward pass."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        forward()  # attention in plain matrix products: the counter is blind to the fused kernels of a CPU
+        forward()  # attention as matrix products: the counter does not see a CPU's fused kernels
     kept = SavedTensors(module)
     with kept:
-        held = forward()  # keeps every storage alive until it is counted, so that no address is used twice
-    del held
+        output = forward()  # keeps every storage alive until it is counted, so that no address is used twice
+    del output
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return Size(parameters, int(counter.get_total_flops()), kept.total, kept.checkpointed)
 
 
 class SavedTensors:
-    """While it is entered, counts the bytes that autograd saves, by layer."""
+    """A context that counts the bytes that autograd saves, by layer."""
 
     def __init__(self, module: nn.Module) -> None:
         self.weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
@@ -86,7 +86,7 @@ class SavedTensors:
 
     @property
     def checkpointed(self) -> int:
-        """Bytes kept at most if layers keep their inputs alone."""
+        """Peak bytes if layers keep only their inputs."""
         inside = [saved for _, saved in self.layers]
         return self.total - sum(inside) + sum(inputs for inputs, _ in self.layers) + max(inside, default=0)
 
@@ -114,12 +114,12 @@ class SavedTensors:
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:
-    """The layers that gradient checkpointing works on: transformers' own kind, or timm's blocks."""
-    found: list[nn.Module] = [
+    """The layers that gradient checkpointing applies to: those of transformers, or timm's blocks."""
+    layers: list[nn.Module] = [
         part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)
     ]
     blocks = (part for name, part in module.named_modules() if name.rpartition(".")[2] == "blocks")
-    return found or [layer for part in blocks for layer in part.children()]
+    return layers or [layer for part in blocks for layer in part.children()]
 
 
 def meta_encoder(name: str, spec: EncoderSpec) -> Encoder:
@@ -149,7 +149,7 @@ def size_encoder(encoder: Encoder, grid: int, dtype: torch.dtype) -> Size:
 def size_connector(
     levels: Levels, settings: ConnectorSettings, hidden: int, dtype: torch.dtype
 ) -> tuple[Size, int]:
-    """One picture through a connector, and the visual tokens that it gives."""
+    """One picture through a connector, and the number of its visual tokens."""
     connector = build_connector(levels, settings, hidden, seed=0).to("meta", dtype)
     grid = settings.grid
     features = {name: torch.zeros(1, grid, grid, sum(w), device="meta") for name, w in levels.items()}
@@ -199,10 +199,10 @@ class LanguageModelSizes:
         return self._sizes[tokens]
 
     def head_flops(self, tokens: int) -> int:
-        """FLOPs of the output layer for so many predicted tokens."""
+        """FLOPs of the output layer for a number of predicted tokens."""
         return 2 * tokens * self.hidden * self.vocabulary
 
 
 def sum_sizes(sizes: Mapping[str, Size]) -> Size:
-    """All parts together."""
+    """The total size of parts."""
     return sum(sizes.values(), NOTHING)

@@ -37,8 +37,8 @@ def make_world(*, settings: Path, output: Path) -> None:
     """Make all data of the laptop study in folder `output`; `settings` is a WorldSettings.
 
     Writes train/, probe/, development/ and test/ (scenes and pictures), train/train.jsonl, probe/probe.jsonl
-    and benchmarks/{benchmark}/{development,test}.parquet (docs/contracts.md). Bytes follow from the settings
-    alone.
+    and benchmarks/{benchmark}/{development,test}.parquet (docs/contracts.md). The settings alone
+    determine every byte.
     """
     world = read_settings(settings, WorldSettings)
     questions = world.questions_per_benchmark
@@ -65,10 +65,10 @@ def _make_training(folder: Path, world: WorldSettings) -> None:
 
 
 def training_records(scene: Scene, seed: int, place: int, n: int) -> list[dict[str, Any]]:
-    """LLaVA-format records of a training picture: of `n` questions the distinct ones, then its caption."""
+    """LLaVA-format records of a training picture: the distinct ones among `n` questions, then its caption."""
     rng = np.random.default_rng((seed, SPLITS.index("train"), place, 1))
-    asked = dict.fromkeys(training_questions(scene, rng, n))
-    named = [(f"{scene.id}-{number}", text) for number, text in enumerate(asked)]
+    questions = dict.fromkeys(training_questions(scene, rng, n))
+    named = [(f"{scene.id}-{number}", text) for number, text in enumerate(questions)]
     named.append((f"{scene.id}{CAPTION_SUFFIX}", training_caption(scene, rng)))
     return [
         {
@@ -92,18 +92,18 @@ def _make_probe(folder: Path, world: WorldSettings) -> None:
 
 
 def _make_benchmarks(folder: Path, split: Split, seed: int, n: int) -> None:
-    """The sixteen benchmarks of a split, `n` questions each or a few more, and the split's pictures."""
-    asked = {name: benchmark_questions(name, seed, split, n) for name in BENCHMARKS}
-    everything = [scene for scenes, _ in asked.values() for scene in scenes]
-    _write_scenes(folder / split, everything)
-    pictures = dict(_draw_pictures(folder / split, everything, f"{split} pictures"))
-    for name, (_, questions) in asked.items():
+    """Write the sixteen benchmarks of a split, each with at least `n` questions, and the split's pictures."""
+    drawn = {name: benchmark_questions(name, seed, split, n) for name in BENCHMARKS}
+    all_scenes = [scene for scenes, _ in drawn.values() for scene in scenes]
+    _write_scenes(folder / split, all_scenes)
+    pictures = dict(_draw_pictures(folder / split, all_scenes, f"{split} pictures"))
+    for name, (_, questions) in drawn.items():
         rows = [_with_picture(question, pictures[question.scene]) for question in questions]
         write_rows(folder / "benchmarks" / name / f"{split}.parquet", name, rows)
 
 
 def _with_picture(question: BenchmarkQuestion, png: bytes) -> dict[str, Any]:
-    """The question's row with its picture in the column where the real benchmark has it."""
+    """The question's row, with its picture in the same column as in the real benchmark."""
     column = picture_columns(question.benchmark)[0]
     cell = picture_cell(f"{question.scene}.png", png)
     is_list = isinstance(SCHEMAS[question.benchmark][column], list)
@@ -115,7 +115,7 @@ def _write_scenes(folder: Path, scenes: Iterable[Scene]) -> None:
 
 
 def _draw_pictures(folder: Path, scenes: list[Scene], what: str) -> Iterator[tuple[str, bytes]]:
-    """Write pictures/{scene}.png of every scene; yields (scene id, PNG bytes)."""
+    """Write pictures/{scene}.png for every scene and yield (scene id, PNG bytes)."""
     (folder / "pictures").mkdir()
     for scene in tqdm(scenes, desc=what, unit="picture", file=sys.stderr, disable=None):
         buffer = io.BytesIO()

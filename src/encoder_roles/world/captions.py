@@ -1,7 +1,7 @@
-"""A scene in words: every fact of a scene, in an order that says nothing.
+"""A scene in words: every fact of a scene, in random order.
 
-A caption is the answer to `CAPTION_PROMPT` in training, and it stands for the picture when the language model
-is pretrained and gated on text alone. Orders are random on purpose: a language model that only sees ordered
+A caption is the answer to `CAPTION_PROMPT` in training. It replaces the picture when the language model is
+pretrained and gated on text alone. The order is random on purpose: a language model that sees only ordered
 captions copies by position and never learns which colour belongs to which shape.
 """
 
@@ -19,17 +19,17 @@ SEPARATOR = " , "
 
 
 def caption(scene: Scene, rng: Rng) -> str:
-    """All facts of the scene in random order; what follows from them is told half of the time."""
+    """All facts of the scene in random order; each consequence of them is included with probability 1/2."""
     phrases = facts(scene, rng)
     phrases += [phrase for phrase in consequences(scene) if rng.random() < 0.5]
     return SEPARATOR.join(phrases[int(i)] for i in rng.permutation(len(phrases)))
 
 
 def facts(scene: Scene, rng: Rng) -> list[str]:
-    """Phrases that hold everything a scene shows. One phrase a thing, its attributes in random order.
+    """Phrases for everything a scene shows: one phrase per thing, its attributes in random order.
 
-    What names a thing stands before each of its attributes (`red circle red large`): so each fact is a pair
-    of neighbours, the one form of binding that a tiny language model learns within an hour.
+    The name of a thing stands before each of its attributes (`red circle red large`). So each fact is a pair
+    of neighbouring words, the only form of binding that a tiny language model learns within an hour.
     """
     phrases = [f"picture {PICTURE_WORDS[scene.kind]}"]
     for thing in scene.things:
@@ -45,8 +45,11 @@ def facts(scene: Scene, rng: Rng) -> list[str]:
 
 
 def consequences(scene: Scene) -> list[str]:
-    """Phrases that follow from the facts: counts, what lies across the layout's diagonal, what is alike in a
-    pair, the highest and the lowest bar."""
+    """Phrases that follow from the facts.
+
+    These are counts, things on a diagonal of the layout, equal attributes of a pair, and the highest and
+    lowest bar.
+    """
     if scene.kind == "objects":
         across = [
             f"{a.colour} across {b.colour}"
@@ -73,7 +76,7 @@ def place_of(thing: Thing) -> str:
 
 
 def _words_of(thing: Thing, scene: Scene) -> list[str]:
-    """What names a thing in its scene, then its other attributes."""
-    if scene.kind == "pair":  # both are large and in the top row: not worth a word
+    """The word that names a thing in its scene, then its other attributes."""
+    if scene.kind == "pair":  # both are large and in the top row, so size and row need no word
         return [("left", "right")[thing.col], thing.colour, thing.texture, thing.shape]
     return [thing.colour, SIZE_WORDS[thing.size], thing.texture, thing.shape, place_of(thing)]

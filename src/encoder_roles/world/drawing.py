@@ -1,8 +1,8 @@
-"""Draw a scene: 96 x 96 RGB pixels that follow from the scene alone, and in which all it says can be seen.
+"""Draw a scene as 96 x 96 RGB pixels, which the scene alone determines and which show all of its facts.
 
-Jitter (places, shades, fonts, stripes) comes from the seed of the scene, so a scene is one picture for
-ever. Shapes are drawn `OVERSAMPLING` times as large and averaged down, which gives them antialiased edges
-and places between pixels.
+Jitter (places, shades, fonts, stripes) comes from the seed of the scene, so a scene always gives the same
+picture. Shapes are drawn `OVERSAMPLING` times as large and averaged down, which gives antialiased edges and
+positions between pixels.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ RGB: dict[str, tuple[int, int, int]] = {
     "purple": (172, 62, 214),
     "orange": (250, 144, 30),
 }
-RADII = {1: 8.5, 2: 13.0, 3: 18.5}  # pixels; chosen so that two sizes never meet under the jitter
+RADII = {1: 8.5, 2: 13.0, 3: 18.5}  # pixels; the jitter never makes two sizes equal
 RADIUS_JITTER = 0.8
-SHIFT = 4.0  # how far a thing may be from the middle of its cell; neighbours still never touch
-# extents in radii that give the four shapes about the same area, so that size is not read off the shape
+SHIFT = 4.0  # pixels from the middle of the cell, at most; neighbours still never touch
+# extents in radii: all four shapes have about the same area, so that the shape does not reveal the size
 SQUARE, TRIANGLE, STAR, STAR_INNER = 0.88, 1.2, 1.2, 0.62
 STRIPE_PERIOD = 8  # pixels: four dark, four light
-# Brightness of a plain thing, and how far a striped one's dark and light stripes lie below and above it. The
-# means differ by less than brightness varies: with equal means no encoder of this size learns stripes at all,
-# and with plain dark stripes untrained networks read the texture off the mean.
+# Brightness of a plain thing, and how far a striped thing's dark and light stripes lie below and above it.
+# The means differ by less than brightness varies. With equal means, no encoder of this size learns stripes at
+# all; with dark stripes alone, an untrained network recognises the texture by the mean.
 BRIGHTNESS, DARKER, LIGHTER = (0.64, 0.80), 0.36, 0.18
 PRINT = 0.86  # brightness of bars and plates
 
 FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
 FONT_SIZES = (34, 42)  # smallest and largest type; a word too wide for the picture takes a smaller one
 WORD_WIDTH = 92
-PLATE_MARGIN = 6  # least rows of plate above and below the word
+PLATE_MARGIN = 6  # minimum rows of plate above and below the word
 DIGIT_PIXELS = (52, 80)
 
 BASELINE = 88  # pixel row on which the bars stand
@@ -56,20 +56,20 @@ Colour = tuple[int, int, int]
 
 
 def draw(scene: Scene) -> np.ndarray:
-    """The picture of a scene, uint8 (96, 96, 3). Raises StudyError on a kind that has no drawing."""
+    """The picture of a scene, uint8 (96, 96, 3). Raises StudyError if its kind cannot be drawn."""
     return np.array(_paint(scene).picture)
 
 
 def segment(scene: Scene) -> np.ndarray:
-    """Where each item of the picture is, uint8 (96, 96): 0 is background, i + 1 the i-th thing or bar.
+    """The map of the picture's items, uint8 (96, 96): 0 is background, i + 1 the i-th thing or bar.
 
-    A sign's plate and a digit's sheet are one item each: their box, whatever is written on it.
+    A sign's plate and a digit's sheet are one item each: the box, without regard to the writing on it.
     """
     return np.array(_paint(scene).segments)
 
 
 class _Canvas:
-    """A picture and, beside it, the map of what was pasted where."""
+    """A picture and the map of the items pasted into it."""
 
     def __init__(self, background: Colour) -> None:
         self.picture = Image.new("RGB", (PIXELS, PIXELS), background)
@@ -149,7 +149,7 @@ def _draw_pair(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
 def _draw_thing(
     canvas: _Canvas, thing: Thing, x: float, y: float, stripes: Image.Image, rng: np.random.Generator
 ) -> None:
-    """Paste one thing with its centre at (x, y); a striped one takes its dark stripes from `stripes`."""
+    """Paste one thing with its centre at (x, y); `stripes` masks its dark stripes."""
     radius = RADII[thing.size] + rng.uniform(-RADIUS_JITTER, RADIUS_JITTER)
     brightness, colour = rng.uniform(*BRIGHTNESS), _shaded(thing.colour, rng)
     left, top = round(x) - CELL // 2, round(y) - CELL // 2
@@ -231,14 +231,14 @@ def _draw_chart(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None
 
 @functools.cache
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # only for the fonts that it ships: the same file on every machine
+    import matplotlib  # only for its fonts, which are the same files on every machine
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 @functools.cache
 def _lettering(word: str, font: str, size: int) -> Image.Image:
-    """A word in the largest type up to `size` that fits the width, cropped to its ink; an "L" image."""
+    """A word in the largest type, at most `size`, that fits the width; an "L" image cropped to its ink."""
     for points in range(size, 8, -1):
         left, top, right, bottom = (int(side) for side in _font(font, points).getbbox(word))
         if right - left <= WORD_WIDTH:
@@ -249,7 +249,7 @@ def _lettering(word: str, font: str, size: int) -> Image.Image:
 
 
 def _draw_sign(canvas: _Canvas, scene: Scene, rng: np.random.Generator) -> None:
-    """A word on a coloured plate, in dark or light letters, whichever stands out."""
+    """A word on a coloured plate, in dark or light letters, whichever has more contrast."""
     if scene.word is None or scene.plate not in COLOURS:
         raise StudyError(f"scene {scene.id}: a sign needs a word and a plate of a known colour")
     plate = _dimmed(_shaded(scene.plate, rng), PRINT)

@@ -1,4 +1,4 @@
-"""Gates of the pretrained sources: what each was meant to learn, measured when made, checked before use."""
+"""Gates of the pretrained sources: skills measured when a source is made and checked before it is used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ COLUMNS = ("source", "gate", "value", "low", "high", "n", "threshold", "passed")
 
 
 def check_gates(*, settings: Path, gates: tuple[Path, ...], output: Path) -> None:
-    """Put the gates of all sources into one table; stop when one is missed and the study says `gates: stop`.
+    """Put the gates of all sources into one table; stop at a missed gate if the study sets `gates: stop`.
 
     Args:
         settings: settings/gates.json.
         gates: a gates.csv of each source, columns as in docs/contracts.md. A row without a threshold is a
-            measurement beside a gate (such as the random-features row) and cannot be missed.
+            comparison (such as the untrained network's) and cannot be missed.
         output: gates.csv, the rows in the order of the sources.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Sixteen small benchmarks of the world, one for each of Cambrian-1's, in the real ones' schema.
+"""Sixteen small benchmarks of the world, one for each of Cambrian-1's, in the schema of the real one.
 
-A `BenchmarkQuestion` holds a row of the real benchmark's columns (without the picture), the prompt that
-lmms-eval 0.7.3 renders for that row, and the answer that scores. `SKILLS_OF` is the table of the skills that
-benchmarks ask about. Letters of multiple choices are random, yes/no questions come half and half, and where a
-scene allows several answers each is equally likely, so that guessing stays near chance.
+A `BenchmarkQuestion` holds a row with the real benchmark's columns (without the picture), the prompt that
+lmms-eval 0.7.3 renders for that row, and the correct answer. `SKILLS_OF` lists the skills of each benchmark.
+To keep guessing near chance, option letters are random, and half of the yes/no questions are true. Where a
+scene allows several answers, each is equally likely.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MME_SKILLS = {
     "artwork": "texture",
     "OCR": "word",
 }
-# the skills of every benchmark, in equal parts (a name that stands twice has two parts)
+# the skills of every benchmark, in equal parts (a name that appears twice has two parts)
 SKILLS_OF: dict[str, tuple[str, ...]] = {
     "mme": tuple(MME_SKILLS.values()),
     "mmbench": ("shape", "picture", "count", "colour_at", "side_shape", "side_colour"),
@@ -91,15 +91,15 @@ OPEN_SKILLS = {  # skills that a benchmark of both forms asks without options
     "mathvista": ("count", "bar_sum", "bar_difference", "digit_plus"),
     "realworldqa": ("count", "same_texture"),
 }
-# how often training asks in a format, where one part is too little: relations are what is learnt last
+# parts of a format in training, where one part is too few: relations are learnt last
 TRAINING_PARTS = {"cvbench2d": 2, "cvbench3d": 3, "mmmu": 2}
-OPEN_PARTS = 2  # how often training asks without options what benchmarks ask with options only
+OPEN_PARTS = 2  # parts, in training's open questions, of the skills that benchmarks ask with options only
 OPEN_BENCHMARKS = ("mme", "gqa", "chartqa", "ocrbench", "textvqa", "docvqa")
 
 
 @dataclass(frozen=True)
 class BenchmarkQuestion:
-    """One benchmark row: `scene` is the id of its picture's scene, `answer` the text that scores."""
+    """One benchmark row: `scene` is the id of its picture's scene, `answer` the correct text."""
 
     benchmark: str
     id: str
@@ -112,7 +112,7 @@ class BenchmarkQuestion:
 
 @dataclass(frozen=True)
 class _Item:
-    """An ask in the making: the skill it is of and its number in the benchmark."""
+    """An ask to be put into a format: its skill and its number in the benchmark."""
 
     skill: str
     ask: Ask
@@ -136,7 +136,7 @@ def _lines(options: list[str], form: str = "{}. {}") -> str:
 
 
 def _mme(item: _Item) -> tuple[dict[str, Any], str, str]:
-    """Even numbers ask for the truth, odd numbers for a falsehood."""
+    """Even numbers ask about a true claim, odd numbers about a false one."""
     truth = item.number % 2 == 0
     claim = item.ask.claim.format(item.ask.answer if truth else pick(item.rng, item.ask.wrong))
     category = next(c for c, skill in MME_SKILLS.items() if skill == item.skill)
@@ -342,10 +342,12 @@ FORMS: dict[str, Form] = {
 def benchmark_questions(
     benchmark: str, seed: int, split: Split, n: int
 ) -> tuple[list[Scene], list[BenchmarkQuestion]]:
-    """The scenes and at least `n` questions of a benchmark, deterministic in (benchmark, seed, split).
+    """The scenes and at least `n` questions of a benchmark, determined by (benchmark, seed, split).
 
-    One scene per question; MME asks two questions of a scene, MMVP one question of two scenes, MMBench four
-    rotations of one question (and n / 2 circles, so that it has as many clusters as MME and MMVP).
+    Each question has its scene, with three exceptions. MME asks two questions about a scene, MMVP one
+    question about two scenes, and MMBench four rotations of one question. MMBench has n / 2
+    circles, so that it has as many clusters as MME and MMVP.
+
     Raises StudyError for an unknown benchmark or split.
     """
     if benchmark not in BENCHMARKS or split not in SPLITS:
@@ -354,14 +356,14 @@ def benchmark_questions(
     skills = SKILLS_OF[benchmark]
     build = {"mme": _mme_pair, "mmbench": _mmbench_circle, "mmvp": _mmvp_pair}.get(benchmark, _single)
     per_draw = 2 if benchmark in ("mme", "mmbench", "mmvp") else 1
-    draws = -(-n // (per_draw * len(skills))) * len(skills)  # every skill as often as its parts say
+    draws = -(-n // (per_draw * len(skills))) * len(skills)  # each skill in proportion to its parts
     scenes: list[Scene] = []
     questions: list[BenchmarkQuestion] = []
     for number in range(draws):
         name = f"{split}-{benchmark}-{seed}-{number:05d}"
-        found, asked = build(benchmark, skills[number % len(skills)], number, name, split, rng)
-        scenes += found
-        questions += asked
+        new_scenes, new_questions = build(benchmark, skills[number % len(skills)], number, name, split, rng)
+        scenes += new_scenes
+        questions += new_questions
     return scenes, questions
 
 
@@ -431,16 +433,16 @@ def _mmvp_pair(
 def training_questions(scene: Scene, rng: Rng, n: int, lettered: bool = True) -> list[tuple[str, str]]:
     """`n` (prompt, answer) about a scene in the benchmarks' formats that fit its kind.
 
-    A format and a skill are drawn from the pairs that fit, by their parts. `lettered=False` leaves out the
-    formats that are answered with a letter.
+    Pairs of format and skill are drawn in proportion to their parts. `lettered=False` leaves out the formats
+    that are answered with a letter.
     """
     forms = training_forms(scene.kind, lettered)
-    found: list[tuple[str, str]] = []
-    while len(found) < n:
+    questions: list[tuple[str, str]] = []
+    while len(questions) < n:
         benchmark, skill = pick(rng, forms)
-        if asked := ask_in_form(benchmark, skill, scene, rng):
-            found.append(asked)
-    return found
+        if question := ask_in_form(benchmark, skill, scene, rng):
+            questions.append(question)
+    return questions
 
 
 def ask_in_form(benchmark: str, skill: str, scene: Scene, rng: Rng) -> tuple[str, str] | None:
@@ -453,15 +455,15 @@ def ask_in_form(benchmark: str, skill: str, scene: Scene, rng: Rng) -> tuple[str
 
 @functools.cache
 def training_forms(kind: Kind, lettered: bool = True) -> tuple[tuple[str, str], ...]:
-    """The (benchmark, skill) that training may ask of a kind of scene, each as often as its parts say."""
-    asked = [
+    """The (benchmark, skill) pairs that fit a kind of scene in training, each repeated by its parts."""
+    pairs = [
         (benchmark, skill)
         for benchmark in BENCHMARKS
         for skill in SKILLS_OF[benchmark] * TRAINING_PARTS.get(benchmark, 1)
         if lettered or _is_open(benchmark, skill)
     ]
-    asked += [("gqa", skill) for skill in _only_lettered() * OPEN_PARTS]
-    return tuple(pair for pair in asked if kind in SKILLS[pair[1]].kinds)
+    pairs += [("gqa", skill) for skill in _only_lettered() * OPEN_PARTS]
+    return tuple(pair for pair in pairs if kind in SKILLS[pair[1]].kinds)
 
 
 def _is_open(benchmark: str, skill: str) -> bool:
@@ -469,12 +471,15 @@ def _is_open(benchmark: str, skill: str) -> bool:
 
 
 def _only_lettered() -> tuple[str, ...]:
-    """The skills that no benchmark asks without options. Training asks them in GQA's form as well: a tiny
-    language model finds the letter of an answer that it knows, and never learns an answer by its letter."""
+    """The skills that no benchmark asks without options.
+
+    Training asks them in GQA's form as well. A tiny language model can find the letter of an answer that it
+    knows, but it never learns an answer from its letter.
+    """
     known = {skill for name in BENCHMARKS for skill in SKILLS_OF[name] if _is_open(name, skill)}
     return tuple(sorted({skill for skills in SKILLS_OF.values() for skill in skills} - known))
 
 
 def training_caption(scene: Scene, rng: Rng) -> tuple[str, str]:
-    """(prompt, answer) that asks for the whole scene in words."""
+    """The (prompt, answer) that asks for a description of the scene."""
     return CAPTION_PROMPT, caption(scene, rng)

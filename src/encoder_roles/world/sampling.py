@@ -1,9 +1,9 @@
-"""Random scenes, deterministic and in disjoint splits.
+"""Random scenes, determined by their seeds, in disjoint splits.
 
-A split owns contents, not seeds alone: a stable hash of what a scene shows assigns it to one split, and a
-scene whose content belongs elsewhere is drawn again. Handwritten digits are assigned by their row of
-scikit-learn's digits. There are only 48 contents of a sign (word and plate),
-so signs are split by their seed, which decides font, place and jitter.
+Splits differ in contents and not only in seeds. A stable hash of a scene's content assigns it to one split,
+and a scene that belongs to another split is drawn again. Handwritten digits are assigned by their row of
+scikit-learn's digits. A sign has only 48 contents (word and plate), so signs are split by their seed, which
+determines font, place and jitter.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from encoder_roles.world.scenes import (
     Thing,
 )
 
-# shares of the contents of a kind that each split owns
+# the share of a kind's contents in each split
 SHARES: dict[Split, float] = {"train": 0.64, "development": 0.12, "test": 0.16, "probe": 0.08}
 # the mix of training and probe pictures
 MIX: dict[Kind, float] = {"objects": 0.40, "pair": 0.16, "chart": 0.20, "sign": 0.12, "digit": 0.12}
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
-PAIR_SIZE = 3  # one large object a side: smaller changes than this are invisible to tiny encoders
+PAIR_SIZE = 3  # one large object per side: tiny encoders do not see changes of smaller ones
 Rng = np.random.Generator
 T = TypeVar("T")
 
@@ -46,10 +46,11 @@ T = TypeVar("T")
 def sample_scenes(
     seed: int, split: Split, kinds: Mapping[Kind, float] | Kind | None, n: int, things: int | None = None
 ) -> list[Scene]:
-    """Draw `n` scenes of a split; the first m of them are what a call for m gives.
+    """Draw `n` scenes of a split; its first m scenes equal those of a call with n = m.
 
-    `kinds` is one kind, weights of kinds, or None for the world's mix. `things` fixes the number of things of
-    objects scenes. Ids are unique over seeds, splits and calls with different seeds.
+    `kinds` is one kind, weights of kinds, or None for the world's mix. `things` fixes the number of things in
+    scenes of objects. Ids are unique over seeds and splits.
+
     Raises StudyError for an unknown split or kind.
     """
     if split not in SPLITS:
@@ -92,7 +93,7 @@ def split_of(scene: Scene) -> Split:
 
 @functools.cache
 def handwriting_rows(split: Split) -> dict[int, tuple[int, ...]]:
-    """Digit -> rows of scikit-learn's digits that the split owns."""
+    """The rows of scikit-learn's digits in the split, by digit."""
     from sklearn.datasets import load_digits
 
     labels = load_digits().target
@@ -100,11 +101,11 @@ def handwriting_rows(split: Split) -> dict[int, tuple[int, ...]]:
     for row, label in enumerate(int(x) for x in labels):
         if label in rows and split_of(Scene("", "digit", 0, digit=label, handwriting=row)) == split:
             rows[label].append(row)
-    return {digit: tuple(found) for digit, found in rows.items()}
+    return {digit: tuple(of_digit) for digit, of_digit in rows.items()}
 
 
 def pick(rng: Rng, options: Sequence[T]) -> T:
-    """One of the options, with equal chances (np's own choice would turn them into an array)."""
+    """One of the options, with equal probability (NumPy's `choice` would convert them to an array)."""
     return options[int(rng.integers(len(options)))]
 
 

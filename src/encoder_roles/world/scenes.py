@@ -1,9 +1,9 @@
-"""Scenes of the procedural world: what is in a picture, before anything is drawn or asked.
+"""Scenes of the procedural world: the content of a picture, before it is drawn or asked about.
 
 A scene is drawn from a seed alone, so a split is a range of seeds. Every label of the laptop study
-(captions, questions, answers) is read off the scene; nothing is ever read off the pixels.
+(captions, questions, answers) comes from the scene, never from the pixels.
 
-Five kinds of scene, each the home of some of the sixteen benchmarks:
+There are five kinds of scene; each serves some of the sixteen benchmarks:
 
 ======== ============================================================= =========================
 kind     what it shows                                                 asked about
@@ -75,7 +75,7 @@ class Scene:
         return asdict(self)
 
     def content(self) -> tuple[Any, ...]:
-        """What the scene shows, without its name or seed: equal contents are the same picture's subject."""
+        """What the scene shows, without its id and seed: scenes of equal content differ only in jitter."""
         return (
             self.kind,
             self.things,

@@ -1,8 +1,8 @@
-"""What can be asked about a scene: skills, each a list of questions with the answer and the wrong answers.
+"""Skills: the questions about a scene, each with its answer and the wrong answers.
 
-A skill knows nothing of benchmarks: `questions` puts its asks into the sixteen formats. Every answer is read
-off the scene. Things are named by colour, because colours are distinct in a scene and relations between named
-shapes are beyond language models of this size.
+Skills do not depend on benchmarks: the module `questions` puts their asks into the sixteen formats. Every
+answer comes from the scene. Things are named by colour for two reasons: colours are distinct in a scene, and
+language models of this size do not learn relations between named shapes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ADDENDS = (1, 2, 3)
 class Ask:
     """One question about one scene.
 
-    `wrong` are the other answers of the question's kind, all of them false; `claim` is the yes/no question
-    whose `{}` an answer fills.
+    `wrong` holds the other possible answers, all of them false. `claim` is a yes/no question with `{}` in the
+    answer's place.
     """
 
     question: str
@@ -49,14 +49,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Skill:
-    """A kind of question: the kinds of scene it fits and the asks it finds in one."""
+    """A kind of question: the kinds of scene that it fits, and the function that makes its asks of one."""
 
     name: str
     kinds: tuple[Kind, ...]
     asks: Callable[[Scene], list[Ask]]
 
     def draw(self, scene: Scene, rng: Rng) -> Ask | None:
-        """One ask, every answer that the scene allows with equal chances; None if the scene allows none."""
+        """One ask; each answer that the scene allows is equally likely. None if the scene allows no ask."""
         if scene.kind not in self.kinds:
             return None
         by_answer: dict[str, list[Ask]] = {}
@@ -76,12 +76,12 @@ def _attribute(
     """Asks about one attribute of each thing; COLOUR and PLACE in the texts name the thing."""
 
     def asks(scene: Scene) -> list[Ask]:
-        found = []
+        attribute_asks = []
         for thing in scene.things:
             place = SIDES[thing.col] if scene.kind == "pair" else place_of(thing)
             texts = [t.replace("COLOUR", thing.colour).replace("PLACE", place) for t in (question, claim)]
-            found.append(_ask(texts[0], value(thing), pool, texts[1]))
-        return found
+            attribute_asks.append(_ask(texts[0], value(thing), pool, texts[1]))
+        return attribute_asks
 
     return asks
 
@@ -96,14 +96,14 @@ def _colour_by_shape(scene: Scene) -> list[Ask]:
 
 
 def _presence(scene: Scene) -> list[Ask]:
-    """Of each colour that is there; the colours that are not there are the wrong ones."""
+    """One ask per colour in the scene; the absent colours are the wrong answers."""
     present = tuple(thing.colour for thing in scene.things)
     absent = tuple(colour for colour in COLOURS if colour not in present)
     return [Ask("Which colour is there?", colour, absent, "Is there a {} thing?") for colour in present]
 
 
 def _biggest(scene: Scene) -> Thing | None:
-    """The biggest thing of a scene with more than one; None where there is nothing to compare."""
+    """The biggest thing of a scene with more than one; None if it has one thing only."""
     return max(scene.things, key=lambda thing: thing.size) if len(scene.things) > 1 else None
 
 
@@ -159,7 +159,7 @@ def _depth(scene: Scene) -> list[Ask]:
 
 
 def _distance(scene: Scene) -> list[Ask]:
-    """Of a thing beside and a thing across, which is closer to a third."""
+    """Which of two things is closer to a third: the one beside it or the one on its diagonal."""
 
     def is_beside(a: Thing, b: Thing) -> bool:
         return a.row == b.row or a.col == b.col

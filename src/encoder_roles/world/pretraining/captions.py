@@ -32,7 +32,7 @@ def encode_phrases(captions: list[list[Phrase]]) -> Tensor:
 
 
 def same_caption(captions: list[list[Phrase]]) -> Tensor:
-    """Bool (captions, captions): whether two captions say the same, in whatever order."""
+    """Bool (captions, captions): whether two captions have the same phrases, in any order."""
     keys = [tuple(sorted(caption)) for caption in captions]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     ids = torch.tensor([numbers[key] for key in keys])
@@ -42,8 +42,8 @@ def same_caption(captions: list[list[Phrase]]) -> Tensor:
 class TextTower(nn.Module):
     """A caption's embedding: words summed to phrases, phrases to a caption, an MLP after each sum.
 
-    The order of phrases does not matter, the grouping of words into phrases does: that binds a colour to its
-    shape.
+    The order of phrases does not matter. The grouping of words into phrases does, because it binds a colour
+    to its shape.
     """
 
     def __init__(self, width: int) -> None:
@@ -61,7 +61,7 @@ class TextTower(nn.Module):
         )
 
     def phrases(self, tokens: Tensor) -> Tensor:
-        """(b, phrases, words) -> (b, phrases, width), zero where there is no phrase."""
+        """(b, phrases, words) -> (b, phrases, width), zero for padding."""
         embedded: Tensor = self.phrase(self.words(tokens).sum(2))
         return embedded * (tokens[..., :1] != 0)
 

@@ -1,4 +1,4 @@
-"""Model cards: what an encoder is, how it was made, and what was measured of it."""
+"""Model cards: an encoder, its pretraining and its measured skills."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model_card(
     loss: float,
     rows: Sequence[dict[str, object]],
 ) -> str:
-    """The README of an encoder's folder; every number in it is measured or a setting."""
+    """The README of an encoder's folder; every number in it is a measurement or a setting."""
     recipe = plan.recipe
     what = inspect.getdoc(sys.modules[type(objective).__module__]) or ""
     parameters = sum(weight.numel() for weight in objective.vision.parameters())

@@ -34,7 +34,7 @@ PATCH = 12
 
 
 class Clip(nn.Module):
-    """The two towers and the scale of their contrast."""
+    """The picture and text towers and the scale of their contrast."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Command: pretrain one encoder and measure its gates."""
+"""The command `pretrain-encoder`: pretrain one encoder and measure its gates."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | 
         encoder: clip, siglip, dinov2, convnext or sam.
         output: the folder to make: the library's own format, SHA256SUMS, gates.csv, README.md.
         seed: of the weights, the training pictures and the batches.
-        steps: training steps; the recipe's own number by default.
+        steps: training steps; by default the recipe's.
 
     Raises:
-        StudyError: no pretraining is known for the encoder, or steps is not positive.
+        StudyError: the encoder has no recipe, or steps is not positive.
     """
     plan = pretraining_of(encoder)
     steps = plan.recipe.steps if steps is None else steps
@@ -57,7 +57,7 @@ def pretrain_encoder(*, encoder: str, output: Path, seed: int = 0, steps: int | 
 
 
 def pretrain(plan: Pretraining, seed: int, steps: int) -> tuple[Objective, list[float]]:
-    """The trained objective and the loss of every step. The same arguments give the same bits."""
+    """The trained objective and the loss of every step. Equal arguments give equal bytes."""
     recipe = plan.recipe
     scenes = sample_scenes(seed, "train", recipe.mix, recipe.pictures)
     scenes += sample_scenes(seed, "train", "objects", recipe.singles, things=1)
@@ -69,14 +69,14 @@ def pretrain(plan: Pretraining, seed: int, steps: int) -> tuple[Objective, list[
 
 
 def build(plan: Pretraining, seed: int) -> Objective:
-    """An untrained objective. Libraries draw weights from the global generator, which is put back after."""
+    """An untrained objective. Libraries use the global generator, which is restored afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return plan.build()
 
 
 def probe_untrained(encoder: str, plan: Pretraining, seed: int) -> dict[str, Reading]:
-    """The probes on the same network with the weights it started from."""
+    """The probes of the same network with its initial weights."""
     with tempfile.TemporaryDirectory() as temporary:
         build(plan, seed).save(Path(temporary))
         return probe(load_source(encoder, plan.spec, Path(temporary)), list(SKILLS))
@@ -85,8 +85,9 @@ def probe_untrained(encoder: str, plan: Pretraining, seed: int) -> dict[str, Rea
 def gate_rows(
     encoder: str, plan: Pretraining, readings: dict[str, Reading], untrained: dict[str, Reading]
 ) -> list[Row]:
-    """Rows of gates.csv: every skill, with a threshold where the encoder is meant to have it; untrained.
+    """Rows of gates.csv: every skill of the trained encoder, then of the untrained network.
 
+    A skill that the encoder must have is a gate and has a threshold.
     A threshold is MARGIN points above the upper end of the untrained network's interval.
     """
     rows: list[Row] = []

@@ -18,7 +18,7 @@ def softmax_contrast(
 ) -> Tensor:
     """CLIP's symmetric cross-entropy (Radford et al. 2021) of (b, width) embeddings of pictures and captions.
 
-    Another picture's equal caption is no negative: in a small world captions repeat within a batch.
+    An equal caption of another picture is not a negative: in a small world captions repeat within a batch.
     """
     scale = log_scale.clamp(max=LARGEST_SCALE).exp()
     logits = scale * normalize(pictures, dim=-1) @ normalize(texts, dim=-1).T

@@ -33,7 +33,7 @@ RECIPE = Recipe(
     mix={"objects": 0.45, "pair": 0.05, "chart": 0.4, "sign": 0.05, "digit": 0.05},
 )
 TRUNK = "test_convnext2"  # timm's name of the smallest ConvNeXt: a block per stage, dims 32, 64, 96, 128
-LAYER_SCALE = 0.3  # timm's 1e-6 is for long schedules: nothing is learned in this time
+LAYER_SCALE = 0.3  # timm's 1e-6 is for long schedules: it would learn nothing in so few steps
 START, END = len(VOCABULARY), len(VOCABULARY) + 1  # open_clip pools a text at its largest token: the end
 CONTEXT = 12
 TOLD = ("", *(str(height) for height in BAR_HEIGHTS), *TEXTURES)  # the words that may follow a colour
@@ -62,11 +62,11 @@ class ConvNext(nn.Module):
                     weight.fill_(LAYER_SCALE)
         trunk = self.model.visual.trunk
         side = RECIPE.pixels // trunk.feature_info[-1]["reduction"]
-        self.tell = nn.Linear(side * side * trunk.num_features, len(COLOURS) * len(TOLD))
+        self.caption_head = nn.Linear(side * side * trunk.num_features, len(COLOURS) * len(TOLD))
 
     @property
     def vision(self) -> nn.Module:
-        """The tower that is kept."""
+        """The picture tower."""
         tower: nn.Module = self.model.visual
         return tower
 
@@ -81,10 +81,10 @@ class ConvNext(nn.Module):
         trunk, head = self.model.visual.trunk, self.model.visual.head
         tokens = trunk.forward_features(album.pixels(chosen))
         pictures = head(trunk.forward_head(tokens, pre_logits=True))
-        said = self.tell(tokens.flatten(1)).reshape(-1, len(TOLD))
-        truth = torch.stack([told(caption) for caption in captions]).flatten()
+        logits = self.caption_head(tokens.flatten(1)).reshape(-1, len(TOLD))
+        truth = torch.stack([caption_words(caption) for caption in captions]).flatten()
         contrast = softmax_contrast(pictures, texts, self.model.logit_scale, captions)
-        return contrast + CAPTIONING * cross_entropy(said, truth)
+        return contrast + CAPTIONING * cross_entropy(logits, truth)
 
     def after_step(self, progress: float) -> None:
         """Nothing."""
@@ -111,8 +111,8 @@ def describe(scene: Scene) -> list[Phrase]:
     return [(scene.kind,)]
 
 
-def told(caption: list[Phrase]) -> Tensor:
-    """What a caption says of each colour, as its place in TOLD: (colours,)."""
+def caption_words(caption: list[Phrase]) -> Tensor:
+    """The word that a caption puts after each colour, as its index in TOLD: (colours,)."""
     words = dict(phrase for phrase in caption if len(phrase) == 2)
     return torch.tensor([TOLD.index(words.get(colour, "")) for colour in COLOURS])
 

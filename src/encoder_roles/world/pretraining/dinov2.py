@@ -32,7 +32,7 @@ SHIFT = 3
 TOKENS = (RECIPE.pixels // PATCH) ** 2
 PROTOTYPES = 256
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
-SLOWEST, FASTEST = 0.995, 0.95  # the teacher's memory at the end and at the start
+SLOWEST, FASTEST = 0.995, 0.95  # the teacher's momentum at the end and at the start
 
 
 class Head(nn.Module):

@@ -1,4 +1,4 @@
-"""Commands: pretrain the laptop study's language model, and measure its gates on text alone."""
+"""Commands that pretrain the laptop study's language model and measure its gates on text alone."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from encoder_roles.world.pretraining.language_model import (
 )
 from encoder_roles.world.questions import benchmark_questions
 
-THRESHOLD = 95.0  # percent of questions answered right with the caption in the picture's place
-GATE_QUESTIONS = 500  # per format, at least
+THRESHOLD = 95.0  # percent of questions answered correctly when the caption replaces the picture
+GATE_QUESTIONS = 500  # per format, minimum
 GATE_BATCH = 48
 LEVEL = 0.95  # of the intervals
 SUMS = "SHA256SUMS"

@@ -1,11 +1,11 @@
 """The laptop study's language model: a tiny Qwen2 with a word-level tokenizer, pretrained on text alone.
 
-A caption stands at the place where the picture's tokens will be. Behind it follow eight independent question
-segments, each of which sees the caption and itself only (block-diagonal mask, positions restart after the
-caption), with the loss on answers and end tokens. In every row one segment writes the caption again in
-another order, which is the dense supervision that teaches copying by content, and one binds random words to
-option letters. The first part of the steps asks only questions without options; the last, practice, asks
-most what the model still answers wrongly.
+A caption stands where the picture's tokens will be. Eight independent question segments follow it. Each sees
+only the caption and itself (block-diagonal mask, positions restart after the caption), and the loss is on
+answers and end tokens. Two segments of every row are not about skills. One writes the caption again in
+another order: this dense supervision teaches copying by content. The other binds random words to option
+letters. The first steps ask only questions without options. The last phase, practice, asks mostly the
+questions that the model still answers wrongly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}<bos>{{ message['content'] }}<answer>"
     "{% else %}{{ message['content'] }}<eos>{% endif %}{% endfor %}"
 )
-# lmms-eval's instructions, each one token; instructions that ask for the same form of answer share theirs
+# lmms-eval's instructions, one token each; instructions for the same form of answer share a token
 INSTRUCTIONS = {
     q.LETTER: "[letter]",
     q.ONLY_LETTER: "[letter]",
@@ -58,7 +58,7 @@ NOTE_PATTERN = r"Note: You only need to respond with [A-D, ]+ without providing 
 
 STEPS = 18_000  # about 40 minutes on one thread
 POOL_SCENES = 20_000  # training scenes of pretraining; questions and captions about them are drawn anew
-# more of the kinds that take a language model long than the pictures have
+# more scenes than in the pictures' mix of the kinds that a language model learns slowly
 POOL_MIX: dict[Kind, float] = {"objects": 0.5, "pair": 0.15, "chart": 0.25, "sign": 0.05, "digit": 0.05}
 SCENES_PER_STEP = 16
 QUESTIONS_PER_SCENE = 6
@@ -66,8 +66,8 @@ OPEN_FRACTION = 0.1  # the share of the steps that ask only questions without op
 PEAK_RATE, WEIGHT_DECAY, BETAS, CLIP_NORM = 2.5e-3, 0.02, (0.9, 0.95), 1.0
 WARMUP_STEPS, DECAY_FRACTION, LAST_RATE = 50, 0.5, 0.02  # the last rate is a share of the peak
 PRACTICE_STEPS, PRACTICE_RATE = 5_000, 1.5e-3
-WANTED = 3  # questions of a row of practice that are in the format its scene was chosen for
-LEAST_PRACTICE, MEMORY = 0.02, 0.98  # what a format never failed weighs; the moving averages' memory
+WANTED = 3  # questions of a practice row in the format that its scene was chosen for
+LEAST_PRACTICE, MEMORY = 0.02, 0.98  # weight of a format without mistakes; decay of the moving averages
 LOG_EVERY = 250
 IGNORED = -100
 Form = tuple[str, str]  # a benchmark, in whose format a skill is asked
@@ -108,7 +108,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _texts() -> Iterator[str]:
-    """Texts that hold every word of the world: all benchmarks, captions of all kinds, answers and numbers."""
+    """Texts with every word of the world: all benchmarks, captions of all kinds, answers and numbers."""
     for benchmark in BENCHMARKS:
         for question in q.benchmark_questions(benchmark, 0, "train", 300)[1]:
             yield f"{question.prompt} {question.answer}"
@@ -147,7 +147,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausal
 
 
 def encoder_of(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], tuple[int, ...]]:
-    """Text -> token ids, remembered: most prompts of a training run repeat."""
+    """A cached function from text to token ids: most prompts of a training run repeat."""
     backend = tokenizer.backend_tokenizer
 
     @functools.lru_cache(maxsize=200_000)
@@ -166,26 +166,26 @@ class Row:
 
 
 def _bind_letter(words: list[str], place: int) -> tuple[str, str]:
-    """A question that only binds: which letter stands before a word."""
+    """A question that needs only binding: which letter stands before a word."""
     lines = "\n".join(f"{letter}. {word}" for letter, word in zip(q.LETTERS, words, strict=False))
     return f"Which letter is {words[place]}?\n{lines}{q.LETTER}", q.LETTERS[place]
 
 
 def draw_row(
     scene: Scene,
-    asked: list[tuple[str, str]],
+    questions: list[tuple[str, str]],
     rng: Rng,
     words: list[str],
     encode: Callable[[str], tuple[int, ...]],
 ) -> Row:
-    """One training row: what is `asked` of a scene, its caption, and one of `words` to bind to a letter."""
-    asked = [*asked, (CAPTION_PROMPT, caption(scene, rng))]
+    """One training row: `questions` about a scene, its caption, and one of `words` to bind to a letter."""
+    questions = [*questions, (CAPTION_PROMPT, caption(scene, rng))]
     options = [words[int(i)] for i in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
-    asked.append(_bind_letter(options, int(rng.integers(len(options)))))
+    questions.append(_bind_letter(options, int(rng.integers(len(options)))))
     answer, end = encode(ANSWER), encode(EOS)
     return Row(
         encode(BOS) + encode(caption(scene, rng)),
-        tuple((encode(prompt) + answer, encode(text) + end) for prompt, text in asked),
+        tuple((encode(prompt) + answer, encode(text) + end) for prompt, text in questions),
     )
 
 
@@ -238,8 +238,8 @@ def pack(rows: list[Row]) -> Batch:
 def answer_logits(model: Qwen2ForCausalLM, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (answers' tokens, vocabulary) and targets where the batch has a target.
 
-    The model's own modules, in an order that wastes nothing on padding: everything but the attention itself
-    runs on flat tokens. A test holds it equal to the library's forward.
+    It calls the model's modules without work on padding: everything but the attention itself runs on flat
+    tokens. A test checks that the result equals the library's forward pass.
     """
     config = model.config
     rows, _, length, _ = batch.bias.shape
@@ -299,28 +299,28 @@ def build_optimisers(model: Qwen2ForCausalLM) -> tuple[torch.optim.Optimizer, ..
 
 
 class Mistakes:
-    """How often each format of each skill is still answered wrongly: moving averages, at first always.
+    """Moving averages of the wrong answers to each format of each skill; they start at 1.
 
-    Practice asks by them, so that what a model of this size learns last (two or three hops from the caption
-    to the answer or its letter) is asked often until it is learnt.
+    Practice draws formats by these weights. So it repeats what a model of this size learns last: answers that
+    are two or three steps away from the caption.
     """
 
     def __init__(self) -> None:
         self.shares: dict[Form, float] = {}
 
     def draw(self, forms: Sequence[Form], rng: Rng) -> Form:
-        """One of the formats, more likely the more it is failed."""
+        """Draw a format; formats with more mistakes are more likely."""
         weights = np.array([LEAST_PRACTICE + self.shares.get(form, 1.0) for form in forms])
         return forms[int(rng.choice(len(forms), p=weights / weights.sum()))]
 
     def note(self, form: Form, right: bool) -> None:
-        """One more answer to a format."""
+        """Update the average of a format with one answer."""
         share = self.shares.get(form, 1.0)
         self.shares[form] = MEMORY * share + (1 - MEMORY) * (not right)
 
 
 class Trainer:
-    """A model in training: its scenes, its random numbers, and the one step that both phases take."""
+    """A model in training: its scenes, its random numbers, and the step that both phases share."""
 
     def __init__(
         self, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, phase: int
@@ -332,12 +332,12 @@ class Trainer:
         vocabulary = tokenizer.get_vocab()
         self.words = sorted(word for word in vocabulary if word.isalnum() and word.islower())
 
-    def row(self, scene: Scene, asked: list[tuple[str, str]]) -> Row:
+    def row(self, scene: Scene, questions: list[tuple[str, str]]) -> Row:
         """A row about a scene."""
-        return draw_row(scene, asked, self.rng, self.words, self.encode)
+        return draw_row(scene, questions, self.rng, self.words, self.encode)
 
     def step(self, rows: list[Row], rate: float) -> tuple[float, list[bool]]:
-        """Update the weights; the loss, and of each segment of each row whether it was answered right."""
+        """Update the weights. Returns the loss and, per segment of each row, whether its answer was right."""
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         logits, targets = answer_logits(self.model, pack(rows))
@@ -357,7 +357,7 @@ Each = Callable[[int, float, Qwen2ForCausalLM], None]  # called after every step
 def pretrain(
     tokenizer: PreTrainedTokenizerFast, steps: int, practice_steps: int, seed: int, each: Each
 ) -> Qwen2ForCausalLM:
-    """Pretrain a fresh model: `steps` on all formats alike, then practice of what it still fails."""
+    """Pretrain a fresh model: `steps` on all formats equally, then practice on its mistakes."""
     model = build_model(tokenizer, seed)
     ask_evenly(model, tokenizer, steps, seed, each)
     practise(model, tokenizer, practice_steps, seed, lambda step, *rest: each(steps + step, *rest))
@@ -374,8 +374,8 @@ def ask_evenly(
         lettered, rows = step >= OPEN_FRACTION * steps, []
         for _ in range(SCENES_PER_STEP):
             scene = pick(trainer.rng, trainer.pool)
-            asked = q.training_questions(scene, trainer.rng, QUESTIONS_PER_SCENE, lettered)
-            rows.append(trainer.row(scene, asked))
+            questions = q.training_questions(scene, trainer.rng, QUESTIONS_PER_SCENE, lettered)
+            rows.append(trainer.row(scene, questions))
         loss, _ = trainer.step(rows, learning_rate(step, steps, PEAK_RATE))
         each(step, loss, model)
 
@@ -383,21 +383,21 @@ def ask_evenly(
 def practise(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int, each: Each
 ) -> None:
-    """The second phase: scenes and questions by how often a format is still answered wrongly.
+    """The second phase: formats are drawn by how often the model still answers them wrongly.
 
-    A row's scene allows one wanted format, which half of the row's questions are asked in.
+    A row's scene allows a wanted format, and half of the row's questions use it.
     """
     trainer, mistakes = Trainer(model, tokenizer, seed, 2), Mistakes()
     rng, forms = trainer.rng, {kind: tuple(dict.fromkeys(q.training_forms(kind))) for kind in KINDS}
-    everything = [
+    possible = [
         form
         for form in dict.fromkeys(form for kind in KINDS for form in forms[kind])
         if any(q.ask_in_form(*form, scene, np.random.default_rng(0)) for scene in trainer.pool)
     ]
     for step in range(steps):
-        rows, asked = [], []
+        rows, forms_of_rows = [], []
         for _ in range(SCENES_PER_STEP):
-            wanted = mistakes.draw(everything, rng)
+            wanted = mistakes.draw(possible, rng)
             scene = pick(rng, trainer.pool)
             while not q.ask_in_form(*wanted, scene, rng):
                 scene = pick(rng, trainer.pool)
@@ -407,11 +407,11 @@ def practise(
                 if question := q.ask_in_form(*form, scene, rng):
                     drawn.append((form, question))
             rows.append(trainer.row(scene, [question for _, question in drawn]))
-            asked.append([form for form, _ in drawn])
+            forms_of_rows.append([form for form, _ in drawn])
         loss, right = trainer.step(rows, learning_rate(step, steps, PRACTICE_RATE))
         answered = iter(right)
-        for row, row_forms in zip(rows, asked, strict=True):
+        for row, row_forms in zip(rows, forms_of_rows, strict=True):
             answers = list(islice(answered, len(row.segments)))
-            for form, is_right in zip(row_forms, answers, strict=False):  # then caption and letter to bind
+            for form, is_right in zip(row_forms, answers, strict=False):  # not the last two
                 mistakes.note(form, is_right)
         each(step, loss, model)

@@ -17,8 +17,10 @@ from encoder_roles.world.scenes import Kind
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one encoder is pretrained: on `pictures` scenes of the mix (weights of their kinds) and `singles`
-    more that show one thing."""
+    """How one encoder is pretrained.
+
+    It sees `pictures` scenes of the mix (weights of their kinds) and `singles` scenes of one thing.
+    """
 
     pixels: int
     steps: int
@@ -34,20 +36,20 @@ class Recipe:
 
 
 class Objective(Protocol):
-    """What the loop needs of an objective: a module that holds the vision encoder and gives losses."""
+    """The interface of an objective: a module with the vision encoder and a loss."""
 
     vision: nn.Module
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def prepare(self, album: Album) -> None:
-        """Make the targets that are the same in every step."""
+        """Compute the targets that do not change between steps."""
 
     def loss(self, album: Album, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Mean loss over the chosen pictures of the album, a scalar."""
 
     def after_step(self, progress: float) -> None:
-        """Called after each step with the share of steps done."""
+        """Called after each step with the share of completed steps."""
 
     def save(self, folder: Path) -> None:
         """Write the vision encoder in its library's own format."""
@@ -56,7 +58,7 @@ class Objective(Protocol):
 def train(
     objective: Objective, album: Album, recipe: Recipe, steps: int, generator: torch.Generator
 ) -> list[float]:
-    """Train for a number of steps and return the loss of each. One thread and one generator: bytes repeat."""
+    """Train and return the loss of each step; one thread and one generator give equal bytes."""
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
@@ -85,7 +87,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
 
 
 def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches of row numbers, each row once an epoch; what is left of an epoch is dropped."""
+    """Endless batches of row numbers, each row once per epoch; an incomplete last batch is dropped."""
     while True:
         order = torch.randperm(count, generator=generator)
         for start in range(0, count - batch + 1, batch):

@@ -1,4 +1,4 @@
-"""Pictures of the train split as an encoder sees them."""
+"""Pictures of the train split at the size of an encoder's input."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What frozen features show: one linear readout per skill, fitted on train scenes, measured on development.
+"""Linear probes of frozen features: a readout per skill, fitted on train and measured on development scenes.
 
-The readout reads what the connector reads: the encoder's tokens on the common grid, each normalised. It is
-ridge regression in closed form. A stronger probe would learn its own features and solve this world even from
+Its inputs are the connector's: the encoder's tokens on the common grid, each normalised. It is ridge
+regression in closed form. A stronger probe would learn its own features and solve this world even from
 an untrained network, but the gate measures how directly the features show a skill.
 """
 

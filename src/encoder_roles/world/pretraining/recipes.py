@@ -1,4 +1,4 @@
-"""The five encoders by name: objective, recipe, library, and the skills each is meant to be good at."""
+"""The five encoders by name: objective, recipe, library, and the skills that are their gates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from encoder_roles.world.pretraining.pictures import MEAN, STD
 
 @dataclass(frozen=True)
 class Pretraining:
-    """One encoder's pretraining. `skills`: what it is meant to have learnt, its gates."""
+    """One encoder's pretraining; `skills` are its gates."""
 
     module: str
     objective: str
@@ -24,7 +24,7 @@ class Pretraining:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that stands beside the objective."""
+        """The recipe in the objective's module."""
         recipe: Recipe = import_module(f"{__package__}.{self.module}").RECIPE
         return recipe
 
@@ -45,8 +45,8 @@ class Pretraining:
         )
 
 
-# Points by which a skill must be above the upper end of the untrained network's interval: what a network
-# reads before it has learnt anything shows nothing of its pretraining.
+# Points by which a skill must exceed the upper end of the untrained network's interval: accuracy that an
+# untrained network reaches is no effect of pretraining.
 MARGIN = 5.0
 ENCODERS: dict[str, Pretraining] = {
     "clip": Pretraining("clip", "Clip", "transformers", ("shape",)),

@@ -103,7 +103,7 @@ def cell_targets(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for item in range(1, int(segments.max()) + 1):
         rows, columns = np.nonzero(segments == item)
         if not rows.size:
-            continue  # wholly hidden by a later item
+            continue  # a later item hides all of it
         cells = high == item
         row, column = np.nonzero(cells)
         geometry[row, column, 0] = (rows.mean() + 0.5 - middle[row]) / (PIXELS / 2)

@@ -35,8 +35,10 @@ LONGEST = max(len(word) for word in WORDS)
 
 
 class Speller(nn.Module):
-    """Says all letters at once: a learnt query per place looks at the picture's tokens (the parallel
-    prediction of CapPa, Tschannen et al. 2023)."""
+    """Predicts all letters at once: a learnt query per place attends to the picture's tokens.
+
+    This is the parallel prediction of CapPa (Tschannen et al. 2023).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class Speller(nn.Module):
 
 
 class Siglip(nn.Module):
-    """The two towers, scale and bias of their contrast, and the speller."""
+    """The picture and text towers, the scale and bias of their contrast, and the speller."""
 
     def __init__(self) -> None:
         super().__init__()
