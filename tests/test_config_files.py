@@ -135,6 +135,7 @@ def test_the_files_of_a_snakemake_call_are_checked_before_it_reads_them(file: Pa
     with pytest.raises(StudyError, match=r"mine\.yaml, line 2: a: given twice"):
         check_command_line(["/bin/snakemake", "-n", option, value, "--cores", "1"])
     check_command_line(["/bin/pytest", option, value])
+    check_command_line(["/bin/snakemake", "--config", "study=own", "--configfile"])
     check_command_line(["/bin/snakemake", "--configfile", str(file.with_name("absent.yaml"))])
 
 

@@ -33,7 +33,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 def _config_files(arguments: Sequence[str]) -> Iterator[Path]:
     """The config files among the arguments, and those in the profile among them."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
     parser.add_argument("--profile", default="none")
     try:
