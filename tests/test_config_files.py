@@ -106,6 +106,8 @@ FAULTS = {  # an override -> what the line says of it
     "pool: [CLIP]": "pool.0: must be lower-case letters, digits and _, and begin with a letter, not 'CLIP'",
     "world:": "world: must be a section of keys, not None ({file}, line 1)",
     "training: {tune: {weight_decay: .nan}}": "training.tune.weight_decay: must be",
+    "training: {tune: {epochs: yes}}": "training.tune.epochs: must be a number, not True ({file}, line 1)",
+    "training: {tune: {learning_rates: {by_encoder: {sam: on}}}}": "rates.by_encoder.sam: must be a number",
     "training: {tune: {clip_norm: .inf}}": "training.tune.clip_norm: must be a finite number",
 }
 
@@ -133,6 +135,7 @@ def test_the_files_of_a_snakemake_call_are_checked_before_it_reads_them(file: Pa
     with pytest.raises(StudyError, match=r"mine\.yaml, line 2: a: given twice"):
         check_command_line(["/bin/snakemake", "-n", option, value, "--cores", "1"])
     check_command_line(["/bin/pytest", option, value])
+    check_command_line(["/bin/snakemake", "--config", "study=own", "--configfile"])
     check_command_line(["/bin/snakemake", "--configfile", str(file.with_name("absent.yaml"))])
 
 
@@ -189,6 +192,12 @@ def outcome(file: Path, override: bytes) -> Study | None:
         return None
 
 
+TRUE, FALSE = (
+    ("true", "1", "1.0", "on", "yes", "y", "t"),
+    ("false", "0", "0.0", "-0.0", "off", "no", "n", "f"),
+)
+
+
 def check_value(file: Path, path: tuple[str, ...], value: object) -> None:
     """A key set to any value is that value in the study, or an error."""
     override: object = value
@@ -200,8 +209,12 @@ def check_value(file: Path, path: tuple[str, ...], value: object) -> None:
     section: Any = study.model_dump()
     for key in path:
         section = section[key]
-    known = {type(section)(value)} if isinstance(section, (int, float)) and value is not None else {value}
-    assert section in known or str(value) == str(section), (path, value, section)
+    if isinstance(section, bool):
+        assert str(value).lower() in {True: TRUE, False: FALSE}[section], (path, value)
+    elif isinstance(section, (int, float)):
+        assert not isinstance(value, bool) and float(str(value)) == section, (path, value, section)
+    else:
+        assert value == section or str(value) == section, (path, value, section)
 
 
 @QUICK

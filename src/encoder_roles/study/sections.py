@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from encoder_roles.study.names import StudyError, study_of
 
@@ -25,6 +25,28 @@ class Settings(BaseModel):
     """Base of every section: an unknown key, NaN or infinity is an error; a validated value cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `yes` or `true` for a number, which pydantic would take for 1."""
+        types = _types_in(cls.model_fields[str(info.field_name)].annotation)
+        if bool in types or not {int, float} & types:
+            return value
+        if isinstance(value, dict):
+            for key, entry in value.items():
+                if isinstance(entry, bool):
+                    raise ValueError(f"{key}: must be a number, not {entry}")
+        elif any(
+            isinstance(entry, bool) for entry in (value if isinstance(value, (list, tuple)) else [value])
+        ):
+            raise ValueError("must be a number")
+        return value
+
+
+def _types_in(annotation: object) -> set[object]:
+    """The types that an annotation names at any depth."""
+    return {annotation}.union(*map(_types_in, get_args(annotation))) if get_args(annotation) else {annotation}
 
 
 class HubSource(Settings):
