@@ -53,6 +53,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         torch.cuda.is_available = _sees_gpus[0] if marked else lambda: False  # before fixtures of any scope
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is none
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker more than cores: the tests of Slurm mostly wait."""
     return len(os.sched_getaffinity(0)) + 1

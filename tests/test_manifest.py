@@ -49,6 +49,7 @@ def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(environment, "installed", lambda paths: dict(found))
     monkeypatch.setenv(job.LOCKS_VARIABLE, "envs")
     monkeypatch.delenv(environment.PLATFORM_VARIABLE, raising=False)
+    (prefix / ".lock").touch()  # uv leaves it
     return root
 
 

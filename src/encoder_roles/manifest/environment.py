@@ -62,7 +62,7 @@ def pinned_environment(locks: Path) -> Environment:
 def used_environment(locks: Path) -> Environment:
     """The environment of this Python. Raises StudyError if none of the `locks` made it."""
     prefix = Path(sys.prefix)
-    copies = sorted(prefix.glob("*.lock"))
+    copies = sorted(prefix.glob("[!.]*.lock"))  # .lock is the file that uv holds while it installs
     if len(copies) != 1:
         raise StudyError(
             f"{prefix}: this environment has {len(copies) or 'no'} copies of a lock of {locks}, so its lock "
