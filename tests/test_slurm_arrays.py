@@ -177,7 +177,7 @@ def test_after_a_sigkill_of_snakemake_its_arrays_are_awaited_and_what_they_made_
     orphans: Cells,
 ) -> None:
     awaited = orphans.command("await-orphans")
-    assert awaited.returncode == 0 and "5 of 5 jobs ended well" in awaited.stderr, awaited.stderr
+    assert awaited.returncode == 0 and "5 of 5 jobs completed" in awaited.stderr, awaited.stderr
     snakefile = ("--snakefile", "tests/slurm_arrays.smk")
     assert orphans.run(*snakefile, "--config", f"cells={FIVE}", "--unlock") == 0
     assert orphans.ends_well(orphans.begin(FIVE), PATIENCE) and "Nothing to be done" in orphans.said()

@@ -143,7 +143,7 @@ def test_after_a_sigkill_of_snakemake_its_jobs_are_awaited_and_what_they_made_is
     model = f"results/slurm/{Path(WEIGHTS).parent}"
     kill_with_a_job_running(disturbed, cluster, "slow")
     awaited = disturbed.command("await-orphans")
-    assert awaited.returncode == 0 and "1 of 1 jobs ended well" in awaited.stderr, awaited.stderr
+    assert awaited.returncode == 0 and "1 of 1 jobs completed" in awaited.stderr, awaited.stderr
     before = len(cluster.jobs())
     assert disturbed.run("--", model) == 0, disturbed.said()[-3000:]
     assert "Nothing to be done" in disturbed.said() and len(cluster.jobs()) == before
