@@ -55,7 +55,7 @@ def test_a_template_that_ends_turns_with_a_newline_does_not_have_it_learnt():
 def test_what_cannot_be_learnt_is_an_error():
     with pytest.raises(StudyError, match="no token of its answer"):
         RENDERER.render("what colour", "   ")
-    with pytest.raises(StudyError, match="'crimson' has words the tokenizer does not know"):
+    with pytest.raises(StudyError, match="'crimson' has words that the tokenizer does not know"):
         RENDERER.render("what colour", "crimson")
 
 
