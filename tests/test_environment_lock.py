@@ -153,6 +153,7 @@ def test_the_code_of_an_environment_imports_what_its_lock_has(name: str) -> None
         for stem in re.findall(r'"../scripts/(\w+)', block):
             for path in (ROOT / "workflow/scripts").glob(f"{stem}*.py"):
                 files |= code_of(None, path.relative_to(ROOT))
+    files = {file: sha256 for file, sha256 in files.items() if file.endswith(".py")}  # tables import nothing
     assert files
     if (
         name == "model"
