@@ -269,7 +269,11 @@ def test_jobs_of_an_earlier_run_are_told_and_others_are_not_ours(place: Path) ->
     ours = f"12_3|{run_prefix(place)}_1a2b|RUNNING|rule_train_tune"
     fake_command(place, "squeue", f"{ours}\\n13|somebody_1a2b|RUNNING|rule_train_tune")
     (fault,) = faults(study())
-    assert fault.startswith("1 jobs of an earlier run") and "(12_3)" in fault and "cancel-orphans" in fault
+    assert (
+        fault.startswith("an earlier run of this checkout still has jobs")
+        and "(12_3)" in fault
+        and "cancel-orphans" in fault
+    )
 
 
 def test_slurm_that_is_not_there_is_told_once(place: Path) -> None:
@@ -368,4 +372,4 @@ def test_a_real_slurm_is_asked_for_its_accounts(
     assert fitting_status_command(20) == "sacct"
     assert faults(study(), account=ACCOUNT) == []
     found = faults(study(), account="physics")
-    assert "has no account physics (known: " in found[0] and ACCOUNT in found[0]
+    assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]

@@ -128,7 +128,7 @@ def test_after_a_sigkill_of_snakemake_its_jobs_are_cancelled_before_a_new_run(
     model = f"results/slurm/{Path(WEIGHTS).parent}"
     kill_with_a_job_running(disturbed, cluster, "freeze")
     assert disturbed.run("--", model) != 0, "a second run would write what the orphan writes"
-    assert "1 jobs of an earlier run of this checkout still wait or run" in disturbed.said()
+    assert "an earlier run of this checkout still has jobs in the queue" in disturbed.said()
     assert "Traceback" not in disturbed.said()
     cancelled = disturbed.command("cancel-orphans")
     assert (cancelled.returncode, cancelled.stderr.splitlines()[-1][:16]) == (0, "1 jobs cancelled")

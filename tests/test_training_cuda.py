@@ -216,12 +216,12 @@ def test_lmms_evals_adapter_answers_on_the_device_what_a_prediction_job_does(
     expected = candidate.answer([lambda inputs: inputs])[0].texts
     asked = candidate.request_set.requests["mme"]
 
-    def shown(row: str) -> list[Image.Image]:
-        return [Image.open(study.requests / row)]
+    def shown(row: dict[str, str]) -> list[Image.Image]:
+        return [Image.open(study.requests / row["image"])]
 
     adapter = EncoderRoles(pretrained=str(model), device=None if device is None else kind, batch_size=32)
     assert adapter.vlm.device.type == kind
-    adapter.task_dict = {"mme": {"test": [request.images[0] for request in asked]}}
+    adapter.task_dict = {"mme": {"test": [{"image": request.images[0]} for request in asked]}}
     requests = [
         SimpleNamespace(args=(request.prompt, {"max_new_tokens": 5}, shown, place, "mme", "test"))
         for place, request in enumerate(asked)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from test_workflow_dag import copy_workflow, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,8 @@ def test_a_staged_picture_is_found_from_its_records_behind_a_link(tmp_path: Path
     place, scratch = tmp_path / "a/checkout", tmp_path / "scratch/deep/down"
     (place / "data/pictures/x").mkdir(parents=True)
     (place / "results/own").mkdir(parents=True)
-    (place / "data/pictures/x/1.jpg").write_bytes(b"picture")
+    Image.new("RGB", (4, 4), "red").save(place / "data/pictures/x/1.jpg")
+    picture = (place / "data/pictures/x/1.jpg").read_bytes()
     (place / "data/probe.json").write_text(json.dumps([{"id": "1", "image": "x/1.jpg"}]))
     if link:
         scratch.mkdir(parents=True)
@@ -95,8 +97,8 @@ def test_a_staged_picture_is_found_from_its_records_behind_a_link(tmp_path: Path
     stage_probe(place)
     staged = place / "results/own/data/own/probe/probe.jsonl"
     image = json.loads(staged.read_text())["image"]
-    assert (staged.parent / image).read_bytes() == b"picture"
-    assert (staged.resolve().parent / image).read_bytes() == b"picture"
+    assert (staged.parent / image).read_bytes() == picture
+    assert (staged.resolve().parent / image).read_bytes() == picture
 
 
 def stage_probe(place: Path) -> None:

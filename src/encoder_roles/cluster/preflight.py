@@ -212,6 +212,6 @@ def check_orphans(folder: Path) -> Iterator[str]:
     if jobs := queued_jobs(run_prefix(folder)):
         ids = ", ".join(job.id for job in jobs[:5]) + (", ..." if len(jobs) > 5 else "")
         yield (
-            f"{len(jobs)} jobs of an earlier run of this checkout are still queued ({ids}) and would write "
-            "the same files; run `encoder-roles cancel-orphans`, or `await-orphans` to keep their outputs"
+            f"an earlier run of this checkout still has jobs in the queue ({ids}) that would write the same "
+            "files; run `encoder-roles cancel-orphans`, or `await-orphans` to keep their outputs"
         )
