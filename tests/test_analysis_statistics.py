@@ -12,11 +12,11 @@ from lattice_simulation import coverage_of, make_plan, simulate, true_lattice, t
 from scipy import stats
 
 from encoder_roles.analysis.measures.rankings import kendall, permutation_p, spearman
+from encoder_roles.analysis.seed_noise import join_seeds
 from encoder_roles.analysis.statistics import (
     ScoreArrays,
     build_score_arrays,
     holm,
-    join_seeds,
     percentile_interval,
     score_intervals,
     two_sided_p,

@@ -28,11 +28,11 @@ from encoder_roles.analysis.claims.claim import (
     write_claims,
 )
 from encoder_roles.analysis.measures.pareto import mean_costs
+from encoder_roles.analysis.seed_noise import join_seeds
 from encoder_roles.analysis.statistics import (
     Array,
     build_score_arrays,
     holm,
-    join_seeds,
     level_table,
     percentile_interval,
     two_sided_p,
