@@ -151,8 +151,8 @@ def assign_roles(
         ranks: ranks.csv, effective ranks before and after training.
         costs: costs.csv, a row per trained model.
         output: the folder; other files in it are left alone.
-        seed_covariance: the seed_covariance.csv of a study with several seeds, for a study with one seed. It is
-            used if both studies have the same recipe.
+        seed_covariance: the seed_covariance.csv of a study with several seeds, for a study with one seed. It
+            is used if both studies have the same recipe.
     """
     stage = read_settings(settings, RoleStage)
     questions = read_scores(scores)

@@ -1,4 +1,4 @@
-"""Noise between training seeds: measured by a study with several seeds, used by one-seed studies of its recipe.
+"""Noise between training seeds: measured by a study with several seeds, used by one-seed studies.
 
 A study with several seeds estimates the covariance of its benchmarks' scores between seeds, and writes it as
 seed_covariance.csv. A study with one seed cannot estimate it. It reads the committed table of the reference
@@ -154,7 +154,8 @@ def ratio_variance(ranks: pd.DataFrame) -> tuple[float, int]:
     `ranks` has the columns of ranks.csv.
     """
     trained = ranks[ranks["subset"] != PRETRAINED]
-    groups = np.log(trained["ratio"].astype(float)).groupby([trained["subset"], trained["encoder"]])
+    logs = trained.assign(log=np.log(trained["ratio"].to_numpy(float)))
+    groups = logs.groupby(["subset", "encoder"])["log"]
     freedom = int((groups.count() - 1).sum())
     squares = float(((groups.count() - 1) * groups.var().fillna(0)).sum())
     return (squares / freedom if freedom else float("nan")), freedom

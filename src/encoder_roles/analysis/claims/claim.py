@@ -128,7 +128,8 @@ def seed_note(seeds: int, stated: float | None, measured: SeedNoise | None = Non
         freedom = measured.freedom[NO_MASK]
         return (
             "One training seed: intervals include the noise between seeds that study "
-            f"{measured.study} measured with this recipe ({measured.seeds} seeds, {freedom:g} degrees of freedom)."
+            f"{measured.study} measured with this recipe ({measured.seeds} seeds, {freedom:g} degrees of "
+            "freedom)."
         )
     return (
         "One training seed: intervals hold for these checkpoints; the noise between seeds is not in them, "

@@ -80,7 +80,8 @@ def anchored_pair_matches(findings: Findings) -> Claim:
     if n < 3 or np.isnan(findings.point[-1]) or not findings.ranks_known or not len(findings.draws):
         return untested("2b", statement, "no effective ranks, no intervals, or no model of the full pool")
     share = pairs.roled_draws.mean(0)
-    has, has_not = share >= 1 - findings.alpha, share <= findings.alpha
+    verdicts = [by_share(float(value), findings.alpha) for value in share]
+    has, has_not = (np.array([v == verdict for v in verdicts]) for verdict in (HOLDS, FAILS))
     gap = findings.point[pairs.index] - findings.point[-1]
     drawn = findings.draws[:, pairs.index] - findings.draws[:, [-1]]
     sure = holm(two_sided_p(gap + margin, drawn)) < findings.alpha
@@ -106,12 +107,12 @@ def anchored_pair_matches(findings: Findings) -> Claim:
 def roles_note(findings: Findings) -> str:
     """How many pairs have both roles by their intervals, and how many rank ratios exceed 1 + τ."""
     pairs, tau = findings.pairs, findings.settings.tau
-    share = pairs.roled_draws.mean(0)
-    has, open_ = share >= 1 - findings.alpha, (share > findings.alpha) & (share < 1 - findings.alpha)
+    verdicts = [by_share(float(value), findings.alpha) for value in pairs.roled_draws.mean(0)]
+    has, open_ = verdicts.count(HOLDS), verdicts.count(OPEN)
     ratios = 2 * len(pairs.index)
     return (
-        f"{int(has.sum())} of {len(pairs.index)} pairs have an anchor (its rank ratio's interval lies above "
-        f"1 − τ = {1 - tau:g}) and a complement (its interval lies above 1), {int(open_.sum())} may; "
+        f"{has} of {len(pairs.index)} pairs have an anchor (its rank ratio's interval lies above "
+        f"1 − τ = {1 - tau:g}) and a complement (its interval lies above 1), {open_} may; "
         f"{pairs.beyond_tau} of {ratios} ratios exceed 1 + τ = {1 + tau:g}."
     )
 
@@ -180,10 +181,8 @@ def _little_note(findings: Findings, steps: list[tuple[int, int]]) -> str:
         low, high = findings.bounds(draws[:, after] - draws[:, before])
         gain = point[after] - point[before]
         parts.append(f"{findings.name(before ^ after)} {gain:+.2f} [{low:.2f}, {high:.2f}]")
-    means = [
-        f"{point[of_size(size, n)].mean() - point[of_size(size - 1, n)].mean():+.2f}"
-        for size in range(3, n + 1)
-    ]
+    sizes = [float(point[of_size(size, n)].mean()) for size in range(2, n + 1)]
+    means = [f"{gain:+.2f}" for gain in np.diff(sizes)]
     note = (
         f"Little is less than {points(findings.margin)}, in every step. Steps to the full pool: "
         f"{', '.join(parts)}. Mean gains over the lattice, from the third encoder on: {', '.join(means)}."

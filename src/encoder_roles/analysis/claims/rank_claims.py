@@ -46,7 +46,7 @@ def ranks_explain(findings: Findings) -> Claim:
 
 
 def _sign(singles: list[Row]) -> int:
-    """1 if the strongest single term rises with the score beyond noise and none falls; -1 if it falls; else 0."""
+    """1 if the strongest single term rises with the score and none falls, -1 if it falls, else 0."""
     strongest = max(singles, key=lambda row: abs(np.nan_to_num(row["partial_correlation"])))
     if strongest["high"] < 0:
         return -1
@@ -65,9 +65,9 @@ def _note(table: dict[str, Row], sign: int) -> str:
     words = {1: "as the claim says", 0: "not clear", -1: "against the claim"}
     note = (
         f"Within sizes R² is {row['r2']:.2f}; p of exchanging the encoders' names "
-        f"{_p(row['relabel_p'])} (across sizes {_p(across['relabel_p'])}); random numbers per encoder reach it in "
-        f"{row['random_p']:.0%} of draws (across sizes {across['random_p']:.0%}). Single terms: {terms}; the sign "
-        f"is {words[sign]}."
+        f"{_p(row['relabel_p'])} (across sizes {_p(across['relabel_p'])}); random numbers per encoder "
+        f"reach it in {row['random_p']:.0%} of draws (across sizes {across['random_p']:.0%}). "
+        f"Single terms: {terms}; the sign is {words[sign]}."
     )
     if "encoders" in table:
         added = table["ranks_over_encoders"]["r2"]
@@ -93,8 +93,8 @@ def _encoders_needed(findings: Findings) -> str:
     share = min(1.0, float(findings.draws[:, known].var(0).mean() / residual.var()))
     if share < 0.2:
         return (
-            f"Noise is {share:.0%} of the variance within sizes: more seeds and questions would change little; "
-            "more encoders would, because exchanged names give a finer p."
+            f"Noise is {share:.0%} of the variance within sizes: more seeds and questions would change "
+            "little; more encoders would, because exchanged names give a finer p."
         )
     seeds = int(np.ceil(findings.lattices.seeds * share / 0.1))
     return f"Noise is {share:.0%} of the variance within sizes: about {seeds} seeds would bring it below 10%."

@@ -81,8 +81,8 @@ def default_mask(lattices: LatticeSet) -> Lattice | None:
 
 
 def by_share(share: float, alpha: float) -> Verdict:
-    """The verdict of an event that a share of the resamples shows."""
-    return HOLDS if share >= 1 - alpha else FAILS if share <= alpha else OPEN
+    """The verdict of an event that a share of the resamples shows; `alpha` is two-sided, as an interval's."""
+    return HOLDS if share >= 1 - alpha / 2 else FAILS if share <= alpha / 2 else OPEN
 
 
 def _rows(findings: Findings, masked: Lattice | None) -> dict[str, Row]:
@@ -119,10 +119,8 @@ def _closest_order(findings: Findings, masked: Lattice) -> str:
     before, after = ranked.retrained[i] - ranked.retrained[j], ranked.masked[i] - ranked.masked[j]
     apart = np.minimum(np.abs(before), np.abs(after))
     reversed_ = before * after < 0
-    if reversed_.any():
-        pair = int(np.where(reversed_, apart, -1).argmax())
-    else:
-        pair = int(np.abs(before).argmin())
+    order = np.where(reversed_, apart, -1) if reversed_.any() else -np.abs(before)
+    pair = int(order.argmax())
     return _necessities_apart(findings, int(i[pair]), int(j[pair]), len(i))
 
 

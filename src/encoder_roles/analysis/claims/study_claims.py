@@ -1,8 +1,8 @@
 """The claims under test, each with an estimate, an interval and a computed verdict: claims.json.
 
 `holds` and `does not hold` each need an interval, or a corrected p, that excludes the other. Everything else
-is `not separable at this sample size`. Every claim compares models that were trained apart. A study whose noise
-between training seeds is not known therefore has estimates and no verdicts.
+is `not separable at this sample size`. Every claim compares models that were trained apart. A study whose
+noise between training seeds is not known therefore has estimates and no verdicts.
 """
 
 from __future__ import annotations

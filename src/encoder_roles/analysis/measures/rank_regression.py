@@ -8,11 +8,11 @@ With 31 subsets and a few terms a large R^2 comes for free. Every model therefor
 - a relabelling p: the encoders' names are permuted in the rank table. Subsets that share an encoder stay
   dependent, which a shuffle of subsets destroys;
 - the same regression with random numbers per encoder in place of its ranks. Numbers drawn per subset would be
-  too weak a control: rank terms of subsets that share an encoder are alike, and so are their scores. `random_p`
-  is the share of such draws whose R^2 reaches the observed one.
+  too weak a control: rank terms of subsets that share an encoder are alike, and so are their scores.
+  `random_p` is the share of such draws whose R^2 reaches the observed one.
 
-The strong baseline is log parameters with an indicator per encoder (model `encoders`); `ranks_over_encoders` is
-what the rank terms add to its R^2.
+The strong baseline is log parameters with an indicator per encoder (model `encoders`); `ranks_over_encoders`
+is what the rank terms add to its R^2.
 
 Models ending in `_within_size` have an intercept per subset size in both stages and shuffle within a size.
 """
@@ -76,15 +76,14 @@ def _terms_of(erank: Array, ratio: Array, subset: int) -> Array:
 def random_terms(
     index: npt.NDArray[np.int64], ranks: Ranks, draws: int, random: np.random.Generator
 ) -> Array:
-    """Rank terms (draws, subsets, 4) of random ranks: one number per encoder and draw, the same in every subset.
+    """Rank terms (draws, subsets, 4) of random ranks: a number per encoder and draw, the same in each subset.
 
     Logarithms of ranks are normal with the spread of the encoders' own mean logarithms. Ratios are standard
     normal, because a regression does not depend on their scale.
     """
     n = ranks.ratio.shape[1]
-    known = [
-        np.log(column[~np.isnan(column)]).mean() for column in ranks.erank.T if not np.isnan(column).all()
-    ]
+    columns = [column[~np.isnan(column)] for column in ranks.erank.T]
+    known = [np.log(column).mean() for column in columns if column.size]
     erank = np.exp(np.std(known) * random.standard_normal((draws, n)))
     ratio = random.standard_normal((draws, n))
     terms = np.stack([_terms_of(erank, ratio, int(subset)) for subset in index], axis=1)
