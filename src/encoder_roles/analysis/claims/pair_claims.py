@@ -20,6 +20,7 @@ from encoder_roles.analysis.claims.claim import (
     untested,
 )
 from encoder_roles.analysis.claims.findings import Findings
+from encoder_roles.analysis.claims.power import sigmas
 from encoder_roles.analysis.claims.ranking_claims import by_share
 from encoder_roles.analysis.lattice import all_present, of_size, singles
 from encoder_roles.analysis.measures.chains import best_larger, best_pair, steps_beyond
@@ -137,6 +138,8 @@ def more_add_little(findings: Findings) -> Claim:
     below = (gain < margin) & (p * _rivals(findings, pair) < findings.alpha)
     larger = [k for k, (before, _) in enumerate(family) if before == pair]
     little = below[sorted({*reported, *larger})].all()
+    # the step that keeps the claim from holding, or is the first to make it fail
+    last_before, last_after = family[max(reported, key=lambda k: float(gain[k]))]
     return judged(
         "2c",
         statement,
@@ -147,7 +150,7 @@ def more_add_little(findings: Findings) -> Claim:
         f"{findings.name(pair)}",
         note=_little_note(findings, steps),
         evidence=Evidence("chains.csv", {"kind": "over_best_pair", "size": best.bit_count()}),
-        to_decide=findings.needed(best, pair, margin, len(family)),
+        to_decide=findings.needed(last_after, last_before, margin, len(family)),
     )
 
 
@@ -229,7 +232,31 @@ def best_pair_roles(findings: Findings) -> Claim:
         estimate_of="share of resamples (of scores and rank ratios) in which the best pair has both roles",
         note=f"The best pair, {findings.name(pair)}, has them in {roles:.0%}. {roles_note(findings)}",
         evidence=pair_evidence(findings, pair),
-        to_decide=findings.needed(pair, runner_up),
+        to_decide=_ratio_needed(findings, best)
+        if by_share(roles, findings.alpha) == OPEN
+        else findings.needed(pair, runner_up),
+    )
+
+
+def _ratio_needed(findings: Findings, place: int) -> str:
+    """What would decide a pair's roles: how much more precise the least certain rank ratio has to be."""
+    pairs, ranks, tau = findings.pairs, findings.ranks, findings.settings.tau
+    index, (one, two) = int(pairs.index[place]), pairs.encoders[place]
+    first = findings.point[1 << one] >= findings.point[1 << two]
+    anchor, complement = (one, two) if first else (two, one)
+    certainty = [
+        abs(np.log(ranks.ratio[index, encoder] / threshold)) / ranks.spread[index, encoder]
+        for encoder, threshold in ((anchor, 1 - tau), (complement, 1.0))
+        if ranks.spread[index, encoder] > 0
+    ]
+    if not certainty or not (least := min(certainty)) > 0:
+        return ""
+    factor = (sigmas(findings.alpha) / least) ** 2
+    if factor <= 1:
+        return "The rank ratios are clear; which encoder of the best pair has the higher Capacity is not."
+    many = f"{np.ceil(factor):.0f}" if factor < 100 else "more than 100"
+    return (
+        f"A verdict takes {many} times the seeds and probe pictures: a rank ratio is close to its threshold."
     )
 
 

@@ -11,6 +11,15 @@ MANY_SEEDS = 100
 FACTORS = (1, 2, 4, 8, 16, 32)
 
 
+def sigmas(alpha: float) -> float:
+    """How many standard errors a difference must have to be separable with the chance POWER.
+
+    >>> round(sigmas(0.05), 2)
+    2.8
+    """
+    return normal_quantile(1 - alpha) + normal_quantile(2 * POWER - 1)
+
+
 def needed(
     distance: float, question_variance: float, seed_variance: float, questions: int, alpha: float
 ) -> str:
@@ -26,7 +35,7 @@ def needed(
     >>> needed(3.0, question_variance=0.25, seed_variance=8.0, questions=8500, alpha=0.05)
     'A verdict at a distance of 3.0 points takes 9 seeds with 8,500 questions (80% power).'
     """
-    allowed = (distance / (normal_quantile(1 - alpha) + normal_quantile(2 * POWER - 1))) ** 2
+    allowed = (distance / sigmas(alpha)) ** 2
     start = f"A verdict at a distance of {abs(distance):.1f} points takes"
     for factor in FACTORS:
         left = allowed - question_variance / factor

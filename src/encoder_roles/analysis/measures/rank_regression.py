@@ -166,13 +166,20 @@ def leave_one_out(base: Array, second: Array) -> Array:
     rows = []
     for i in range(base.shape[-2]):
         keep = np.delete(np.arange(base.shape[-2]), i)
-        first = np.linalg.pinv(base[..., keep, :])
+        first = _left_inverse(base[..., keep, :])
         remainder = np.eye(len(keep)) - base[..., keep, :] @ first
         weights = (
-            base[..., [i], :] @ first + second[..., [i], :] @ np.linalg.pinv(second[..., keep, :]) @ remainder
+            base[..., [i], :] @ first + second[..., [i], :] @ _left_inverse(second[..., keep, :]) @ remainder
         )
         rows.append(np.insert(weights[..., 0, :], i, 0.0, axis=-1))
     return np.stack(rows, axis=-2)
+
+
+def _left_inverse(columns: Array) -> Array:
+    """Pseudo-inverse (..., k, n) of columns (..., n, k), n > k: for stacks faster than singular values."""
+    transposed = np.swapaxes(columns, -1, -2)
+    inverse: Array = np.linalg.pinv(transposed @ columns, hermitian=True) @ transposed
+    return inverse
 
 
 def predicted_share(score: Array, map_: Array, reference: Array) -> Array:
@@ -235,9 +242,9 @@ def _control(
     second = np.concatenate([level, terms], axis=-1)
     residual = design.score - project(design.base) @ design.score
     share = explained(np.broadcast_to(residual, shape), second)
-    base = np.broadcast_to(design.base, (*shape, design.base.shape[1]))
     reference = leave_one_out(design.base, np.zeros_like(design.level))
-    ahead = predicted_share(np.broadcast_to(design.score, shape), leave_one_out(base, second), reference)
+    predictions = leave_one_out(design.base, second)
+    ahead = predicted_share(np.broadcast_to(design.score, shape), predictions, reference)
     row = {"model": name, "term": "random numbers per encoder", "n": len(design.index)}
     return share, row | _shares(np.array([share.mean(), *share]), np.array([ahead.mean(), *ahead]), settings)
 
