@@ -261,8 +261,12 @@ def _chain_sentence(inputs: PaperInputs) -> str:
 
 
 def _full_pool_sentence(inputs: PaperInputs) -> str:
-    """Where the full pool stands among the subsets, and which encoders cost it points; empty if it is first."""
-    models = retrained_scores(inputs.lattice).drop(index=BLIND, errors="ignore")["score"].astype(float)
+    """Where the full pool stands among the subsets, and which encoders cost it points.
+
+    Empty if it is first.
+    """
+    scores = retrained_scores(inputs.lattice)["score"].astype(float)
+    models = scores.drop(index=BLIND, errors="ignore")
     position = 1 + int((models > models[inputs.full]).sum())
     if position == 1:
         return ""
@@ -274,7 +278,8 @@ def _full_pool_sentence(inputs: PaperInputs) -> str:
     if row["first"] == inputs.full:
         low, high = -high, -low
     ahead = f"{fixed(abs(row['difference']))}\u00a0{interval_text(low, high)}".strip()
-    text = f"The full pool is number {position} of {len(models)}: {subset_name(best)} is ahead by {ahead} points."
+    text = f"The full pool is number {position} of {len(models)}: "
+    text += f"{subset_name(best)} is ahead by {ahead} points."
     roles = inputs.roles
     roles = roles[(roles["operator"] == "retrained") & (roles["level"] == "overall")]
     harmful = roles[(roles["measure"] == "necessity") & (roles["high"] < 0)]
