@@ -80,6 +80,8 @@ def anchored_pair_matches(findings: Findings) -> Claim:
     pairs, n, margin = findings.pairs, len(findings.lattices.pool), findings.margin
     if n < 3 or np.isnan(findings.point[-1]) or not findings.ranks_known or not len(findings.draws):
         return untested("2b", statement, "no effective ranks, no intervals, or no model of the full pool")
+    if not pairs.index.size:
+        return untested("2b", statement, "no pair")
     share = pairs.roled_draws.mean(0)
     verdicts = [by_share(float(value), findings.alpha) for value in share]
     has, has_not = (np.array([v == verdict for v in verdicts]) for verdict in (HOLDS, FAILS))
