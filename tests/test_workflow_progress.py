@@ -108,8 +108,8 @@ def test_the_time_left_follows_the_pace_of_the_run() -> None:
 
 @pytest.mark.parametrize("pace", [0.5, 1.0, 2.5])
 def test_the_time_left_does_not_swing(pace: float) -> None:
-    """A run whose settings take ten times their usual moment, and each other job half to one and a half of what the pace
-    says: the truth is in the range, and near the number after it."""
+    """Settings take ten times their usual moment, each other job 0.5 to 1.5 times what it would:
+    the truth is in the range, and near the number after it."""
     jobs = ["write_settings"] * 12 + ["stage_encoder"] * 5 + ["make_world", "write_requests"]
     jobs += ["extract_features"] * 5 + ["train_align"] * 31 + ["train_tune", "predict_subset"] * 32
     jobs += ["predict_masks"] * 2 + ["score_predictions", "assign_roles"] + ["draw_chains"] * 26
