@@ -28,7 +28,7 @@ def send(
 @pytest.fixture
 def handler() -> LogHandler:
     """A handler that has been told of two jobs to do, on one core."""
-    made = LogHandler(SimpleNamespace(), None)  # type: ignore[arg-type]
+    made = LogHandler(SimpleNamespace(dryrun=False), None)  # type: ignore[arg-type]
     send(made, LogEvent.RESOURCES_INFO, cores=1)
     send(made, LogEvent.RUN_INFO, stats={"train_tune": 1, "draw_figure": 1, "total": 2})
     return made

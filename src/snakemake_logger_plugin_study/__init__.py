@@ -19,6 +19,8 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from snakemake_logger_plugin_study.events import EventWriter
+
 # Seconds a job of the laptop study takes on one core; only the proportions matter.
 USUAL_SECONDS = {
     "make_world": 60.0,
@@ -107,6 +109,7 @@ class LogHandler(LogHandlerBase):
         self.running: dict[int, float] = {}  # start times
         self.begin = time.monotonic()
         self.command = ""  # of the last job that failed
+        self.events = EventWriter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Handle one event of Snakemake; events without use for a reader stay in .snakemake/log."""
@@ -114,12 +117,14 @@ class LogHandler(LogHandlerBase):
         facts: Any = record
         if event == LogEvent.RUN_INFO:
             self.left.todo = Counter({rule: n for rule, n in facts.stats.items() if rule != "total"})
+            self.events.begin(self.left.todo, self.left.cores)
             self.say(f"{facts.stats['total']} jobs to do")
         elif event == LogEvent.RESOURCES_INFO:
             self.left.cores = getattr(record, "cores", self.left.cores)
         elif event == LogEvent.JOB_INFO:
             self.jobs[facts.jobid] = record
             self.running.setdefault(facts.jobid, now)
+            self.started(record)
         elif event == LogEvent.JOB_FINISHED:
             self.finished(facts.job_id, now)
         elif event == LogEvent.JOB_ERROR:
@@ -131,9 +136,19 @@ class LogHandler(LogHandlerBase):
         elif event in (None, LogEvent.ERROR) and record.levelno >= logging.WARNING:
             self.say(record.getMessage())
 
+    def started(self, record: Any) -> None:
+        """Write the event of a job that starts; a dry run shows its jobs in the same way."""
+        if self.common_settings.dryrun:
+            return
+        rule, what = self.describe(record)
+        log = next(iter(getattr(record, "log", None) or ()), "")
+        files = [*(getattr(record, "output", None) or ()), log]
+        self.events.start(record.jobid, rule, what, files, str(log))
+
     def finished(self, job: int, now: float) -> None:
         """Print the line of a finished job: the count, its rule and wildcards, its seconds, the time left."""
         rule, what = self.describe(self.jobs[job])
+        self.events.end("finish", job)
         seconds = now - self.running.pop(job, now)
         self.left.finish(rule, seconds)
         done, total = self.left.done.total(), self.left.done.total() + self.left.todo.total()
@@ -143,7 +158,9 @@ class LogHandler(LogHandlerBase):
 
     def failed(self, record: Any) -> None:
         """Print a failed job, the last lines of its log (or else its command), and the path of the log."""
-        rule, what = self.describe(record)
+        job: int | None = getattr(record, "jobid", None)
+        rule, what = self.describe(record if job is None else self.jobs[job])  # an error has no wildcards
+        self.events.end("fail", job)
         paths = [Path(str(log).split(" ")[0]) for log in record.log]
         logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
         log_lines = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]
