@@ -188,8 +188,22 @@ def named(inputs):
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
+def check_braces(key, *paths):
+    """Stop with one line if Snakemake would read a part of a user's path as a wildcard; it has no escape for it."""
+    for path in paths:
+        if set("{}") & set(path):
+            sys.exit(f"error: {key}: {path}: Snakemake reads braces as a wildcard; rename it, or set a link to it")
+
+
+for name, file in STUDY.user_records.items():
+    check_braces(f"training.data.{name}.records", file.records)
+if STUDY.scores:
+    check_braces("scores", *filter(None, (STUDY.scores.file, STUDY.scores.ranks, STUDY.scores.costs)))
 if STUDY.scores and not Path(STUDY.scores.file).is_file():
     sys.exit(f"error: scores: no file {STUDY.scores.file}; correct the path")
 for source in SOURCES:
-    if source not in MADE and not source_files(source):
+    if source in MADE:
+        continue
+    check_braces(source, source_folder(source), *source_files(source))
+    if not source_files(source):
         sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

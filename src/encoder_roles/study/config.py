@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from encoder_roles.study.config_files import merge, read_configs
+from encoder_roles.study.config_files import merge, read_configs, read_values
 from encoder_roles.study.faults import describe_faults
 from encoder_roles.study.names import (
     BENCHMARKS,
@@ -395,5 +395,5 @@ def load_study(*configs: Path, changes: Mapping[str, Any] | None = None) -> Stud
         StudyError: a file cannot be read, or the merged config does not validate.
     """
     merged, places = read_configs(configs)
-    merge(merged, changes or {})
+    merge(merged, {key: read_values(key, value) for key, value in (changes or {}).items()})
     return validate_study(merged, ", ".join(str(path) for path in configs), places)
