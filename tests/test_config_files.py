@@ -104,6 +104,8 @@ FAULTS = {  # an override -> what the line says of it
     "encoders: {clip: text}\nvariants: {mlp: {}, x: {encoders: {clip: {layer: 1}}}}": "encoders.clip: must",
     "pool: [on, clip]": "pool.0: must be a valid string, not True; YAML reads on, off, yes and no as",
     "pool: [CLIP]": "pool.0: must be lower-case letters, digits and _, and begin with a letter, not 'CLIP'",
+    "seeds: [99999999999999999999]": "seeds.0: must be less than 4294967296, not 99999999999999999999",
+    f"study: {'a' * 65}": "study: must have at most 64 characters",
     "world:": "world: must be a section of keys, not None ({file}, line 1)",
     "training: {tune: {weight_decay: .nan}}": "training.tune.weight_decay: must be",
     "training: {tune: {epochs: yes}}": "training.tune.epochs: must be a number, not True ({file}, line 1)",

@@ -145,7 +145,7 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
         found = answers_of_lmms_eval(
             cases,
             pretrained=model,
-            mask=mask,
+            keep=mask,
             operator=operator,
             calibration=study.data,
             calibration_pictures=16,
@@ -156,9 +156,10 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mask": "sam+clip"}, "mask 'sam\\+clip'"),
-        ({"mask": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
-        ({"mask": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"keep": "sam+clip"}, "mask 'sam\\+clip'"),
+        ({"keep": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
+        ({"keep": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"mask": "sam"}, "mask=sam: is now keep=sam, because it names the encoders that stay"),
         ({"batch_size": "many"}, "batch_size 'many': needs a positive number"),
         ({"device": "cuda:7"}, "device 'cuda:7': not one of this machine's, cpu"),
         ({"precision": "fp8"}, "precision 'fp8': not one of fp32, bf16"),

@@ -16,7 +16,7 @@ from encoder_roles.study.config_files import check_text, read_config
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
-    """Read the config files that a call of Snakemake names, itself or through its profile, and its `--config`.
+    """Read a Snakemake call's config files, those of its profile too, and the values of its `--config`.
 
     Args:
         arguments: sys.argv; a call of another program is not checked.

@@ -65,7 +65,7 @@ class Study(Settings):
         description="The subsets to train: all, or a list such as [clip, clip+sam]; the full pool is always "
         "trained.",
     )
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] = Field(
         min_length=1, description="Training seeds: one model per subset and seed."
     )
     sources: Literal["pinned", "train"] = Field(

@@ -148,7 +148,7 @@ def read_values(key: str, value: Any) -> Any:
 
 
 def check_text(key: str, text: str) -> None:
-    """Raise StudyError, one line with the key, if the YAML of a section or list on a command line is faulty."""
+    """Raise StudyError, one line with the key, if a section or list on a command line is faulty YAML."""
     try:
         _parse(text)
     except yaml.YAMLError as error:
