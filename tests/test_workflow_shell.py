@@ -109,6 +109,17 @@ def test_braces_in_a_path_are_one_line_because_snakemake_cannot_escape_them(tmp_
     assert done.returncode == 0 and f"--configs config.yaml '{workflow}/own{{x}}.yaml'" in done.stdout
 
 
+def test_a_study_file_must_name_its_study(tmp_path: Path) -> None:
+    workflow = copy_workflow(tmp_path)
+    (workflow / "mine.yaml").write_text("pool: [clip]\n")
+    target = ("--configfile", "mine.yaml", "--", "results/own/settings/study.json")
+    done = snakemake(workflow, *target)
+    assert done.returncode and "mine.yaml: names no study, so it would write to" in done.stderr
+    assert not (workflow / "results").exists()
+    done = snakemake(workflow, "--config", "study=own", *target)
+    assert done.returncode == 0 and (workflow / "results/own/settings/study.json").is_file()
+
+
 def test_a_study_is_planned_from_another_folder_if_its_own_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkout").mkdir()
     workflow, elsewhere = copy_workflow(tmp_path / "checkout"), tmp_path / "elsewhere"

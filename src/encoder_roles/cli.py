@@ -150,7 +150,7 @@ def _names_in(nodes: Sequence[ast.AST | None]) -> set[str]:
 
 
 def _value(module: str, name: str) -> Any:
-    """What a name of a module means: a constant by its source, without an import of the module if possible."""
+    """What a name of a module means: a constant by its source, without importing the module if possible."""
     for node in _parsed(module).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:

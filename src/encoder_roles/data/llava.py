@@ -96,8 +96,8 @@ def _conversation(row: dict[str, Any]) -> list[str]:
     for number, turn in enumerate(turns):
         key, speaker = f"conversations.{number}", SPEAKERS[number % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker:
-            given = turn.get("from") if isinstance(turn, dict) else turn
-            raise _WrongValueError(f"{key}.from", f"expected {speaker!r}, not {given!r:.40}")
+            other = turn.get("from") if isinstance(turn, dict) else turn
+            raise _WrongValueError(f"{key}.from", f"expected {speaker!r}, not {other!r:.40}")
         value = turn.get("value")
         if not isinstance(value, str):
             raise _WrongValueError(f"{key}.value", "expected text")

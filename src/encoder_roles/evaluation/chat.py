@@ -51,8 +51,9 @@ def chat(
         device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
 
     Raises:
-        StudyError: not one of model and models is given, a folder holds no model, the picture cannot be read, a mask does not fit the model, the
-            language model has no token for a word of the question, or there is no such device.
+        StudyError: not one of model and models is given, a folder holds no model, the picture cannot be
+            read, a mask does not fit the model, the language model has no token for a word of the question,
+            or there is no such device.
     """
     if (model is None) == (models is None):
         raise StudyError("give one of --model (a tune folder) and --models (a study's folder of models)")
@@ -75,7 +76,7 @@ def chat(
 
 
 def _ask_all(models: Path, picture: Path, question: str, precision: Precision, device: torch.device) -> None:
-    """Print the answer of every model in a folder, the smallest subsets first; one model in memory at a time."""
+    """Print the answer of every model in a folder, small subsets first; one model is in memory at a time."""
     folders = sorted(
         (path.parent for path in models.glob("*/seed*/tune/training.json")),
         key=lambda folder: (folder.parts[-3].count("+") + (folder.parts[-3] != BLIND), folder.parts[-3:-1]),
