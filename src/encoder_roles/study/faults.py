@@ -44,7 +44,12 @@ def _describe_fault(fault: Mapping[str, Any]) -> str:
     """One fault of a config: its key, what is wrong and the value, shortened."""
     key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # without the types of a union
     kind, value = fault["type"], fault["input"]
-    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    message = (
+        str(fault["msg"])
+        .removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("String should", "must")
+    )
     if kind == "extra_forbidden":
         for old, new in RENAMED_KEYS.items():
             if key == old or key.endswith(f".{old}"):

@@ -14,7 +14,7 @@ Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
 Precision = Literal["fp32", "bf16"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
