@@ -1,4 +1,4 @@
-"""Whether trainings have converged: how far the loss still falls at its end, and where an encoder raises it."""
+"""Whether trainings have converged: how far the loss still falls, and what an encoder does to it."""
 
 from __future__ import annotations
 

@@ -36,8 +36,9 @@ def complement_sentence(complementarity: pd.DataFrame) -> str:
         return ""
     row = whole.iloc[0]
     text = (
-        f"Of two encoders, exactly one solves {percent(row['share'])} of the questions alone; the joint model "
-        f"of the pair still solves {_share(row, 'pair')} of these, and the full pool {_share(row, 'full')}"
+        f"Of two encoders, exactly one solves {percent(row['share'])} of the questions alone; the joint "
+        f"model of the pair still solves {_share(row, 'pair')} of these, and the full pool "
+        f"{_share(row, 'full')}"
     )
     if not math.isnan(row["retraining"]):
         text += (
