@@ -237,6 +237,34 @@ def shows_regret(study: PaperStudy, figure: Figure) -> None:
             near(line.get_ydata(), 100 * rows["share_found"] if question == "both" else rows["regret"])
 
 
+def shows_convergence(study: PaperStudy, figure: Figure) -> None:
+    above, below = figure.axes
+    models, edges = study.rows("convergence"), study.rows("loss_edges")
+    falls = 100 * models[["gate_fall", "gate_low", "gate_high"]]
+    same_rows(points(above), np.column_stack([models["loss"], falls["gate_fall"]]))
+    same_rows(segments(above)[:, :, 1], falls[["gate_low", "gate_high"]])
+    assert above.lines[0].get_ydata()[0] == 2.0
+    same_rows(points(below), edges[["loss_without", "rise"]])
+    same_rows(segments(below)[:, :, 1], edges[BOUNDS])
+    assert faces(below) == [COLOURS[encoder] for encoder in edges["added"]]
+
+
+def shows_complements(study: PaperStudy, figure: Figure) -> None:
+    left, right = figure.axes
+    rows = study.rows("complementarity").query("first == 'all'").set_index(["questions", "skill"])
+    one = rows.loc["only_one"]
+    order = ["all", *one.drop("all").sort_values("pair", ascending=False).index]
+    start = np.zeros(len(order))
+    for bars, name in zip(left.containers, ("both", "only_one", "neither"), strict=True):
+        share = 100 * rows.loc[name].loc[order, "share"].to_numpy()
+        near([[bar.get_x(), bar.get_width()] for bar in bars], np.column_stack([start, share]))
+        start += share
+    near(right.lines[0].get_xdata(), 100 * one.loc[order, "retraining"])
+    for number, solver in enumerate(("full", "pair")):
+        near(points(right, number)[:, 0], 100 * one.loc[order, solver])
+        near(segments(right, number)[:, :, 0], 100 * one.loc[order, [f"{solver}_low", f"{solver}_high"]])
+
+
 CHECKS: dict[str, Check] = {
     "subset_bars": shows_bars,
     "subset_lattice": shows_lattice,
@@ -254,6 +282,8 @@ CHECKS: dict[str, Check] = {
     "score_cost": shows_costs("parameters", "flops"),
     "score_latency": shows_costs("predict_seconds", "core_hours"),
     "advisor_regret": shows_regret,
+    "complementarity": shows_complements,
+    "convergence": shows_convergence,
 }
 # figure -> a table, two values of a column whose rows exchange their numbers, and these numbers
 EXCHANGES: dict[str, tuple[str, str, object, object, list[str]]] = {
@@ -273,6 +303,14 @@ EXCHANGES: dict[str, tuple[str, str, object, object, list[str]]] = {
     "score_cost": ("pareto", "subset", "clip", "sam", SCORE),
     "score_latency": ("pareto", "subset", "clip", "clip+siglip", SCORE),
     "advisor_regret": ("advisor", "strategy", "advisor", "random", ["regret", "low", "high", "share_found"]),
+    "complementarity": (
+        "complementarity",
+        "questions",
+        "only_one",
+        "both",
+        ["share", "pair", "full", "retraining"],
+    ),
+    "convergence": ("convergence", "subset", "clip", "sam", ["loss"]),
 }
 
 

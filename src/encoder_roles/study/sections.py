@@ -434,6 +434,19 @@ def accumulation(batch: int, micro: int | None, processes: int) -> int:
     return batch // share if micro else 1
 
 
+class ConvergenceGate(Settings):
+    """When a training counts as finished: verdicts of unfinished ones carry a warning."""
+
+    last_part: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        default=0.25, description="Fraction of the steps of tune that is compared with as many before it."
+    )
+    loss_fall: Rate = Field(
+        default=0.02,
+        description="A training has converged if its last part lowers the mean loss by less than this "
+        "fraction; otherwise every verdict carries a warning.",
+    )
+
+
 class TrainingSettings(Settings):
     """The training recipe.
 
@@ -464,6 +477,10 @@ class TrainingSettings(Settings):
     align: AlignSettings = Field(description="The first stage: only the connector learns.")
     tune: TuneSettings = Field(
         description="The second stage: connector and language model learn, and by default the encoders."
+    )
+    convergence: ConvergenceGate = Field(
+        default=ConvergenceGate(),
+        description="When tune counts as finished; it changes no training, only the warning of the verdicts.",
     )
 
     @property

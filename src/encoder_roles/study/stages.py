@@ -17,6 +17,7 @@ from encoder_roles.study.sections import (
     AdvisorSettings,
     AlignSettings,
     ConnectorSettings,
+    ConvergenceGate,
     EngineSettings,
     Fraction,
     HubSource,
@@ -107,6 +108,16 @@ class RoleStage(Settings):
     tau: Fraction
 
 
+class ConvergenceStage(Settings):
+    """`further_epochs`: variant -> epochs of tune beyond the study's, for variants with no other change."""
+
+    study: str
+    pool: tuple[str, ...]
+    level: Rate
+    gate: ConvergenceGate
+    further_epochs: dict[str, int] = Field(default_factory=dict)
+
+
 class AdvisorStage(Settings):
     pool: tuple[str, ...]
     level: Rate
@@ -173,6 +184,13 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "roles": RoleStage(
             study=study.study, pool=study.pool, statistics=study.statistics, tau=study.effective_rank.tau
         ),
+        "convergence": ConvergenceStage(
+            study=study.study,
+            pool=study.pool,
+            level=study.statistics.level,
+            gate=training.convergence,
+            further_epochs=further_epochs(study),
+        ),
         "advisor": AdvisorStage(
             pool=study.pool,
             level=study.statistics.level,
@@ -180,6 +198,22 @@ def stage_table(study: Study) -> dict[str, Settings]:
             advisor=study.advisor,
         ),
     }
+
+
+def further_epochs(study: Study) -> dict[str, int]:
+    """Variant -> epochs of tune beyond the study's, for variants that change nothing else."""
+    further = {}
+    for name, variant in study.variants.items():
+        epochs = variant.training.tune.epochs - study.training.tune.epochs
+        tune = variant.training.tune.model_copy(update={"epochs": study.training.tune.epochs})
+        same = (
+            variant.encoders == study.encoders
+            and variant.connector == study.connector
+            and variant.training.model_copy(update={"tune": tune}) == study.training
+        )
+        if same and epochs > 0:
+            further[name] = epochs
+    return further
 
 
 Stage = TypeVar("Stage", bound=Settings)
