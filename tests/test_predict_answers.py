@@ -33,7 +33,7 @@ from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import PredictStage
 
-PREDICT = {"batch_questions": 32, "threads": 1}
+PREDICT = {"batch_tokens": 800, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}
 BENCHMARKS = ("mme", "mmmu")
 
@@ -80,22 +80,22 @@ def answers_of(candidate, visual, batch):
 
 def test_shared_prefixes_give_the_answers_of_each_question_alone(candidate, visual):
     expected = one_by_one(candidate, visual)
-    assert answers_of(candidate, visual, batch=32) == expected
+    assert answers_of(candidate, visual, batch=800) == expected
     assert len({tuple(ids) for ids in expected}) > 5
     assert len({len(ids) for ids in expected}) > 1
     shown = {len(question.pictures) for question in candidate.request_set.questions}
     assert shown == {0, 1, 2}
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 40, 120])
 def test_answers_do_not_depend_on_the_batch_size(candidate, visual, batch):
-    assert answers_of(candidate, visual, batch) == answers_of(candidate, visual, 32)
+    assert answers_of(candidate, visual, batch) == answers_of(candidate, visual, 800)
 
 
 def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, monkeypatch):
-    expected = answers_of(candidate, visual, 32)
+    expected = answers_of(candidate, visual, 800)
     monkeypatch.setitem(predict_answers.CACHE_BYTES, "cpu", 1)
-    assert answers_of(candidate, visual, 32) == expected
+    assert answers_of(candidate, visual, 800) == expected
 
 
 def sit(study, model, **settings):
@@ -118,12 +118,12 @@ def test_bf16_is_what_the_model_computes_in_from_the_pixels_to_the_cached_keys(s
         seen["visual"].add(visual.dtype)
         return visual
 
-    def decode_and_note(language_model, questions, cache, end):
+    def decode_and_note(language_model, embeddings, cache, *given):
         layers = [layer for layer in cache.layers if layer.keys is not None]
         seen["cache"] |= {kind.dtype for layer in layers for kind in (layer.keys, layer.values)}
         head = language_model.get_output_embeddings()
         hook = head.register_forward_pre_hook(lambda _, inputs: seen["hidden"].add(inputs[0].dtype))
-        answers = decode(language_model, questions, cache, end)
+        answers = decode(language_model, embeddings, cache, *given)
         hook.remove()
         return answers
 
