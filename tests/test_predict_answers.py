@@ -13,7 +13,7 @@ from tiny_study import write_model
 import encoder_roles.evaluation.decoding as predict_answers
 import encoder_roles.evaluation.predict as predict
 from encoder_roles.data.prompts import PromptRenderer
-from encoder_roles.evaluation.decoding import Question, answer
+from encoder_roles.evaluation.decoding import AnswerPlan, Question, answer
 from encoder_roles.evaluation.predict import (
     RequestSet,
     TrainedModel,
@@ -326,3 +326,28 @@ def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate,
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer
     ).render("what colour ?")
+
+
+def test_every_distinct_prefix_question_and_answer_is_computed_once(candidate, visual):
+    computed, needed = [], 0
+    model = candidate.model.language_model.base_model
+
+    def count(_module, _args, given):
+        computed.append(given["inputs_embeds"].shape[0] * given["inputs_embeds"].shape[1])
+
+    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    answers = answers_of(candidate, visual, 120)
+    hook.remove()
+    questions, tokens = candidate.request_set.questions, visual.shape[1]
+    for question, ids in zip(questions, answers, strict=True):
+        needed += len(question.prompt.body) + min(len(ids), question.max_new_tokens - 1)
+    prefixes = {(q.prompt.prefix, q.pictures): q.tokens(tokens) - len(q.prompt.body) for q in questions}
+    assert sum(computed) == needed + sum(prefixes.values())
+
+
+def test_one_plan_answers_the_same_questions_about_any_visual_tokens(candidate, visual):
+    questions, model = candidate.request_set.questions, candidate.model.language_model
+    plan = AnswerPlan(model, questions, visual.shape[1], 200)
+    end = candidate.tokenizer.eos_token_id
+    for tokens in (visual, torch.zeros_like(visual), visual.flip(0)):
+        assert plan.answer(tokens, end) == answer(model, questions, tokens, end, 800)
