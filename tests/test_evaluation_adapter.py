@@ -32,7 +32,7 @@ from lmms_eval.tasks import TaskManager  # isort: skip
 
 BENCHMARKS = ("gqa", "mmmu", "mmbench", "seed")
 LOGGED = ("--study", "tiny", "--output_path", "out", "--log_samples")
-MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
+MASKS = {"batch_tokens": 800, "threads": 1, "calibration_pictures": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def cases(study: TinyStudy) -> Path:
     write_json(folder / "requests.json", {"benchmarks": BENCHMARKS})
     write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
     write_json(folder / "masks.json", MASKS)
-    write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_questions", "threads")})
+    write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_tokens", "threads")})
     return folder
 
 

@@ -21,7 +21,7 @@ from encoder_roles.study.names import DataError, StudyError
 
 PICTURE = 3  # of the tiny study's requests: a red square
 QUESTION = "is the circle red ?"
-STAGE = {"batch_questions": 4, "threads": 1, "calibration_pictures": 4}
+STAGE = {"batch_tokens": 100, "threads": 1, "calibration_pictures": 4}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_answers_are_those_of_the_prediction_jobs(
 ) -> None:
     monkeypatch.setattr(encoder_roles.evaluation.chat, "ANSWER_TOKENS", 5)  # as the requests ask for
     masks = study.settings("masks", STAGE)
-    predict = study.settings("predict", {key: STAGE[key] for key in ("batch_questions", "threads")})
+    predict = study.settings("predict", {key: STAGE[key] for key in ("batch_tokens", "threads")})
     folder = study.root / "predictions"
     asked = {"requests": study.requests, "model": model}
     predict_subset(settings=predict, subset="clip+sam", output=folder / "unmasked", **asked)

@@ -117,7 +117,8 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             stops.append([until] if isinstance(until, str) else list(until))
         visual = self._visual_tokens(pictures, generator)
         end = self.tokenizer.eos_token_id
-        ids = answer(self.vlm.language_model, questions, visual, end, self.batch)
+        longest = max(question.tokens(visual.shape[1]) for question in questions)
+        ids = answer(self.vlm.language_model, questions, visual, end, self.batch * longest)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [cut(text, until).strip() for text, until in zip(texts, stops, strict=True)]
 

@@ -123,7 +123,8 @@ class Conversation:
         prompt = self.renderer.render(question, images=1)
         questions = [Question(prompt, (view,), ANSWER_TOKENS) for view in range(len(self.masks))]
         end: Any = self.tokenizer.eos_token_id
-        ids = answer(self.vlm.language_model, questions, self.visual, end, batch=len(questions))
+        tokens = len(questions) * questions[0].tokens(self.visual.shape[1])
+        ids = answer(self.vlm.language_model, questions, self.visual, end, batch_tokens=tokens)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return {mask: text.strip() for mask, text in zip(self.masks, texts, strict=True)}
 

@@ -7,7 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-RENAMED_KEYS = {"rank": "effective_rank", "engine.ranks": "engine.processes"}  # old spelling -> new spelling
+RENAMED_KEYS = {  # old spelling -> new spelling
+    "rank": "effective_rank",
+    "engine.ranks": "engine.processes",
+    "batch_questions": "batch_tokens, and counts tokens",
+}
 SECTION_FAULTS = ("model_type", "dict_type", "model_attributes_type")
 NAME_RULE = "must be lower-case letters, digits and _, and begin with a letter"
 QUOTE = "; YAML reads on, off, yes and no as true or false: put a name in quotes"

@@ -501,8 +501,9 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """How models answer the benchmarks."""
 
-    batch_questions: Positive = Field(
-        description="Questions answered at a time; the answers do not depend on it, except for ties in bf16."
+    batch_tokens: Positive = Field(
+        description="Tokens computed at a time, visual ones included; on a CPU a few thousand, so that its "
+        "cache holds them. The answers do not depend on it, except for ties."
     )
     precision: Precision = Field(
         default="fp32",

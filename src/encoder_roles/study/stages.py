@@ -52,7 +52,7 @@ class TuneStage(TrainingStage):
 
 
 class PredictStage(Settings):
-    batch_questions: Positive
+    batch_tokens: Positive
     threads: Positive
     precision: Precision = "fp32"
 
@@ -140,7 +140,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     shared = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
     evaluation = study.evaluation
     predict = PredictStage(
-        batch_questions=evaluation.batch_questions, threads=threads, precision=evaluation.precision
+        batch_tokens=evaluation.batch_tokens, threads=threads, precision=evaluation.precision
     )
     external = {}
     if study.scores is not None:
