@@ -18,7 +18,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper variants verify report test check format schema rulegraph sources relock environment dry-run
+.PHONY: help paper variants status verify report test check format schema rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:                ## list the commands
@@ -31,6 +31,9 @@ paper: environment   ## run the study; draw its figures, tables, PDF and report 
 
 variants: environment ## compare the variants of a study (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
 	@$(snakemake) --logger study -- variants
+
+status: environment  ## show what the run of a study has done, does and waits for
+	@encoder-roles status --configs config.yaml $(STUDY)
 
 verify: environment  ## check the results against their manifest: files, code, config and environment
 	@encoder-roles verify --configs config.yaml $(STUDY)

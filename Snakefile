@@ -1,6 +1,15 @@
 # The study as a DAG: one config -> a model per subset, answers per mask -> one table of scores -> the paper.
 # `make paper` runs it, `snakemake --dry-run` shows it, and docs/contracts.md describes every file.
 
+import sys
+from pathlib import Path
+
+# every path of a rule or a config is relative to this folder
+if not Path(workflow.basedir).samefile(Path.cwd()):
+    sys.exit(
+        f"error: a study runs in the folder of its Snakefile: add `--directory {Path(workflow.basedir).resolve()}`"
+    )
+
 
 configfile: "config.yaml"
 

@@ -41,7 +41,9 @@ def ask(model: MultiEncoderVLM, size: str, pictures: int, batch: int) -> int:
     bodies = torch.randint(vocabulary, (ASKED * pictures, TEXT), generator=random).tolist()
     prompts = [Prompt(((1, 2, 3),), tuple(body), (IGNORED,) * TEXT) for body in bodies]
     questions = [Question(prompt, (place // ASKED,), ANSWER) for place, prompt in enumerate(prompts)]
-    answers = answer(model.language_model, questions, visual, NEVER, batch)
+    answers = answer(
+        model.language_model, questions, visual, NEVER, batch * questions[0].tokens(visual.shape[1])
+    )
     return sum(len(ids) == ANSWER for ids in answers)
 
 

@@ -17,12 +17,14 @@ from matplotlib.figure import Figure
 
 from encoder_roles.analysis.advisor.commands import replay_advisor
 from encoder_roles.analysis.commands import assign_roles
+from encoder_roles.analysis.convergence import TrainingLog, convergence_table, edge_table
+from encoder_roles.analysis.skills import measure_skills
 from encoder_roles.analysis.statistics import score_intervals
 from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
 from encoder_roles.study.config import validate_study
 from encoder_roles.study.names import GROUPS
 from encoder_roles.study.sections import StatisticsSettings
-from encoder_roles.study.stages import stage_table
+from encoder_roles.study.stages import ConvergenceStage, read_settings, stage_table
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -121,8 +123,37 @@ def make_paper_study(
     )
     (folder / "gates.csv").write_text(_gates(pool))
     (folder / "requests").mkdir()
+    _categories(simulation.scores).to_csv(folder / "requests" / "categories.csv", index=False)
+    measure_skills(
+        settings=folder / "settings" / "roles.json",
+        scores=folder / "scores.parquet",
+        categories=folder / "requests" / "categories.csv",
+        output=folder / "skills.csv",
+        pairs=folder / "complementarity.csv",
+    )
+    stage = read_settings(folder / "settings" / "convergence.json", ConvergenceStage)
+    table = convergence_table(_trainings(simulation.costs), stage)
+    table.to_csv(folder / "convergence.csv", index=False)
+    edge_table(table, pool, stage.level).to_csv(folder / "loss_edges.csv", index=False)
     (folder / "requests" / "manifest.json").write_text(json.dumps(_manifest()))
     return PaperStudy(folder)
+
+
+def _categories(scores: pd.DataFrame) -> pd.DataFrame:
+    """Three skills in turn."""
+    table = scores[["benchmark", "question"]].drop_duplicates().reset_index(drop=True)
+    return table.assign(category=[SKILLS[i % len(SKILLS)] for i in range(len(table))])
+
+
+def _trainings(costs: pd.DataFrame) -> list[TrainingLog]:
+    """Losses that fall to a level of their own for every model and seed."""
+    random = np.random.default_rng(2)
+    logs = []
+    for subset, seed in costs[["subset", "seed"]].itertuples(index=False):
+        steps = np.arange(40)
+        losses = random.uniform(0.4, 0.8) + np.exp(-steps / 10) + random.normal(0, 0.02, steps.size)
+        logs.append(TrainingLog(subset, seed, "tune", losses))
+    return logs
 
 
 def _curve(ranks: pd.DataFrame) -> pd.DataFrame:

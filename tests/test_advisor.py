@@ -378,6 +378,7 @@ def test_the_advisor_reads_names_and_numbers_as_the_analysis_does(tmp_path: Path
         (GOOD + "mae,0.45,0.5\n", r"row 5 \(mae, overall\): score 0\.45 .* or a fraction \(45 points\)"),
         (GOOD + "mae,45±1,0.5\n", "holds a score and its error"),
         (GOOD + "mae,45,\n", "standard_error is empty or NaN"),
+        (GOOD + "mae,45,-0.5\n", "standard_error is negative; correct it"),
         ("clip,0.5,0.01\nsam,0.3,0.01\n", r"no score is above 1.*scales: overall 1"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
 
-from encoder_roles.cli import COMMANDS, GROUPS, main
+from encoder_roles.cli import COMMANDS, GROUPS, main, options_of
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], []])
@@ -33,6 +36,48 @@ def test_the_help_imports_no_library_that_takes_long() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
+
+
+def test_the_help_of_a_command_imports_no_library_that_takes_long() -> None:
+    code = (
+        "import contextlib, io, sys; from encoder_roles.cli import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "        main([name, '--help'])\n"
+        "    assert f'usage: encoder-roles {name}' in out.getvalue(), name\n"
+        "    assert not {'torch', 'transformers', 'pandas', 'numpy'} & set(sys.modules), name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("target", COMMANDS.values())
+def test_the_options_read_from_the_source_are_those_of_the_function(target: str) -> None:
+    module, name = target.split(":")
+    function = getattr(importlib.import_module(module), name)
+    read, true = options_of(target), function
+    assert inspect.getdoc(read) == inspect.getdoc(true)
+    parameters = [(p.name, p.kind, p.default) for p in inspect.signature(read).parameters.values()]
+    assert parameters == [(p.name, p.kind, p.default) for p in inspect.signature(true).parameters.values()]
+    assert {**get_type_hints(read), "return": None} == {**get_type_hints(true), "return": None}
+
+
+def test_a_faulty_option_is_told_before_anything_is_imported() -> None:
+    code = (
+        "import contextlib, sys; from encoder_roles.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n    main(['train-tune', '--seeed', '0'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--seeed" in done.stderr
+
+
+def test_the_old_name_of_an_option_is_one_line_with_the_new_one() -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["chat", "--model", "tune", "--picture", "a.png", "--masks", "clip"])
+    assert error.value.code == (
+        "encoder-roles chat: --masks is now --keep, because it names the encoders that stay"
+    )
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

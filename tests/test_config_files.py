@@ -104,6 +104,8 @@ FAULTS = {  # an override -> what the line says of it
     "encoders: {clip: text}\nvariants: {mlp: {}, x: {encoders: {clip: {layer: 1}}}}": "encoders.clip: must",
     "pool: [on, clip]": "pool.0: must be a valid string, not True; YAML reads on, off, yes and no as",
     "pool: [CLIP]": "pool.0: must be lower-case letters, digits and _, and begin with a letter, not 'CLIP'",
+    "seeds: [99999999999999999999]": "seeds.0: must be less than 4294967296, not 99999999999999999999",
+    f"study: {'a' * 65}": "study: must have at most 64 characters",
     "world:": "world: must be a section of keys, not None ({file}, line 1)",
     "training: {tune: {weight_decay: .nan}}": "training.tune.weight_decay: must be",
     "training: {tune: {epochs: yes}}": "training.tune.epochs: must be a number, not True ({file}, line 1)",
@@ -125,6 +127,31 @@ def test_an_exponent_is_a_number_for_whole_numbers_too(file: Path) -> None:
     file.write_text("training: {align: {learning_rate: 3e-3, steps: 1e2}}")
     align = load_study(ROOT / "config.yaml", file).training.align
     assert (align.learning_rate, align.steps) == (0.003, 100)
+
+
+def test_a_value_of_the_command_line_means_what_it_means_in_a_file() -> None:
+    # Snakemake reads a section or a list as text throughout
+    changes = {"seeds": ["0", "1"], "training": {"align": {"steps": "1e2"}, "tune": {"weight_decay": "3e-3"}}}
+    study = load_study(ROOT / "config.yaml", changes={"pool": ["clip", "sam"], "scores": "null", **changes})
+    assert (study.seeds, study.pool, study.scores) == ((0, 1), ("clip", "sam"), None)
+    assert (study.training.align.steps, study.training.tune.weight_decay) == (100, 0.003)
+    with pytest.raises(StudyError, match=r"^--config world.train_scenes: 010 means 8 in YAML"):
+        load_study(ROOT / "config.yaml", changes={"world": {"train_scenes": "010"}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("training={align: {steps: 1, steps: 2}}", "--config training: steps: given twice"),
+        ("training={align: {steps: 1}", "--config training: "),
+        ("pool=[clip, sam", "--config pool: "),
+    ],
+)
+def test_a_faulty_section_on_the_command_line_is_one_line(entry: str, message: str) -> None:
+    for option in ("--config", "-C"):
+        with pytest.raises(StudyError) as error:
+            check_command_line(["/bin/snakemake", option, "study=own", entry, "--", "paper"])
+        assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("option", ["--configfile", "--configfiles", "--profile"])

@@ -116,11 +116,26 @@ def test_records_in_the_form_of_the_public_files_are_learnt_as_their_loaders_do(
     ("fault", "message"),
     [
         ({"image": "coco/none.jpg"}, r"of record 1: .*coco/none\.jpg: no such picture"),
-        ({"conversations": []}, r"record 1, key 'conversations': expected a list"),
+        (
+            {"conversations": []},
+            r"record 1, key 'conversations': expected human and gpt turns in turn, not 'none'",
+        ),
         ({"image": None}, r"1 <image> for 0 pictures"),
         ({"image": "nan"}, r"1 <image> for 0 pictures"),
         ({"image": ["coco/a.jpg", "coco/b.jpg"]}, r"key 'image': a list of 2; a record is about one picture"),
-        ({"conversations": turns("a cat", first="gpt")}, r"record 1, key 'conversations': expected a list"),
+        (
+            {"conversations": turns("a cat", first="gpt")},
+            r"record 1, key 'conversations': expected human and",
+        ),
+        ({"conversations": "hi"}, r"record 1, key 'conversations': expected a list of turns"),
+        (
+            {"conversations": [TURNS[0] | {"from": "user"}, TURNS[1]]},
+            r"conversations.0.from': expected 'human', not 'user'",
+        ),
+        (
+            {"conversations": [{"from": "system", "value": "Be brief."}, *TURNS]},
+            r"not 'system, human, gpt'",
+        ),
     ],
 )
 def test_a_record_that_cannot_be_learnt_from_is_named(
@@ -144,6 +159,16 @@ def test_files_that_are_missing_cut_off_or_not_locked_are_told(place: Path) -> N
     (place / "list.json").unlink()
     with pytest.raises(StudyError, match=r"list\.json: no such file of records"):
         stage(place, "tune")
+
+
+@pytest.mark.parametrize(("name", "file"), [("align", "lines.jsonl"), ("probe", "probe.jsonl")])
+@pytest.mark.parametrize("key", ["image", "images"])
+def test_a_list_of_one_picture_is_that_picture(place: Path, key: str, name: str, file: str) -> None:
+    row = {"id": "one", "conversations": TURNS}
+    (place / file).write_text(json.dumps(row | {key: ["coco/a.jpg"]}) + "\n")
+    lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
+    (record,) = read_jsonl(stage(place, name))
+    assert str(record["image"]).endswith("coco/a.jpg")
 
 
 def relock(place: Path, data: bytes, name: str = "align") -> Path:

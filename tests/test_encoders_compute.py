@@ -109,7 +109,7 @@ def test_every_command_that_runs_a_network_asks_for_its_device(
     tables = {name: tmp_path / name for name in ("output", "draws", "spectra")}
     trained = {"subset": "clip+sam", "seed": 0, "model": model, "pretrained": tmp_path / "before"}
     exam = {"requests": study.requests, "model": model}
-    settings = {"batch_questions": 4, "threads": 1}
+    settings = {"batch_tokens": 100, "threads": 1}
     predict, masks = (
         study.settings("p", settings),
         study.settings("m", settings | {"calibration_pictures": 4}),

@@ -13,26 +13,26 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from benchmark_cases import write_case
+from tenacity import Future, RetryError
 from tiny_study import TinyStudy
 
 from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.evaluation.adapter import EncoderRoles, cut
 from encoder_roles.evaluation.harness import load_task
+from encoder_roles.evaluation.lmms_command import ended_by_faults, with_study
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.evaluation.requests import write_requests
 from encoder_roles.provenance import read_jsonl, write_json
 from encoder_roles.study.names import StudyError
 
-import lmms_eval.tasks  # isort: skip
 from lmms_eval.evaluator import simple_evaluate  # isort: skip
 from lmms_eval.models import get_model  # isort: skip
 from lmms_eval.tasks import TaskManager  # isort: skip
 
 BENCHMARKS = ("gqa", "mmmu", "mmbench", "seed")
-LOGGED = ("--include_path", "tasks", "--output_path", "out", "--log_samples")
-MASKS = {"batch_questions": 32, "threads": 1, "calibration_pictures": 16}
+LOGGED = ("--study", "tiny", "--output_path", "out", "--log_samples")
+MASKS = {"batch_tokens": 800, "threads": 1, "calibration_pictures": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def cases(study: TinyStudy) -> Path:
     write_json(folder / "requests.json", {"benchmarks": BENCHMARKS})
     write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
     write_json(folder / "masks.json", MASKS)
-    write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_questions", "threads")})
+    write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_tokens", "threads")})
     return folder
 
 
@@ -100,13 +100,9 @@ def test_the_answers_are_those_of_the_prediction_job(cases: Path, model: Path, t
 def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
     cases: Path, model: Path, tmp_path: Path
 ) -> None:
-    shipped = Path(lmms_eval.tasks.__file__).parent / TASKS["seed"].file
-    parquet = cases / "benchmarks/seed/test.parquet"
-    task = {"include": str(shipped), "task": "local_seed", "dataset_path": "parquet", "tag": []}
-    task |= {"dataset_kwargs": {"data_files": {"test": str(parquet)}, "token": False}}
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks/local_seed.yaml").write_text(yaml.safe_dump(task))
-    arguments = f"--model encoder_roles --model_args pretrained={model} --tasks local_seed --batch_size auto"
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny/data").symlink_to(cases)
+    arguments = f"--model encoder_roles --model_args pretrained={model} --tasks tiny_seed --batch_size auto"
     done = subprocess.run(
         [sys.executable, "-m", "encoder_roles.evaluation", *arguments.split(), *LOGGED],
         env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
@@ -115,7 +111,7 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "seed_image" in done.stdout
-    (samples,) = (tmp_path / "out").rglob("*samples_local_seed.jsonl")
+    (samples,) = (tmp_path / "out").rglob("*samples_tiny_seed.jsonl")
     told = {row["doc_id"]: row["filtered_resps"] for row in read_jsonl(samples)}
     predict_subset(
         settings=cases / "predict.json",
@@ -126,6 +122,39 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
     )
     expected = {int(row["id"]): row["text"] for row in read_jsonl(tmp_path / "answers/seed.jsonl")}
     assert {place: told[place] for place in expected} == expected
+
+
+def hub_error(kind: str) -> Exception:
+    """A retry that gave up on an error of this kind, as lmms-eval's loading of data raises it."""
+    attempt = Future(1)
+    attempt.set_exception(type(kind, (Exception,), {})("no"))
+    return RetryError(attempt)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StudyError("mask=sam: is now keep=sam"), "lmms-eval: mask=sam: is now keep=sam"),
+        (
+            hub_error("LocalTokenNotFoundError"),
+            "lmms-eval: the task's data need a login to their hub: `hf auth",
+        ),
+        (hub_error("ConnectionError"), "lmms-eval: the hub with the task's data cannot be reached; results/"),
+        (ZeroDivisionError("by zero"), "lmms-eval: by zero"),
+    ],
+)
+def test_a_fault_of_lmms_evals_command_line_is_one_line_and_an_exit_code(error: Exception, line: str) -> None:
+    def evaluate(_: Any) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        ended_by_faults(evaluate)(None)
+    assert str(ended.value.code).startswith(line)
+
+
+def test_a_study_without_data_for_lmms_eval_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="none: has no data of benchmarks"):
+        with_study(["--tasks", "none_mme", "--study", str(tmp_path / "none")], tmp_path)
 
 
 @pytest.mark.parametrize("operator", ["zero", "mean"])
@@ -145,7 +174,7 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
         found = answers_of_lmms_eval(
             cases,
             pretrained=model,
-            mask=mask,
+            keep=mask,
             operator=operator,
             calibration=study.data,
             calibration_pictures=16,
@@ -156,9 +185,10 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mask": "sam+clip"}, "mask 'sam\\+clip'"),
-        ({"mask": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
-        ({"mask": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"keep": "sam+clip"}, "mask 'sam\\+clip'"),
+        ({"keep": "sam", "operator": "blur"}, "operator 'blur': not one of zero, mean"),
+        ({"keep": "sam", "operator": "mean"}, "operator mean: needs calibration="),
+        ({"mask": "sam"}, "mask=sam: is now keep=sam, because it names the encoders that stay"),
         ({"batch_size": "many"}, "batch_size 'many': needs a positive number"),
         ({"device": "cuda:7"}, "device 'cuda:7': not one of this machine's, cpu"),
         ({"precision": "fp8"}, "precision 'fp8': not one of fp32, bf16"),

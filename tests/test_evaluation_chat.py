@@ -21,7 +21,7 @@ from encoder_roles.study.names import DataError, StudyError
 
 PICTURE = 3  # of the tiny study's requests: a red square
 QUESTION = "is the circle red ?"
-STAGE = {"batch_questions": 4, "threads": 1, "calibration_pictures": 4}
+STAGE = {"batch_tokens": 100, "threads": 1, "calibration_pictures": 4}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_answers_are_those_of_the_prediction_jobs(
 ) -> None:
     monkeypatch.setattr(encoder_roles.evaluation.chat, "ANSWER_TOKENS", 5)  # as the requests ask for
     masks = study.settings("masks", STAGE)
-    predict = study.settings("predict", {key: STAGE[key] for key in ("batch_questions", "threads")})
+    predict = study.settings("predict", {key: STAGE[key] for key in ("batch_tokens", "threads")})
     folder = study.root / "predictions"
     asked = {"requests": study.requests, "model": model}
     predict_subset(settings=predict, subset="clip+sam", output=folder / "unmasked", **asked)
@@ -54,7 +54,7 @@ def test_the_answers_are_those_of_the_prediction_jobs(
     expected = {"unmasked": answer_in(folder / "unmasked"), **expected}
     assert len(set(expected.values())) > 1  # else a mask that does nothing would pass
 
-    chat(model=model, picture=picture, question=QUESTION, masks=kept)
+    chat(model=model, picture=picture, question=QUESTION, keep=kept)
     said = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()]
     assert {mask: text.strip() for mask, text in said} == expected
 
@@ -127,7 +127,29 @@ def test_a_picture_that_cannot_be_framed_is_named(
 
 def test_a_mask_of_another_pool_is_named(model: Path, picture: Path) -> None:
     with pytest.raises(StudyError, match="mask 'dinov2'"):
-        chat(model=model, picture=picture, question=QUESTION, masks=("dinov2",))
+        chat(model=model, picture=picture, question=QUESTION, keep=("dinov2",))
+
+
+def test_every_model_of_a_study_answers_in_turn(
+    model: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat(model=model, picture=picture, question=QUESTION)
+    alone = capsys.readouterr().out.removeprefix("unmasked").strip()
+    for subset in ("clip+sam", "sam", "clip", "blind"):
+        (tmp_path / f"{subset}/seed0").mkdir(parents=True)
+        (tmp_path / f"{subset}/seed0/tune").symlink_to(model.resolve())
+    chat(models=tmp_path, picture=picture, question=QUESTION)
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [[subset, alone] for subset in ("blind", "clip", "sam", "clip+sam")]
+
+
+def test_what_a_chat_needs_is_one_line(picture: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="give one of --model"):
+        chat(picture=picture, question=QUESTION)
+    with pytest.raises(StudyError, match="--models needs --question, and has no --keep"):
+        chat(models=tmp_path, picture=picture)
+    with pytest.raises(StudyError, match="no trained models"):
+        chat(models=tmp_path, picture=picture, question=QUESTION)
 
 
 def test_a_damaged_picture_is_named(model: Path, picture: Path, tmp_path: Path) -> None:

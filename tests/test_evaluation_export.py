@@ -41,6 +41,22 @@ def test_the_card_has_the_models_own_unmasked_scores_and_no_others(model: Path, 
     assert "Not part" in (model / "README.md").read_text()  # what the workflow made stays as it is
 
 
+def test_a_folder_is_replaced_only_by_force_and_never_the_models_own(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "thesis.txt").write_text("mine")
+    arguments = {"model": model, "scores": tmp_path / "scores.csv"}
+    with pytest.raises(StudyError, match="out: exists; name another folder, or replace it with --force"):
+        export_model(**arguments, output=output)
+    assert (output / "thesis.txt").read_text() == "mine"
+    export_model(**arguments, output=output, force=True)
+    assert (output / "README.md").is_file() and not (output / "thesis.txt").exists()
+    for place in (model, tmp_path):
+        with pytest.raises(StudyError, match="holds the model itself"):
+            export_model(**arguments, output=place, force=True)
+    assert (model / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [

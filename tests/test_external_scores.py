@@ -506,6 +506,8 @@ def test_thousands_of_mme_may_be_separated() -> None:
     [
         (b"Encoders,gqa\nclip,50\xe9\n", "neither UTF-8 nor UTF-16; save it as CSV UTF-8"),
         (b"PK\x03\x04sheet", "an Excel workbook or a zip file; save the sheet as CSV UTF-8"),
+        (b"| Encoders | gqa |\n|---|---|\n| clip | 50 |\n", "a Markdown table; write it with a comma"),
+        (b"\n<!doctype html><table>", "a web page; save its table as CSV UTF-8"),
         (b"Encoders,gqa\nclip,27,1\n", r"row 1 has 3 cells, but the head has 2 \(a decimal comma"),
         (b"Encoders;gqa;mmvp\nclip;27,1;30.2\n", "'30.2' has a decimal point and '27,1' a decimal comma"),
         (b"Encoders;mme\nclip;1,108\nsam;1,200\n", "'1,108' may be a decimal comma or separate thousands"),

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection, QuadMesh
+from drawn import cells, faces, labels, near, points, same_rows, segments
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -238,6 +237,34 @@ def shows_regret(study: PaperStudy, figure: Figure) -> None:
             near(line.get_ydata(), 100 * rows["share_found"] if question == "both" else rows["regret"])
 
 
+def shows_convergence(study: PaperStudy, figure: Figure) -> None:
+    above, below = figure.axes
+    models, edges = study.rows("convergence"), study.rows("loss_edges")
+    falls = 100 * models[["gate_fall", "gate_low", "gate_high"]]
+    same_rows(points(above), np.column_stack([models["loss"], falls["gate_fall"]]))
+    same_rows(segments(above)[:, :, 1], falls[["gate_low", "gate_high"]])
+    assert above.lines[0].get_ydata()[0] == 2.0
+    same_rows(points(below), edges[["loss_without", "rise"]])
+    same_rows(segments(below)[:, :, 1], edges[BOUNDS])
+    assert faces(below) == [COLOURS[encoder] for encoder in edges["added"]]
+
+
+def shows_complements(study: PaperStudy, figure: Figure) -> None:
+    left, right = figure.axes
+    rows = study.rows("complementarity").query("first == 'all'").set_index(["questions", "skill"])
+    one = rows.loc["only_one"]
+    order = ["all", *one.drop("all").sort_values("pair", ascending=False).index]
+    start = np.zeros(len(order))
+    for bars, name in zip(left.containers, ("both", "only_one", "neither"), strict=True):
+        share = 100 * rows.loc[name].loc[order, "share"].to_numpy()
+        near([[bar.get_x(), bar.get_width()] for bar in bars], np.column_stack([start, share]))
+        start += share
+    near(right.lines[0].get_xdata(), 100 * one.loc[order, "retraining"])
+    for number, solver in enumerate(("full", "pair")):
+        near(points(right, number)[:, 0], 100 * one.loc[order, solver])
+        near(segments(right, number)[:, :, 0], 100 * one.loc[order, [f"{solver}_low", f"{solver}_high"]])
+
+
 CHECKS: dict[str, Check] = {
     "subset_bars": shows_bars,
     "subset_lattice": shows_lattice,
@@ -255,6 +282,8 @@ CHECKS: dict[str, Check] = {
     "score_cost": shows_costs("parameters", "flops"),
     "score_latency": shows_costs("predict_seconds", "core_hours"),
     "advisor_regret": shows_regret,
+    "complementarity": shows_complements,
+    "convergence": shows_convergence,
 }
 # figure -> a table, two values of a column whose rows exchange their numbers, and these numbers
 EXCHANGES: dict[str, tuple[str, str, object, object, list[str]]] = {
@@ -274,6 +303,14 @@ EXCHANGES: dict[str, tuple[str, str, object, object, list[str]]] = {
     "score_cost": ("pareto", "subset", "clip", "sam", SCORE),
     "score_latency": ("pareto", "subset", "clip", "clip+siglip", SCORE),
     "advisor_regret": ("advisor", "strategy", "advisor", "random", ["regret", "low", "high", "share_found"]),
+    "complementarity": (
+        "complementarity",
+        "questions",
+        "only_one",
+        "both",
+        ["share", "pair", "full", "retraining"],
+    ),
+    "convergence": ("convergence", "subset", "clip", "sam", ["loss"]),
 }
 
 
@@ -287,16 +324,11 @@ def test_every_figure_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("figure", CHECKS)
-def test_a_figure_shows_the_numbers_of_its_tables(figure: str, study: PaperStudy, tmp_path: Path) -> None:
-    study.draw(figure, tmp_path)
-    CHECKS[figure](study, study.figures[figure])
-
-
-@pytest.mark.parametrize("figure", EXCHANGES)
-def test_exchanged_numbers_change_the_picture_and_are_read_back_exchanged(
+def test_a_figure_shows_the_numbers_of_its_tables_and_exchanged_numbers_exchanged(
     figure: str, study: PaperStudy, tmp_path: Path
 ) -> None:
     before = study.draw(figure, tmp_path / "before")["png"].read_bytes()
+    CHECKS[figure](study, study.figures[figure])
     other = exchanged(study, tmp_path / "other", *EXCHANGES[figure])
     assert other.draw(figure, tmp_path / "after")["png"].read_bytes() != before
     CHECKS[figure](other, other.figures[figure])
@@ -319,53 +351,9 @@ def exchanged(
     return PaperStudy(folder)
 
 
-def points(axes: Axes, number: int = 0) -> np.ndarray:
-    """The places of a scatter's points, (n, 2), in the order of the rows."""
-    return np.asarray(scatters(axes)[number].get_offsets())
-
-
-def faces(axes: Axes, number: int = 0) -> list[str]:
-    return [to_hex(colour) for colour in scatters(axes)[number].get_facecolor()]
-
-
-def scatters(axes: Axes) -> list[PathCollection]:
-    return [c for c in axes.collections if isinstance(c, PathCollection) and len(c.get_offsets())]
-
-
-def segments(axes: Axes, number: int = -1) -> np.ndarray:
-    """The two ends of each interval of one set of lines, (n, 2, 2)."""
-    lines = [collection for collection in axes.collections if isinstance(collection, LineCollection)]
-    return np.array(lines[number].get_segments())
-
-
-def cells(axes: Axes) -> np.ndarray:
-    """The values that the colours of a heat map show; NaN where a cell is white."""
-    (mesh,) = [collection for collection in axes.collections if isinstance(collection, QuadMesh)]
-    return np.ma.filled(mesh.get_array(), np.nan)
-
-
-def labels(axes: Axes) -> dict[tuple[int, int], list[str]]:
-    """(row, column) of a cell -> its texts from top to bottom."""
-    written: dict[tuple[int, int], list[str]] = {}
-    for text in sorted(axes.texts, key=lambda text: text.get_position()[1]):
-        x, y = text.get_position()
-        written.setdefault((int(y), int(x)), []).append(text.get_text())
-    return written
-
-
 def pairs_of(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     return zip(table["first"], table["second"], strict=True)
 
 
 def half(low: float, high: float) -> str:
     return fixed((high - low) / 2)
-
-
-def near(drawn: object, expected: object) -> None:
-    np.testing.assert_allclose(np.asarray(drawn, float), np.asarray(expected, float), rtol=1e-9, atol=1e-9)
-
-
-def same_rows(drawn: object, expected: object) -> None:
-    """The same rows in any order."""
-    one, two = (np.asarray(rows, float) for rows in (drawn, expected))
-    near(one[np.lexsort(one.T)], two[np.lexsort(two.T)])

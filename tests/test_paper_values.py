@@ -13,8 +13,9 @@ from paper_study import PaperStudy, make_paper_study
 
 from encoder_roles.analysis.claims.claim import FAILS, HOLDS, OPEN, UNTESTED, Claim, Evidence, Verdict
 from encoder_roles.paper.catalogue import TABLES
+from encoder_roles.paper.convergence import UNFINISHED, abstract_warning, verdict_warning
 from encoder_roles.paper.tables import RULE, bold, write_table
-from encoder_roles.paper.verdicts import claim_texts, seed_texts
+from encoder_roles.paper.verdicts import claim_rows, claim_texts, seed_texts
 from encoder_roles.paper.wording import fixed, listed, print_names, signed
 from encoder_roles.study.names import StudyError
 
@@ -75,7 +76,7 @@ def test_every_table_has_as_many_cells_in_each_row_as_its_head(study: PaperStudy
         text = study.table(table, tmp_path).read_text()
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1, table
-        letters = re.search(r"\{([lcr]+)\}", text.replace("p{3.1in}", "l"))
+        letters = re.search(r"\{([lcr]+)\}", re.sub(r"p\{[^}]*\}", "l", text))
         assert letters and len(letters[1]) == len(re.findall(r"(?<!\\)&", rows[0])) + 1, table
 
 
@@ -91,6 +92,17 @@ def test_a_claims_parts_hold_its_statement_verdict_estimate_and_note() -> None:
     assert texts["StatementTwoB"] == "A pair CLIP + SAM wins."
     assert texts["VerdictTwoB"] == "holds"
     assert texts["EvidenceTwoB"] == "1.50\u00a0[−0.25, 3.00], points ahead. CLIP is first."
+
+
+def test_every_tested_verdict_carries_the_warning_of_unfinished_trainings() -> None:
+    rows = pd.DataFrame({"converged": ["true", None, "false"]})
+    warning = verdict_warning(rows)
+    texts = claim_texts([_claim("2b", HOLDS), _claim("2a", UNTESTED)], (), warning)
+    assert texts["VerdictTwoB"] == f"holds ({UNFINISHED})" and texts["VerdictTwoA"] == UNTESTED
+    cells = [row[-1] for row in claim_rows([_claim("2b", HOLDS), _claim("2c", FAILS)], (), warning)]
+    assert all(cell.endswith(f"({UNFINISHED})") for cell in cells)
+    assert abstract_warning(rows).startswith("One of 2 trainings had not converged")
+    assert verdict_warning(rows[:2]) == abstract_warning(rows[:2]) == ""
 
 
 def test_the_seed_sentence_is_that_of_a_claim_that_was_tested() -> None:

@@ -26,7 +26,7 @@ from encoder_roles.training.align import train_align
 from encoder_roles.training.tune import train_tune
 
 FRAMES = (Frame("squash", 12), Frame("pad", 16, (9, 9, 9)), Frame("crop", 8), Frame("squash", 10, own=True))
-PREDICT = {"batch_questions": 8, "threads": 1, "precision": "fp32"}
+PREDICT = {"batch_tokens": 200, "threads": 1, "precision": "fp32"}
 RANK = {"study": "tiny", "grid": 2, "pictures": 8, "resamples": 4, "level": 0.95, "seed": 0, "threads": 1}
 SUBSET = "clip+sam"
 

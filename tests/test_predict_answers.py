@@ -13,7 +13,7 @@ from tiny_study import write_model
 import encoder_roles.evaluation.decoding as predict_answers
 import encoder_roles.evaluation.predict as predict
 from encoder_roles.data.prompts import PromptRenderer
-from encoder_roles.evaluation.decoding import Question, answer
+from encoder_roles.evaluation.decoding import AnswerPlan, Question, answer
 from encoder_roles.evaluation.predict import (
     RequestSet,
     TrainedModel,
@@ -33,7 +33,7 @@ from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import PredictStage
 
-PREDICT = {"batch_questions": 32, "threads": 1}
+PREDICT = {"batch_tokens": 800, "threads": 1}
 MASKS = PREDICT | {"calibration_pictures": 16}
 BENCHMARKS = ("mme", "mmmu")
 
@@ -80,22 +80,22 @@ def answers_of(candidate, visual, batch):
 
 def test_shared_prefixes_give_the_answers_of_each_question_alone(candidate, visual):
     expected = one_by_one(candidate, visual)
-    assert answers_of(candidate, visual, batch=32) == expected
+    assert answers_of(candidate, visual, batch=800) == expected
     assert len({tuple(ids) for ids in expected}) > 5
     assert len({len(ids) for ids in expected}) > 1
     shown = {len(question.pictures) for question in candidate.request_set.questions}
     assert shown == {0, 1, 2}
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 40, 120])
 def test_answers_do_not_depend_on_the_batch_size(candidate, visual, batch):
-    assert answers_of(candidate, visual, batch) == answers_of(candidate, visual, 32)
+    assert answers_of(candidate, visual, batch) == answers_of(candidate, visual, 800)
 
 
 def test_answers_do_not_depend_on_how_many_prefixes_are_held(candidate, visual, monkeypatch):
-    expected = answers_of(candidate, visual, 32)
+    expected = answers_of(candidate, visual, 800)
     monkeypatch.setitem(predict_answers.CACHE_BYTES, "cpu", 1)
-    assert answers_of(candidate, visual, 32) == expected
+    assert answers_of(candidate, visual, 800) == expected
 
 
 def sit(study, model, **settings):
@@ -118,12 +118,12 @@ def test_bf16_is_what_the_model_computes_in_from_the_pixels_to_the_cached_keys(s
         seen["visual"].add(visual.dtype)
         return visual
 
-    def decode_and_note(language_model, questions, cache, end):
+    def decode_and_note(language_model, embeddings, cache, *given):
         layers = [layer for layer in cache.layers if layer.keys is not None]
         seen["cache"] |= {kind.dtype for layer in layers for kind in (layer.keys, layer.values)}
         head = language_model.get_output_embeddings()
         hook = head.register_forward_pre_hook(lambda _, inputs: seen["hidden"].add(inputs[0].dtype))
-        answers = decode(language_model, questions, cache, end)
+        answers = decode(language_model, embeddings, cache, *given)
         hook.remove()
         return answers
 
@@ -326,3 +326,28 @@ def test_the_saved_model_answers_like_the_one_in_memory(study, model, candidate,
     assert PromptRenderer(load_tokenizer(model)).render("what colour ?") == PromptRenderer(
         candidate.tokenizer
     ).render("what colour ?")
+
+
+def test_every_distinct_prefix_question_and_answer_is_computed_once(candidate, visual):
+    computed, needed = [], 0
+    model = candidate.model.language_model.base_model
+
+    def count(_module, _args, given):
+        computed.append(given["inputs_embeds"].shape[0] * given["inputs_embeds"].shape[1])
+
+    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    answers = answers_of(candidate, visual, 120)
+    hook.remove()
+    questions, tokens = candidate.request_set.questions, visual.shape[1]
+    for question, ids in zip(questions, answers, strict=True):
+        needed += len(question.prompt.body) + min(len(ids), question.max_new_tokens - 1)
+    prefixes = {(q.prompt.prefix, q.pictures): q.tokens(tokens) - len(q.prompt.body) for q in questions}
+    assert sum(computed) == needed + sum(prefixes.values())
+
+
+def test_one_plan_answers_the_same_questions_about_any_visual_tokens(candidate, visual):
+    questions, model = candidate.request_set.questions, candidate.model.language_model
+    plan = AnswerPlan(model, questions, visual.shape[1], 200)
+    end = candidate.tokenizer.eos_token_id
+    for tokens in (visual, torch.zeros_like(visual), visual.flip(0)):
+        assert plan.answer(tokens, end) == answer(model, questions, tokens, end, 800)

@@ -44,12 +44,12 @@ def test_a_log_of_an_earlier_job_or_none_does_not_count(tmp_path: Path) -> None:
 def test_a_command_writes_the_line_before_its_message(
     fault: StudyError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def command() -> None:
+    def command(**_: object) -> None:
         raise fault
 
     monkeypatch.setattr(encoder_roles.data.frame_pictures, "frame_pictures", command)
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     with pytest.raises(SystemExit, match=f"^encoder-roles frame-pictures: {fault}$"):
-        cli.run("frame-pictures", [])
+        cli.run("frame-pictures", ["--encoders", "clip", "--output", "framed"])
     assert capsys.readouterr().err == (f"{MARK}12\n" if isinstance(fault, DataError) else "")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import snakemake_executor_plugin_slurm as plugin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from snakemake_interface_common.exceptions import WorkflowError
 
 from encoder_roles.cluster import slurm
 from encoder_roles.cluster.slurm import QueuedJob, ask, final_states, partition_minutes, queued_jobs
 from encoder_roles.study.names import StudyError
+
+import snakemake_executor_plugin_slurm_arrays  # isort: skip  # noqa: F401 - it replaces the plugin's readers
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LONG = settings(QUICK, max_examples=20_000)
@@ -94,3 +100,32 @@ def test_whatever_slurm_prints_is_rows_or_passed_over(says: Says, text: str) -> 
 @given(OUTPUTS)
 def test_whatever_slurm_prints_in_a_long_run(says: Says, text: str) -> None:
     check_output(says, text)
+
+
+BANNER = b'"Gr\xfc\xdfe, node 17 | drain\nCLUSTER: alpha\n\n'  # Latin-1, an open quote, a number, a bar
+
+
+def test_the_plugin_reads_states_and_ids_among_a_sites_other_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "squeue"
+    (tmp_path / "printed").write_bytes(BANNER + b"12_3|RUNNING\n13|CANCELLED by 0\n" + BANNER)
+    command.write_text(f"#!/bin/sh\ncat '{tmp_path}/printed'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    logger = logging.getLogger("executor")
+    states, seconds = asyncio.run(plugin.query_job_status("squeue --format='%i|%T'", logger))
+    assert states == {"12_3": "RUNNING", "13": "CANCELLED by 0"} and seconds > 0
+    command.write_text("#!/bin/sh\nexit 1\n")
+    assert asyncio.run(plugin.query_job_status("squeue", logger)) == (None, None)
+
+
+@pytest.mark.parametrize("line", ["4711", "4711;alpha", " 4711 "])
+def test_the_id_of_a_submitted_job_is_the_line_that_is_one(line: str) -> None:
+    printed = f"sbatch: 3 of 5 nodes are idle\nproject 17 has 200 hours\n{line}\n"
+    assert plugin.validate_or_get_slurm_job_id(printed.strip().split(";")[0], printed) == "4711"
+
+
+def test_sbatch_output_without_an_id_is_an_error() -> None:
+    with pytest.raises(WorkflowError):
+        plugin.validate_or_get_slurm_job_id("hello", "hello\n")

@@ -156,6 +156,10 @@ def test_a_fault_is_one_line_that_names_file_and_key(fault: str) -> None:
     [
         ("rank", "rank: is now called effective_rank (rename the key)"),
         ("training.engine.ranks", "training.engine.ranks: is now called engine.processes (rename the key)"),
+        (
+            "evaluation.batch_questions",
+            "evaluation.batch_questions: is now called batch_tokens, and counts tokens (rename the key)",
+        ),
     ],
 )
 def test_a_key_of_an_earlier_version_is_one_line_that_names_the_new_key(

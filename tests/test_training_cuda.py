@@ -79,7 +79,7 @@ def test_zero_runs_on_one_gpu_in_bf16(stage):
 # The machine's own device; or the CPU, so that a test that no GPU runs is known to run.
 DEVICES = [pytest.param(None, marks=pytest.mark.cuda, id="gpu"), pytest.param("cpu", id="cpu")]
 EVERY = (*tiny_encoders.WRITERS, *tiny_encoders.MORE_WRITERS)
-PREDICT = {"batch_questions": 32, "threads": 1}
+PREDICT = {"batch_tokens": 800, "threads": 1}
 RANK = {"study": "t", "grid": 2, "pictures": 24, "resamples": 20, "level": 0.95, "seed": 0, "threads": 1}
 
 

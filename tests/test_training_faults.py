@@ -198,3 +198,15 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_job_ends_in_the_same_by
     again.join()
     assert again.exitcode == 0
     check_whole(study, "tune", output)
+
+
+@pytest.mark.parametrize("stage", ["align", "tune"])
+def test_after_a_failed_final_write_no_step_is_repeated(study, stage, tmp_path):
+    restart, file = tmp_path / "restart", tmp_path / "file"
+    file.write_text("a file where the outputs' folder should be")
+    with pytest.raises(StudyError, match="cannot be written"):
+        run(study, stage, restart, file / stage)
+    steps = len((study.root / stage / "log.jsonl").read_text().splitlines())
+    assert f"step{steps:09d}" in {folder.name for folder in restart.glob("*/step*")}
+    run(study, stage, restart, tmp_path / stage)
+    check_whole(study, stage, tmp_path / stage)

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import process_scenarios
 import pytest
+import torch
 from process_scenarios import (
     LONG,
     MICRO,
@@ -188,3 +190,28 @@ def test_a_place_is_read_from_torchrun_or_from_srun(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(StudyError, match="processes is 2, but 8 were started"):
         join_processes(EngineSettings(kind="deepspeed", processes=2))
+
+
+@pytest.mark.parametrize(("rank", "kept"), [(0, 4), (1, 0)])
+def test_only_the_first_process_keeps_the_weights_that_all_gather(monkeypatch, rank, kept):
+    """The others hold one gathered tensor at a time: views of them would keep the whole model in memory."""
+    import weakref
+
+    from encoder_roles.training import deepspeed_engine
+
+    buffers, alive = [], []
+
+    def gather(parameter):
+        values = np.ones(parameter.shape, np.float32)  # what a tensor's storage keeps alive
+        alive.append(sum(buffer() is not None for buffer in buffers))
+        buffers.append(weakref.ref(values))
+        return torch.from_numpy(values)
+
+    monkeypatch.setattr(deepspeed_engine, "safe_get_full_fp32_param", gather)
+    engine = object.__new__(deepspeed_engine.DeepSpeedEngine)
+    engine.model = torch.nn.Sequential(*(torch.nn.Linear(8, 8, bias=False) for _ in range(4)))
+    engine.named, engine.process = dict(engine.model.named_parameters()), ProcessRank(rank, 2, rank)
+    weights = engine.weights()
+    assert len(weights or {}) == kept
+    assert alive == ([0, 1, 2, 3] if rank == 0 else [0, 0, 0, 0])
+    assert sum(buffer() is not None for buffer in buffers) == kept

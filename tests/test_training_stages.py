@@ -335,7 +335,7 @@ def test_other_connectors_and_levels_are_trained_and_answer_under_every_mask(lev
     model = load_vlm(tmp_path / "tune")
     assert model.tokens_per_picture == {"token_interleave": 8, "multi_level": 4, "sva": 1}[kind]
     predict_masks(
-        settings=study.settings("masks", {"batch_questions": 8, "threads": 1, "calibration_pictures": 4}),
+        settings=study.settings("masks", {"batch_tokens": 200, "threads": 1, "calibration_pictures": 4}),
         operator="drop",
         requests=study.requests,
         model=tmp_path / "tune",

@@ -14,13 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from drawn import faces, near, points, same_rows, segments
 from lattice_simulation import CHANCE, true_score
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 from test_workflow_dag import copy_workflow, planned, snakemake
 
 from encoder_roles.analysis.claims.claim import Claim, read_claims
 from encoder_roles.analysis.claims.variant_claims import compare_variants
 from encoder_roles.paper.catalogue import VARIANT_TABLES
+from encoder_roles.paper.style import ACCENT
 from encoder_roles.provenance import write_json
 from encoder_roles.study.config import Study, load_study, validate_study
 from encoder_roles.study.names import BLIND, StudyError
@@ -398,8 +402,8 @@ def test_tables_in_another_order_than_the_settings_are_refused(tmp_path: Path) -
         compare_variants(settings=tmp_path / "v.json", scores=tuple(files), costs=tuple(costs), **out)
 
 
-def run_script(script: str, folder: Path, outputs: dict[str, Path]) -> None:
-    """Run a script of workflow/scripts as Snakemake would."""
+def run_script(script: str, folder: Path, outputs: dict[str, Path]) -> list[Figure]:
+    """Run a script of workflow/scripts as Snakemake would, and return the figures that it drew."""
     files = {"variants": "variants.csv", "variant_claims": "variant_claims.json"}
     files |= {"variant_settings": "settings/variants.json"}
     given = SimpleNamespace(
@@ -407,7 +411,9 @@ def run_script(script: str, folder: Path, outputs: dict[str, Path]) -> None:
         output=SimpleNamespace(**{kind: str(path) for kind, path in outputs.items()}),
     )
     runpy.run_path(str(ROOT / f"workflow/scripts/{script}.py"), init_globals={"snakemake": given})
+    figures = [plt.figure(number) for number in plt.get_fignums()]
     plt.close("all")
+    return figures
 
 
 def test_the_figure_fits_a_column_and_every_table_has_a_row_per_variant_or_claim(tmp_path: Path) -> None:
@@ -415,10 +421,31 @@ def test_the_figure_fits_a_column_and_every_table_has_a_row_per_variant_or_claim
     write_simulation(tmp_path, effects, np.random.default_rng(0))
     _, claims = compared(tmp_path, stage_of({name: {} for name in effects}))
     figure = {kind: tmp_path / f"variants.{kind}" for kind in ("pdf", "svg", "png")}
-    run_script("draw_variants", tmp_path, figure)
+    (drawn,) = run_script("draw_variants", tmp_path, figure)
+    table = pd.read_csv(tmp_path / "variants.csv")
+    shows_variants(table, drawn)
+    exchanged = table.replace({"variant": {"linear": "resampler", "resampler": "linear"}})
+    with pytest.raises(AssertionError):
+        shows_variants(exchanged, drawn)
     with Image.open(figure["png"]) as picture:
         assert picture.width == int(3.3 * 220)
-    for table in VARIANT_TABLES:
-        run_script(f"table_{table}", tmp_path, {"tex": tmp_path / f"{table}.tex"})
-        rows = (tmp_path / f"{table}.tex").read_text().count(r" \\") - 1
-        assert rows == (len(effects) if table == "variants" else len(claims))
+    for name in VARIANT_TABLES:
+        run_script(f"table_{name}", tmp_path, {"tex": tmp_path / f"{name}.tex"})
+        rows = (tmp_path / f"{name}.tex").read_text().count(r" \\") - 1
+        assert rows == (len(effects) if name == "variants" else len(claims))
+
+
+def shows_variants(table: pd.DataFrame, figure: Figure) -> None:
+    """Means with their intervals, filled where they are sure, and the subsets below them."""
+    (axes,) = figure.axes
+    table = table[(table["level"] == "overall") & (table["subset"] != BLIND) & ~table["shared"]]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    means = table[table["subset"] == MEAN].set_index("variant").loc[names]
+    assert means["difference"].is_monotonic_increasing and set(names) == set(table["variant"]) - {"mlp"}
+    same_rows(segments(axes)[:, :, 0], means[["difference_low", "difference_high"]])
+    near(points(axes, 1), np.column_stack([means["difference"], range(len(names))]))
+    filled = [face == to_hex(ACCENT) for face in faces(axes, 1)]
+    assert filled == list(means["p_holm"] < 0.05)
+    single = table[(table["subset"] != MEAN) & (table["variant"] != "mlp")]
+    places = single["variant"].map(names.index) - 0.22
+    same_rows(points(axes, 0), np.column_stack([single["difference"], places]))

@@ -188,7 +188,11 @@ def test_a_finished_study_has_nothing_to_do_and_says_so(finished: Path) -> None:
 
 
 def test_every_seed_is_trained_and_every_operator_masks_each_of_them(workflow: Path) -> None:
-    study = {"seeds": [0, 1, 2], "masks": {"operators": ["zero", "mean", "shuffle", "noise"]}}
+    study = {
+        "study": "large",
+        "seeds": [0, 1, 2],
+        "masks": {"operators": ["zero", "mean", "shuffle", "noise"]},
+    }
     (workflow / "studies/large.yaml").write_text(yaml.safe_dump(study))
     jobs = planned(workflow, "--configfile", "studies/large.yaml")
     counted = Counter(rule for rule, _ in jobs)

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from encoder_roles.manifest.job import MARK
-from snakemake_logger_plugin_study import LogHandler, TimeLeft, in_words
+from snakemake_logger_plugin_study import EVIDENCE, SPREAD, LogHandler, TimeLeft, in_words, usual
 
 
 def send(
@@ -27,7 +28,7 @@ def send(
 @pytest.fixture
 def handler() -> LogHandler:
     """A handler that has been told of two jobs to do, on one core."""
-    made = LogHandler(SimpleNamespace(), None)  # type: ignore[arg-type]
+    made = LogHandler(SimpleNamespace(dryrun=False), None)  # type: ignore[arg-type]
     send(made, LogEvent.RESOURCES_INFO, cores=1)
     send(made, LogEvent.RUN_INFO, stats={"train_tune": 1, "draw_figure": 1, "total": 2})
     return made
@@ -97,11 +98,32 @@ def test_warnings_are_shown_and_chatter_is_not(
 def test_the_time_left_follows_the_pace_of_the_run() -> None:
     left = TimeLeft(todo=Counter({"train_tune": 4, "predict_masks": 1}), cores=2)
     before = left.estimate([])
-    left.finish("train_tune", 80.0)  # twice its usual 40 s: so will be what has not run yet
-    assert left.estimate([]) == pytest.approx((3 * 80 + 2 * 60) / 2)
+    left.finish("train_tune", 80.0)  # twice its usual 40 s: the more of them, the surer are others to follow
+    pace = (80 + EVIDENCE) / (40 + EVIDENCE)
+    assert 1 < pace < 2 and left.estimate([]) == pytest.approx((3 * 80 + pace * 60) / 2)
     assert before == pytest.approx((4 * 40 + 60) / 2)
     assert left.estimate([30.0]) == pytest.approx(left.estimate([]) - 15)
     assert left.estimate([1e9]) == 0
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 2.5])
+def test_the_time_left_does_not_swing(pace: float) -> None:
+    """Settings take ten times their usual moment, each other job 0.5 to 1.5 times what it would:
+    the truth is in the range, and near the number after it."""
+    jobs = ["write_settings"] * 12 + ["stage_encoder"] * 5 + ["make_world", "write_requests"]
+    jobs += ["extract_features"] * 5 + ["train_align"] * 31 + ["train_tune", "predict_subset"] * 32
+    jobs += ["predict_masks"] * 2 + ["score_predictions", "assign_roles"] + ["draw_chains"] * 26
+    random = np.random.default_rng(0)
+    seconds = [
+        1.0 if job == "write_settings" else pace * usual(job) * random.uniform(0.5, 1.5) for job in jobs
+    ]
+    left = TimeLeft(todo=Counter(jobs), cores=1)
+    for place, (job, spent) in enumerate(zip(jobs[:-30], seconds, strict=False), start=1):
+        left.finish(job, spent)
+        ratio = left.estimate([]) / sum(seconds[place:])
+        assert 1 / SPREAD < ratio < SPREAD, f"after {place} jobs"
+        if " to " not in left.in_words([]):
+            assert 0.6 < ratio < 1.6, f"after {place} jobs"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3.4, "3 s"), (100, "2 min"), (7200, "2.0 h")])

@@ -1,22 +1,26 @@
 """`encoder-roles <command>`: every rule of the workflow calls one command, and each is one function.
 
-A command's module is imported only when that command runs, so that a job loads only what it uses. A
-StudyError ends the command with its one line and exit code 1. Any other exception is a fault of this package
-and keeps its traceback.
+A command's options are read from its source, and its module is imported only when the command runs: help
+costs no second, and a job loads only what it uses. A StudyError ends the command with its one line and exit
+code 1. Any other exception is a fault of this package and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import difflib
+import functools
 import gc
 import importlib
 import importlib.metadata
+import inspect
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from encoder_roles.warm_start import WARM_VARIABLE
 
@@ -40,6 +44,7 @@ COMMANDS: dict[str, str] = {
     "train-align": "encoder_roles.training.align:train_align",
     "train-tune": "encoder_roles.training.tune:train_tune",
     "collect-costs": "encoder_roles.training.costs:collect_costs",
+    "measure-convergence": "encoder_roles.analysis.convergence:measure_convergence",
     "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
     "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
     "measure-pretrained-ranks": "encoder_roles.effective_rank.measure:measure_pretrained_ranks",
@@ -50,6 +55,7 @@ COMMANDS: dict[str, str] = {
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
     "analyse-scores": "encoder_roles.analysis.external.scores:analyse_scores",
+    "measure-skills": "encoder_roles.analysis.skills:measure_skills",
     "replay-advisor": "encoder_roles.analysis.advisor.commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor.commands:advise_next",
     "compare-variants": "encoder_roles.analysis.claims.variant_claims:compare_variants",
@@ -57,6 +63,7 @@ COMMANDS: dict[str, str] = {
     "preflight": "encoder_roles.cluster.preflight:preflight",
     "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",
     "await-orphans": "encoder_roles.cluster.orphans:await_orphans",
+    "status": "encoder_roles.planning.status:status",
     "locate-results": "encoder_roles.paper.locate:locate_results",
     "write-manifest": "encoder_roles.manifest.write:write_manifest",
     "verify": "encoder_roles.manifest.verify:verify",
@@ -73,6 +80,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
         "preflight",
         "cancel-orphans",
         "await-orphans",
+        "status",
         "locate-results",
         "verify",
         "compare-runs",
@@ -80,6 +88,10 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
 }
 STEPS = tuple(name for name in COMMANDS if name not in itertools.chain(*CALLED_BY_HAND.values()))
 GROUPS = CALLED_BY_HAND | {"steps of the workflow, which Snakemake calls": STEPS}
+
+
+# options with a new name: command -> old -> the message
+RENAMED = {"chat": {"--masks": "--keep, because it names the encoders that stay"}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,13 +126,63 @@ def help_text() -> str:
 
 def summary(target: str) -> str:
     """The first sentence of a command's docstring, read from its source: importing takes seconds."""
+    paragraph = " ".join((ast.get_docstring(_definition(target)) or "").partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].partition("; ")[0].partition(": ")[0].rstrip(".")
+
+
+@functools.cache
+def _parsed(module: str) -> ast.Module:
+    """The source of a module of this package."""
+    source = Path(__file__).parents[1] / module.replace(".", "/")
+    file = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _definition(target: str) -> ast.FunctionDef:
+    """The definition of a command's function."""
     module, function = target.split(":")
-    source = Path(__file__).parents[1] / f"{module.replace('.', '/')}.py"
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+    for node in _parsed(module).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
-            paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-            return paragraph.partition(". ")[0].partition("; ")[0].partition(": ")[0].rstrip(".")
+            return node
     raise LookupError(f"{target}: no such function")
+
+
+def _names_in(nodes: Sequence[ast.AST | None]) -> set[str]:
+    """The names in some expressions that are no builtins."""
+    parts = itertools.chain.from_iterable(ast.walk(node) for node in nodes if node is not None)
+    return {node.id for node in parts if isinstance(node, ast.Name) and not hasattr(builtins, node.id)}
+
+
+def _value(module: str, name: str) -> Any:
+    """What a name of a module means: a constant by its source, without importing the module if possible."""
+    for node in _parsed(module).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if name != (alias.asname or alias.name):
+                    continue
+                if node.module.startswith("encoder_roles."):
+                    return _value(node.module, alias.name)
+                return getattr(importlib.import_module(node.module), alias.name)
+        if isinstance(node, ast.Assign) and name in {t.id for t in node.targets if isinstance(t, ast.Name)}:
+            scope = {inner: _value(module, inner) for inner in _names_in([node.value])}
+            return eval(compile(ast.Expression(node.value), module, "eval"), scope)  # noqa: S307 - own source
+    return getattr(importlib.import_module(module), name)
+
+
+def options_of(target: str) -> Callable[..., dict[str, Any]]:
+    """A function with the signature and docstring of a command's, which returns its arguments by name."""
+    definition = _definition(target)
+    arguments = definition.args
+    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    used = (*(argument.annotation for argument in every), *arguments.defaults, *arguments.kw_defaults)
+    module = target.partition(":")[0]
+    scope = {name: _value(module, name) for name in _names_in(used)}
+    body = [*definition.body[:1], *ast.parse("return locals()", mode="exec").body]
+    stand_in = ast.FunctionDef(definition.name, arguments, body, [], ast.parse("dict", mode="eval").body)
+    tree = ast.fix_missing_locations(ast.Module([stand_in], []))
+    exec(compile(tree, target, "exec", annotations.compiler_flag), scope)  # noqa: S102 - own source
+    function: Callable[..., dict[str, Any]] = scope[definition.name]
+    return function
 
 
 def run(name: str, options: Sequence[str]) -> None:
@@ -131,6 +193,11 @@ def run(name: str, options: Sequence[str]) -> None:
     from encoder_roles.manifest.retry import renounce
     from encoder_roles.study.names import StudyError
 
+    for old, new in RENAMED.get(name, {}).items():
+        if any(option.partition("=")[0] == old for option in options):
+            sys.exit(f"encoder-roles {name}: {old} is now {new}")
+    stand_in = options_of(COMMANDS[name])
+    values = tyro.cli(stand_in, prog=f"encoder-roles {name}", args=list(options))
     module, function = COMMANDS[name].split(":")
     if not module.startswith("encoder_roles.manifest."):  # these read results and make none
         try:
@@ -142,7 +209,9 @@ def run(name: str, options: Sequence[str]) -> None:
     gc.freeze()
     gc.enable()
     try:
-        tyro.cli(command, prog=f"encoder-roles {name}", args=list(options))
+        parameters = inspect.signature(stand_in).parameters.values()
+        unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        command(*(values.pop(name) for name in unnamed), **values)
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)

@@ -8,14 +8,17 @@ is the plugin's; tests/test_slurm_arrays.py checks what this package relies on.
 """
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
+import asyncio
 import re
 import shlex
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import Logger
 from pathlib import Path
 
 import snakemake_executor_plugin_slurm as slurm
@@ -124,11 +127,13 @@ class Executor(slurm.Executor):
         logs.mkdir(parents=True, exist_ok=True)
         call = f"{request}{next(self.get_account_arg(tasks[0]))} --array=1-{len(tasks)}"
         script = array_script([self.format_job_exec(job) for job in tasks])
-        done = subprocess.run(shlex.split(call), input=script, capture_output=True, text=True)
+        # a site's banner need not be UTF-8
+        done = subprocess.run(
+            shlex.split(call), input=script, capture_output=True, encoding="utf-8", errors="replace"
+        )
         if done.returncode:
             raise WorkflowError(f"{' '.join(done.stderr.split())}\n    sbatch call: {call}")
-        answer = re.findall(r"^(\d+)(?:;.*)?$", done.stdout, re.MULTILINE)  # <id> or <id>;<cluster>
-        array = validate_or_get_slurm_job_id(answer[-1] if answer else "", done.stdout)
+        array = submitted_id("", done.stdout)
         for number, job in enumerate(tasks, start=1):
             id, log = f"{array}_{number}", logs / f"{array}_{number}.log"
             self.logger.info(f"Job {job.jobid} has been submitted with SLURM jobid {id} (log: {log}).")
@@ -187,3 +192,34 @@ def array_script(commands: Sequence[str]) -> str:
     """The batch script of an array: task 1 runs the first command, task 2 the second, and so on."""
     tasks = [f"{number})\n{command}\n;;" for number, command in enumerate(commands, start=1)]
     return "\n".join(["#!/bin/sh", 'case "$SLURM_ARRAY_TASK_ID" in', *tasks, "*) exit 2 ;;", "esac", ""])
+
+
+def submitted_id(answer: str, output: str) -> str:
+    """The job's id in the output of `sbatch --parsable`: `<id>` or `<id>;<cluster>`, on a line of its own.
+
+    A site's banner may have other numbers. Raises WorkflowError if there is no such line and the plugin sees
+    no id either.
+    """
+    ids = re.findall(r"^\s*(\d+)\s*(?:;.*)?$", output, re.MULTILINE)
+    id: str = validate_or_get_slurm_job_id(ids[-1] if ids else answer, output)
+    return id
+
+
+async def job_states(command: str, logger: Logger) -> tuple[dict[str, str] | None, float | None]:
+    """Job id -> state, and the seconds of the call; (None, None) if Slurm does not answer.
+
+    `command` prints rows `<id>|<state>`; a site's other lines, in whatever encoding, are passed over.
+    """
+    start = time.monotonic()
+    try:
+        printed = await asyncio.to_thread(ask, *shlex.split(command))
+    except StudyError as error:
+        logger.debug(f"no states of jobs: {error}")
+        return None, None
+    return {row[0]: row[1] for row in table_rows(printed, columns=2)}, time.monotonic() - start
+
+
+# The plugin's readers of Slurm's output, which it takes from its module: with theirs, a banner that is not
+# UTF-8 leaves every job unanswered, and one with a number makes a submitted job a failed one.
+slurm.validate_or_get_slurm_job_id = submitted_id
+slurm.query_job_status = job_states

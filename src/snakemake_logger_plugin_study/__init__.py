@@ -1,8 +1,9 @@
 """`snakemake --logger study`: a line per finished job with the time left, and the log of a failed job.
 
 Snakemake finds this package by its name. The time left is the expected time of the remaining jobs
-divided by the cores. A rule that has run counts with its mean time, another with its usual time at this run's
-pace.
+divided by the cores. A rule that has run counts with its mean time, another with its usual time at this
+run's pace: the time of the finished jobs over their usual time. Jobs of a moment do not count in the pace.
+Until a tenth of the work is done, a range is given instead of a number.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from snakemake_logger_plugin_study.events import EventWriter
 
 # Seconds a job of the laptop study takes on one core; only the proportions matter.
 USUAL_SECONDS = {
@@ -36,6 +39,10 @@ USUAL_SECONDS = {
     "write_settings": 0.1,
 }
 USUAL_OTHER = 3.0
+MOMENT = 1.0  # a job with a shorter usual time does not count in the pace
+EVIDENCE = 30.0  # seconds of usual work that weigh as much as this run's own
+SETTLED = 0.1  # the share of the work after which the time left is a number
+SPREAD = 3.0  # the range before: the estimate divided and multiplied by this
 LOG_LINES = 12  # of a failed job
 RECORD = "made by {"  # the first words of a job's log: its record (encoder_roles.manifest.job)
 
@@ -57,13 +64,22 @@ class TimeLeft:
 
     def estimate(self, running: list[float]) -> float:
         """The time left when jobs that are not finished have been running for `running` seconds each."""
-        expected = sum(usual(rule) * count for rule, count in self.done.items())
-        pace = sum(self.spent.values()) / expected if expected else 1.0
+        telling = [rule for rule in self.done if usual(rule) >= MOMENT]
+        expected = sum(usual(rule) * self.done[rule] for rule in telling)
+        pace = (sum(self.spent[rule] for rule in telling) + EVIDENCE) / (expected + EVIDENCE)
         ahead = sum(
             count * (self.spent[rule] / self.done[rule] if self.done[rule] else pace * usual(rule))
             for rule, count in self.todo.items()
         )
         return max(0.0, ahead - sum(running)) / self.cores
+
+    def in_words(self, running: list[float]) -> str:
+        """The time left for a reader: a range until enough work is done."""
+        left = self.estimate(running)
+        done, todo = (sum(usual(rule) * n for rule, n in jobs.items()) for jobs in (self.done, self.todo))
+        if done >= SETTLED * (done + todo):
+            return in_words(left)
+        return f"{in_words(left / SPREAD)} to {in_words(left * SPREAD)}"
 
 
 def usual(rule: str) -> float:
@@ -93,6 +109,7 @@ class LogHandler(LogHandlerBase):
         self.running: dict[int, float] = {}  # start times
         self.begin = time.monotonic()
         self.command = ""  # of the last job that failed
+        self.events = EventWriter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Handle one event of Snakemake; events without use for a reader stay in .snakemake/log."""
@@ -100,12 +117,14 @@ class LogHandler(LogHandlerBase):
         facts: Any = record
         if event == LogEvent.RUN_INFO:
             self.left.todo = Counter({rule: n for rule, n in facts.stats.items() if rule != "total"})
+            self.events.begin(self.left.todo, self.left.cores)
             self.say(f"{facts.stats['total']} jobs to do")
         elif event == LogEvent.RESOURCES_INFO:
             self.left.cores = getattr(record, "cores", self.left.cores)
         elif event == LogEvent.JOB_INFO:
             self.jobs[facts.jobid] = record
             self.running.setdefault(facts.jobid, now)
+            self.started(record)
         elif event == LogEvent.JOB_FINISHED:
             self.finished(facts.job_id, now)
         elif event == LogEvent.JOB_ERROR:
@@ -117,19 +136,31 @@ class LogHandler(LogHandlerBase):
         elif event in (None, LogEvent.ERROR) and record.levelno >= logging.WARNING:
             self.say(record.getMessage())
 
+    def started(self, record: Any) -> None:
+        """Write the event of a job that starts; a dry run shows its jobs in the same way."""
+        if self.common_settings.dryrun:
+            return
+        rule, what = self.describe(record)
+        log = next(iter(getattr(record, "log", None) or ()), "")
+        files = [*(getattr(record, "output", None) or ()), log]
+        self.events.start(record.jobid, rule, what, files, str(log))
+
     def finished(self, job: int, now: float) -> None:
         """Print the line of a finished job: the count, its rule and wildcards, its seconds, the time left."""
         rule, what = self.describe(self.jobs[job])
+        self.events.end("finish", job)
         seconds = now - self.running.pop(job, now)
         self.left.finish(rule, seconds)
         done, total = self.left.done.total(), self.left.done.total() + self.left.todo.total()
-        left = self.left.estimate([now - since for since in self.running.values()])
-        close = f"{in_words(left)} left" if done < total else f"all done in {in_words(now - self.begin)}"
+        left = self.left.in_words([now - since for since in self.running.values()])
+        close = f"{left} left" if done < total else f"all done in {in_words(now - self.begin)}"
         self.say(f"{done:>4}/{total}  {f'{rule} {what}':<60} {seconds:6.1f} s   {close}")
 
     def failed(self, record: Any) -> None:
         """Print a failed job, the last lines of its log (or else its command), and the path of the log."""
-        rule, what = self.describe(record)
+        job: int | None = getattr(record, "jobid", None)
+        rule, what = self.describe(record if job is None else self.jobs[job])  # an error has no wildcards
+        self.events.end("fail", job)
         paths = [Path(str(log).split(" ")[0]) for log in record.log]
         logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
         log_lines = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]

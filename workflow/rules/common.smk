@@ -20,6 +20,7 @@ from encoder_roles.paper.catalogue import (
 from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, parse_subset
 from encoder_roles.study.stages import stage_table
 from encoder_roles.study.config import load_study
+from encoder_roles.study.config_files import read_config
 from encoder_roles.study.variants import owner, variant_stage
 from encoder_roles.warm_start.start import start_waiting
 from encoder_roles.world.scenes import SPLITS
@@ -38,6 +39,15 @@ try:
     RESOURCES = {job: job_resources(job, request, SITE, PROCESSES) for job, request in STUDY.jobs.items()}
 except StudyError as error:
     sys.exit(f"error: {error}")
+
+NAMING = [
+    workflow.config_settings.config,
+    *(read_config(Path(file))[0] for file in OVERRIDES),
+]  # may name a study
+if OVERRIDES and not any("study" in keys for keys in NAMING):
+    sys.exit(
+        f"error: {OVERRIDES[-1]}: names no study, so it would write to that of config.yaml: add `study: <name>`"
+    )
 
 RESULTS = f"results/{STUDY.study}"
 MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
@@ -188,8 +198,24 @@ def named(inputs):
     return {name: f"{RESULTS}/{FILES[name]}" for name in inputs}
 
 
+def check_braces(key, *paths):
+    """Stop with one line if Snakemake would read a part of a user's path as a wildcard; it has no escape for it."""
+    for path in paths:
+        if set("{}") & set(path):
+            sys.exit(
+                f"error: {key}: {path}: Snakemake reads braces as a wildcard; rename it, or set a link to it"
+            )
+
+
+for name, file in STUDY.user_records.items():
+    check_braces(f"training.data.{name}.records", file.records)
+if STUDY.scores:
+    check_braces("scores", *filter(None, (STUDY.scores.file, STUDY.scores.ranks, STUDY.scores.costs)))
 if STUDY.scores and not Path(STUDY.scores.file).is_file():
     sys.exit(f"error: scores: no file {STUDY.scores.file}; correct the path")
 for source in SOURCES:
-    if source not in MADE and not source_files(source):
+    if source in MADE:
+        continue
+    check_braces(source, source_folder(source), *source_files(source))
+    if not source_files(source):
         sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")

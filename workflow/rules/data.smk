@@ -88,6 +88,7 @@ rule write_requests:
         manifest=REQUESTS,
         requests=expand(f"{RESULTS}/requests/{{benchmark}}.jsonl", benchmark=STUDY.benchmarks),
         images=directory(f"{RESULTS}/requests/images"),
+        categories=f"{RESULTS}/requests/categories.csv",
     log:
         f"{RESULTS}/logs/write_requests.log",
     benchmark:

@@ -29,6 +29,6 @@ rule verify:
         f"{RESULTS}/logs/verify.log",
     handover: True
     params:
-        configs=list(map(str, CONFIGS)),
+        configs=lambda wildcards: list(map(str, CONFIGS)),  # a plain `{x}` would be a wildcard
     shell:
         "encoder-roles verify --configs {params.configs:q} 2>&1 | tee {log:q}"

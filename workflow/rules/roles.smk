@@ -111,6 +111,31 @@ rule collect_costs:
 SEED_COVARIANCE = "studies/seed_covariance.csv"
 
 
+rule measure_convergence:
+    input:
+        settings=f"{RESULTS}/settings/convergence.json",
+        align=rules.collect_costs.input.align,
+        tune=rules.collect_costs.input.tune,
+        variants=f"{RESULTS}/variants.csv" if STUDY.variants else [],
+    output:
+        table=report(f"{RESULTS}/convergence.csv", category="Tables", caption="../report/convergence.rst"),
+        edges=f"{RESULTS}/loss_edges.csv",
+    log:
+        f"{RESULTS}/logs/measure_convergence.log",
+    benchmark:
+        f"{RESULTS}/timings/measure_convergence.tsv"
+    localrule: True
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        **resources_of("collect_costs"),
+    params:
+        variants=lambda wildcards, input: option("--variants", input.variants),
+    shell:
+        "encoder-roles measure-convergence --settings {input.settings:q} --trainings {input.align:q} {input.tune:q}"
+        " {params.variants:q} --output {output.table:q} --edges {output.edges:q} 2> {log:q}"
+
+
 rule assign_roles:
     input:
         settings=f"{RESULTS}/settings/roles.json",
@@ -146,6 +171,27 @@ rule assign_roles:
     shell:
         "encoder-roles assign-roles --settings {input.settings:q} --scores {input.scores:q} --ranks {input.ranks:q}"
         " --costs {input.costs:q} {params.noise:q} --output {params.folder:q} 2> {log:q}"
+
+
+rule measure_skills:
+    input:
+        settings=f"{RESULTS}/settings/roles.json",
+        scores=f"{RESULTS}/scores.parquet",
+        categories=f"{RESULTS}/requests/categories.csv",
+    output:
+        skills=f"{RESULTS}/skills.csv",
+        pairs=f"{RESULTS}/complementarity.csv",
+    log:
+        f"{RESULTS}/logs/measure_skills.log",
+    benchmark:
+        f"{RESULTS}/timings/measure_skills.tsv"
+    conda:
+        "../../envs/paper.yaml"
+    resources:
+        **resources_of("assign_roles"),
+    shell:
+        "encoder-roles measure-skills --settings {input.settings:q} --scores {input.scores:q}"
+        " --categories {input.categories:q} --output {output.skills:q} --pairs {output.pairs:q} 2> {log:q}"
 
 
 rule replay_advisor:

@@ -13,14 +13,18 @@ from encoder_roles.paper.job import open_values
 from encoder_roles.paper.values import PaperInputs, collect
 from encoder_roles.provenance import write_json
 from encoder_roles.study.sections import WorldSettings
-from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, TuneStage
+from encoder_roles.study.stages import AlignStage, ConvergenceStage, EffectiveRankStage, MaskStage, TuneStage
 
-TABLES = ("scores", "lattice", "roles", "pairs", "games", "differences", "chains", "costs", "gates")
+TABLES = (
+    *("scores", "lattice", "roles", "pairs", "games", "differences", "chains", "costs", "gates"),
+    *("convergence", "loss_edges", "complementarity"),
+)
 job = open_values(globals())
 inputs = PaperInputs(
     **{name: job.table(name) for name in TABLES},
     claims=job.claims("claims"),
     settings=job.settings,
+    gate=job.stage("convergence_settings", ConvergenceStage).gate,
     world=job.stage("world_settings", WorldSettings),
     align=job.stage("align_settings", AlignStage),
     tune=job.stage("tune_settings", TuneStage),

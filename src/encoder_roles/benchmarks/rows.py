@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from encoder_roles.benchmarks.table import Benchmark
+from encoder_roles.benchmarks.table import SKILL, Benchmark
 from encoder_roles.provenance import atomic_file
 from encoder_roles.study.names import StudyError
 
@@ -51,7 +51,7 @@ SCHEMAS: dict[str, dict[str, Kind]] = {
     },
     "seed": {
         **_strings("answer", "choice_a", "choice_b", "choice_c", "choice_d", "data_type", "question"),
-        "question_id": "string",
+        **_strings("question_id", "question_type_id"),
         "image": ["image"],
     },
     "gqa": {**_strings("id", "imageId", "question", "answer"), "image": "image"},
@@ -96,9 +96,10 @@ SCHEMAS: dict[str, dict[str, Kind]] = {
 def write_rows(path: Path, benchmark: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write a benchmark's rows; a picture is `picture_cell(...)`, a missing column is null.
 
-    Raises StudyError on a column that the benchmark does not have or a value of another type.
+    Rows of the procedural world also have the column SKILL. Raises StudyError on a column that the benchmark
+    does not have or a value of another type.
     """
-    schema = SCHEMAS[benchmark]
+    schema = SCHEMAS[benchmark] | ({SKILL: "string"} if any(SKILL in row for row in rows) else {})
     for number, row in enumerate(rows):
         if unknown := sorted(set(row) - set(schema)):
             raise StudyError(

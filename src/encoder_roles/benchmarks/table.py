@@ -18,6 +18,7 @@ from encoder_roles.study.sections import HubSource, Positive, Settings
 LMMS_EVAL = "0.7.3"  # another version has other prompts and parsers: it is an error, not a warning
 ANSWER_TOKENS = 128  # the most tokens an answer may have, and the limit where a task sets none
 IMAGES = "images"  # last part of the name of a data set that holds only a benchmark's pictures
+SKILL = "skill"  # a column of the procedural world alone: the kind of question, the same in all benchmarks
 TABLE = Path(__file__).with_suffix(".yaml")
 
 
@@ -34,6 +35,8 @@ class Benchmark(Settings):
         questions: rows of the public data set after `keep`.
         cluster: the columns that identify what questions share; or `picture`, MMBench's `circle`, MMVP's
             `pair`.
+        category: the column, or the column and the key inside it, with the benchmark's own category of a
+            question; empty if its rows have none.
         suffix: the text at the end of every prompt; empty if the question itself says how to answer.
         keep: a column and its allowed values: rows with other values are not part of the benchmark.
         overlay: how the score differs from lmms-eval's figure; empty if it does not.
@@ -48,6 +51,7 @@ class Benchmark(Settings):
     split: str
     questions: Positive
     cluster: tuple[str, ...] = ("picture",)
+    category: tuple[str, ...] = ()
     suffix: str = ""
     keep: tuple[str, tuple[str, ...]] | None = None
     overlay: str = ""
@@ -104,3 +108,16 @@ def cluster_of(benchmark: Benchmark, row: Mapping[str, Any], pictures: tuple[str
     if benchmark.cluster == ("pair",):  # MMVP: rows 1-2, 3-4, ... ask the same about two pictures
         return str((int(row["Index"]) - 1) // 2)
     return "/".join(str(row[column]) for column in benchmark.cluster)
+
+
+def category_of(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
+    """The kind of a question: the skill that the procedural world wrote, or `<benchmark>: <category>`.
+
+    A benchmark without categories is one category, named after it.
+    """
+    if skill := row.get(SKILL):
+        return str(skill)
+    value: Any = row
+    for key in benchmark.category:
+        value = value.get(key) if value else None
+    return f"{benchmark.name}: {value}" if benchmark.category and value is not None else benchmark.name

@@ -86,13 +86,18 @@ def _id(value: Any) -> str | None:
 def _conversation(row: dict[str, Any]) -> list[str]:
     """The texts of a conversation, question and answer by turns. Raises _WrongValueError."""
     turns = row.get("conversations")
-    if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise _WrongValueError("conversations", "expected a list of human and gpt turns in turn")
+    if not isinstance(turns, list):
+        raise _WrongValueError("conversations", "expected a list of turns")
+    if len(turns) < 2 or len(turns) % 2:
+        speakers = [str(turn.get("from")) if isinstance(turn, dict) else "no turn" for turn in turns]
+        given = ", ".join(speakers) or "none"
+        raise _WrongValueError("conversations", f"expected human and gpt turns in turn, not {given!r:.60}")
     texts = []
     for number, turn in enumerate(turns):
         key, speaker = f"conversations.{number}", SPEAKERS[number % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker:
-            raise _WrongValueError(f"{key}.from", f"expected {speaker!r}")
+            other = turn.get("from") if isinstance(turn, dict) else turn
+            raise _WrongValueError(f"{key}.from", f"expected {speaker!r}, not {other!r:.40}")
         value = turn.get("value")
         if not isinstance(value, str):
             raise _WrongValueError(f"{key}.value", "expected text")
@@ -151,7 +156,9 @@ def parse_json(path: Path, line: int, text: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {line}: not UTF-8 ({error}); convert the file") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line {line}: not JSON ({error}); is the file cut off?") from error
+        raise DataError(
+            f"{path}, line {line}: not JSON ({error}); a file is one list, or has one record a line"
+        ) from error
 
 
 def parse_record(path: Path, line: int, text: bytes) -> Record:

@@ -22,7 +22,7 @@ from encoder_roles.study.names import StudyError
 Array = NDArray[np.float64]
 
 GRAM_BYTES = 2**30  # most memory that the Gram matrices of one encoder's pictures take
-CHUNK_BYTES = 2**27  # most memory of the resampled Gram matrices that are solved at a time
+CHUNK_BYTES = 2**27  # most memory of the whole Gram matrices that are held at a time, if one fits in it
 FEWEST_GROUPS = 32  # a bootstrap over fewer groups of pictures is not reliable
 
 
@@ -72,11 +72,14 @@ class PictureGrams:
             raise StudyError(
                 f"effective rank: picture {where} has features that are not finite; training diverged"
             )
-        grams = np.matmul(batch.transpose(0, 2, 1), batch)
         group = np.arange(self.pictures, self.pictures + len(batch)) // self.pictures_per_group
         np.add.at(self.counts, group, batch.shape[1])
         np.add.at(self.sums, group, batch.sum(axis=1))
-        np.add.at(self.grams, group, grams[:, self._rows, self._columns])
+        step = max(1, CHUNK_BYTES // (8 * self.width**2))  # pictures whose whole Gram matrices are held
+        for start in range(0, len(batch), step):
+            some = batch[start : start + step]
+            grams = np.matmul(some.transpose(0, 2, 1), some)[:, self._rows, self._columns]
+            np.add.at(self.grams, group[start : start + step], grams)
         self.pictures += len(batch)
 
     @property

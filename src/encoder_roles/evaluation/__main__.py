@@ -1,11 +1,11 @@
 """`python -m encoder_roles.evaluation ...`: lmms-eval's command line, with any build of torch.
 
-If torch and torchvision are of the same build, it is the same as `lmms-eval ...`.
+`--study results/<study>` adds tasks with the study's own data (`evaluation.lmms_command`).
 """
 
-import encoder_roles.encoders._torchvision  # noqa: F401  # first: lmms-eval imports torchvision
+import sys
 
-from lmms_eval.cli.dispatch import main  # isort: skip
+from encoder_roles.evaluation.lmms_command import run
 
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1:])

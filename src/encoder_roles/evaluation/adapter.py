@@ -1,6 +1,6 @@
 """Trained models in lmms-eval, for any of its tasks:
 
-    lmms-eval --model encoder_roles --model_args pretrained=<a tune folder>,mask=clip+sam --tasks <any task>
+    lmms-eval --model encoder_roles --model_args pretrained=<a tune folder>,keep=clip+sam --tasks <any task>
 
 lmms-eval finds the model by this package's entry point (`evaluation.plugin`).
 """
@@ -43,7 +43,7 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     Args:
         pretrained: the folder that train-tune wrote.
-        mask: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
+        keep: the encoders that are kept, in pool order joined with `+`, or `none`; all by default.
         operator: how a removed encoder's features are replaced: zero, mean, shuffle, noise or drop.
         calibration: LLaVA-format JSONL of training pictures, for every operator except zero and drop.
         calibration_pictures: the number of them.
@@ -53,14 +53,14 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         precision: of the computation: fp32 or bf16; in a study `evaluation.precision`.
 
     Raises:
-        StudyError: the folder holds no model, the mask does not fit it, an operator lacks its calibration,
+        StudyError: the folder holds no model, `keep` does not fit it, an operator lacks its calibration,
             the batch size is not a number, or there is no such device or precision.
     """
 
     def __init__(
         self,
         pretrained: str,
-        mask: str | None = None,
+        keep: str | None = None,
         operator: Operator = "zero",
         calibration: str | None = None,
         calibration_pictures: int = 512,
@@ -69,8 +69,11 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         device: str | None = None,
         precision: str = "fp32",
         max_batch_size: int | None = None,  # noqa: ARG002  # lmms-eval passes it to every model
+        mask: str | None = None,  # the old name of `keep`
     ) -> None:
         super().__init__()
+        if mask is not None:
+            raise StudyError(f"mask={mask}: is now keep={mask}, because it names the encoders that stay")
         if operator not in get_args(Operator):
             raise StudyError(f"operator {operator!r}: not one of {', '.join(get_args(Operator))}")
         self.vlm = load_vlm(Path(pretrained), precision, choose_device(device))
@@ -78,9 +81,9 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         self.renderer = PromptRenderer(self.tokenizer)
         self.batch, self.seed, self.operator = _batch(batch_size), seed, operator
         encoders = list(self.vlm.encoders)
-        self.kept = frozenset(encoders) if mask is None else parse_mask(mask, encoders)
+        self.kept = frozenset(encoders) if keep is None else parse_mask(keep, encoders)
         self.calibrations = None
-        if mask is not None and operator not in ("zero", "drop"):
+        if keep is not None and operator not in ("zero", "drop"):
             if calibration is None:
                 raise StudyError(
                     f"operator {operator}: needs calibration=<LLaVA-format JSONL of training pictures>"
@@ -114,7 +117,8 @@ class EncoderRoles(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             stops.append([until] if isinstance(until, str) else list(until))
         visual = self._visual_tokens(pictures, generator)
         end = self.tokenizer.eos_token_id
-        ids = answer(self.vlm.language_model, questions, visual, end, self.batch)
+        longest = max(question.tokens(visual.shape[1]) for question in questions)
+        ids = answer(self.vlm.language_model, questions, visual, end, self.batch * longest)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [cut(text, until).strip() for text, until in zip(texts, stops, strict=True)]
 

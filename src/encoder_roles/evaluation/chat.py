@@ -1,4 +1,4 @@
-"""`encoder-roles chat`: ask a trained model about a picture, unmasked and under masks."""
+"""`encoder-roles chat`: ask a trained model about a picture, unmasked and under masks, or every model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from encoder_roles.evaluation.predict import file_inputs, join, parse_mask, proj
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
-from encoder_roles.study.names import NO_MASK, DataError, StudyError
+from encoder_roles.study.names import BLIND, NO_MASK, DataError, StudyError
 from encoder_roles.study.sections import Precision
 
 if TYPE_CHECKING:
@@ -29,31 +29,42 @@ if TYPE_CHECKING:
 
 def chat(
     *,
-    model: Path,
     picture: Path,
+    model: Path | None = None,
+    models: Path | None = None,
     question: str | None = None,
-    masks: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
     precision: Precision = "fp32",
     device: str | None = None,
 ) -> None:
     """Print a model's greedy answer to a question about a picture, then its answer under every mask.
 
     Args:
-        model: the folder written by train-tune.
         picture: a picture file.
+        model: the folder written by train-tune.
+        models: in place of a model, a study's folder of models: each of them answers, one after the other.
         question: the question as the model should read it; without one, each line of standard input is one.
             A line that cannot be answered is named on standard error, and the next one is read.
-        masks: the kept encoders of each mask, in pool order joined with `+`, or `none`; what is removed is
+        keep: the encoders that each mask keeps, in pool order joined with `+`, or `none`; what is removed is
             replaced by zeros at the projector's input.
         precision: what the model computes in; a study's answers are in its `evaluation.precision`.
         device: cpu, cuda or cuda:N; a GPU, if the machine has any, by default.
 
     Raises:
-        StudyError: the folder holds no model, the picture cannot be read, a mask does not fit the model, the
-            language model has no token for a word of the question, or there is no such device.
+        StudyError: not one of model and models is given, a folder holds no model, the picture cannot be
+            read, a mask does not fit the model, the language model has no token for a word of the question,
+            or there is no such device.
     """
+    if (model is None) == (models is None):
+        raise StudyError("give one of --model (a tune folder) and --models (a study's folder of models)")
+    if models is not None:
+        if question is None or keep:
+            raise StudyError("--models needs --question, and has no --keep: masks are of one --model")
+        _ask_all(models, picture, question, precision, choose_device(device))
+        return
+    assert model is not None
     vlm = load_vlm(model, precision, choose_device(device))
-    talk = Conversation(vlm, load_tokenizer(model), picture, masks)
+    talk = Conversation(vlm, load_tokenizer(model), picture, keep)
     if question is not None:
         talk.print_answers(question)
         return
@@ -62,6 +73,23 @@ def chat(
             talk.print_answers(line)
         except StudyError as error:
             print(f"encoder-roles chat: line {number}: {error}", file=sys.stderr, flush=True)
+
+
+def _ask_all(models: Path, picture: Path, question: str, precision: Precision, device: torch.device) -> None:
+    """Print the answer of every model in a folder, small subsets first; one model is in memory at a time."""
+    folders = sorted(
+        (path.parent for path in models.glob("*/seed*/tune/training.json")),
+        key=lambda folder: (folder.parts[-3].count("+") + (folder.parts[-3] != BLIND), folder.parts[-3:-1]),
+    )
+    if not folders:
+        raise StudyError(
+            f"{models}: no trained models (<subset>/seed<seed>/tune); name results/<study>/models"
+        )
+    several = len({folder.parts[-2] for folder in folders}) > 1
+    names = [" ".join(folder.parts[-3:-1] if several else folder.parts[-3:-2]) for folder in folders]
+    for name, folder in zip(names, folders, strict=True):
+        talk = Conversation(load_vlm(folder, precision, device), load_tokenizer(folder), picture, ())
+        print(f"{name:>{max(map(len, names))}}  {talk.answers(question)[NO_MASK]}", flush=True)
 
 
 class Conversation:
@@ -95,7 +123,8 @@ class Conversation:
         prompt = self.renderer.render(question, images=1)
         questions = [Question(prompt, (view,), ANSWER_TOKENS) for view in range(len(self.masks))]
         end: Any = self.tokenizer.eos_token_id
-        ids = answer(self.vlm.language_model, questions, self.visual, end, batch=len(questions))
+        tokens = len(questions) * questions[0].tokens(self.visual.shape[1])
+        ids = answer(self.vlm.language_model, questions, self.visual, end, batch_tokens=tokens)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return {mask: text.strip() for mask, text in zip(self.masks, texts, strict=True)}
 

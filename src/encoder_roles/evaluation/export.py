@@ -14,17 +14,23 @@ from encoder_roles.study.names import NO_MASK, StudyError
 CARD, SCORES = "README.md", "## Scores\n"
 
 
-def export_model(*, model: Path, scores: Path, output: Path) -> None:
+def export_model(*, model: Path, scores: Path, output: Path, force: bool = False) -> None:
     """Copy a trained model's folder and write its scores into the model card.
 
     Args:
         model: the folder written by train-tune.
         scores: the study's scores.csv.
         output: the folder to write, whole or not at all.
+        force: replace `output` if it exists.
 
     Raises:
-        StudyError: the folder holds no model with a card, or the scores cannot be read or lack this model.
+        StudyError: the folder holds no model with a card, the scores cannot be read or lack this model, or
+            `output` exists.
     """
+    if output.exists() and not force:
+        raise StudyError(f"{output}: exists; name another folder, or replace it with --force")
+    if output.resolve() in (model.resolve(), *model.resolve().parents):
+        raise StudyError(f"{output}: holds the model itself; name another folder")
     try:
         training = json.loads((model / "training.json").read_text(encoding="utf-8"))
         card = (model / CARD).read_text(encoding="utf-8")

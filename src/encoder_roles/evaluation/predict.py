@@ -7,10 +7,9 @@ import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from encoder_roles.data.pictures import PictureReader
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device, device_name, peak_memory_mb
 from encoder_roles.encoders.framing import Framed, frame_picture
-from encoder_roles.evaluation.decoding import Question, answer
+from encoder_roles.evaluation.decoding import AnswerPlan, Question
 from encoder_roles.evaluation.requests import Request, read_manifest, read_requests
 from encoder_roles.models.masking import Calibration, calibrate, mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
@@ -182,21 +181,22 @@ class TrainedModel:
         of_views = [Answers([""] * len(questions)) for _ in views]
         for rows, places in self.request_set.portions(max(1, HELD_BYTES // max(1, self.picture_bytes))):
             inputs = join(file_inputs(self.model, pictures[rows.start : rows.stop], self.store))
+            about = [questions[place] for place in places]
+            shifted = [replace(q, pictures=tuple(row - rows.start for row in q.pictures)) for q in about]
+            plan = lru_cache(partial(self._plan, shifted))  # for all views of equally many visual tokens
             for view, answers in zip(views, of_views, strict=True):
                 started = time.perf_counter()
-                texts = self._texts(view(inputs), rows, [questions[place] for place in places])
+                visual = project(self.model, view(inputs), len(rows))
+                ids = plan(visual.shape[1]).answer(visual, self.tokenizer.eos_token_id)
+                texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
                 for place, text in zip(places, texts, strict=True):
                     answers.texts[place] = text.strip()
                 answers.seconds += time.perf_counter() - started
         return of_views
 
-    def _texts(self, inputs: Inputs, rows: range, questions: Sequence[Question]) -> list[str]:
-        """Answers to questions about the pictures `rows` of the request set, from their projector inputs."""
-        visual = project(self.model, inputs, len(rows))
-        shifted = [replace(q, pictures=tuple(row - rows.start for row in q.pictures)) for q in questions]
-        end: Any = self.tokenizer.eos_token_id
-        ids = answer(self.model.language_model, shifted, visual, end, self.stage.batch_questions)
-        return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    def _plan(self, questions: Sequence[Question], tokens_per_picture: int) -> AnswerPlan:
+        language_model, most = self.model.language_model, self.stage.batch_tokens
+        return AnswerPlan(language_model, questions, tokens_per_picture, most)
 
     def write(self, answers: Answers, mask: str, operator: str, output: Path) -> None:
         """Write the answers to all benchmarks and the record of their cost, or nothing."""

@@ -14,12 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder_roles.benchmarks.table import ANSWER_TOKENS, LMMS_EVAL, cluster_of, find_benchmark
-from encoder_roles.provenance import atomic_folder, read_jsonl, sha256_of, write_json, write_jsonl
+from encoder_roles.benchmarks.table import (
+    ANSWER_TOKENS,
+    LMMS_EVAL,
+    category_of,
+    cluster_of,
+    find_benchmark,
+)
+from encoder_roles.provenance import (
+    atomic_folder,
+    read_jsonl,
+    sha256_of,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import RequestStage, read_settings
 
 MANIFEST = "manifest.json"
+CATEGORIES = "categories.csv"
+CATEGORY_COLUMNS = ("benchmark", "question", "category")
 FIELDS = {"id": str, "cluster": str, "prompt": str, "images": list, "max_new_tokens": int}
 
 
@@ -37,7 +52,8 @@ class Request:
 def write_requests(*, settings: Path, data: Path, output: Path, split: str = "test") -> None:
     """Render the questions of every benchmark of the study into `output`.
 
-    Writes {benchmark}.jsonl, images/{sha256}.png (equal pictures once) and manifest.json.
+    Writes {benchmark}.jsonl, images/{sha256}.png (equal pictures once), manifest.json, and categories.csv:
+    the skill, or the benchmark's own category, of every question.
 
     Args:
         settings: a RequestStage.
@@ -53,12 +69,17 @@ def write_requests(*, settings: Path, data: Path, output: Path, split: str = "te
         find_benchmark(name)
     with atomic_folder(output) as folder:
         pictures = PictureFolder(folder / "images")
-        manifest = {}
+        manifest, categories = {}, []
         for name in names:
             parquet = benchmark_file(data, name, split)
-            rows = list(_render(name, parquet, pictures))
+            rendered = list(_render(name, parquet, pictures))
+            rows = [row for row, _ in rendered]
+            categories += [
+                {"benchmark": name, "question": row.id, "category": category} for row, category in rendered
+            ]
             write_jsonl(folder / f"{name}.jsonl", (vars(row) for row in rows))
             manifest[name] = _describe(name, rows, split, folder / f"{name}.jsonl", parquet)
+        write_rows(folder / CATEGORIES, CATEGORY_COLUMNS, categories)
         write_json(folder / MANIFEST, manifest)
 
 
@@ -91,8 +112,8 @@ class PictureFolder:
         return self._names[key]
 
 
-def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Request]:
-    """The requests of one benchmark, in the order of its rows."""
+def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[tuple[Request, str]]:
+    """The requests of one benchmark and their categories, in the order of its rows."""
     from encoder_roles.data.pictures import plain_pictures
     from encoder_roles.evaluation.harness import damaged_picture, load_task
 
@@ -105,7 +126,8 @@ def _render(name: str, parquet: Path, pictures: PictureFolder) -> Iterator[Reque
         except (OSError, SyntaxError, ValueError) as error:
             raise damaged_picture(parquet, id, error) from error
         cluster = cluster_of(task.benchmark, row, shown)
-        yield Request(id, cluster, task.lmms.doc_to_text(row), shown, min(limit, ANSWER_TOKENS))
+        request = Request(id, cluster, task.lmms.doc_to_text(row), shown, min(limit, ANSWER_TOKENS))
+        yield request, category_of(task.benchmark, row)
 
 
 def _describe(name: str, rows: list[Request], split: str, path: Path, parquet: Path) -> dict[str, Any]:

@@ -12,6 +12,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from encoder_roles.analysis.claims.claim import Claim
+from encoder_roles.paper.complements import complement_sentence
+from encoder_roles.paper.convergence import (
+    abstract_warning,
+    convergence_sentence,
+    further_epoch_sentence,
+    loss_edge_sentence,
+    verdict_warning,
+)
 from encoder_roles.paper.names import benchmark_name, encoder_name, subset_name
 from encoder_roles.paper.readings import (
     benchmarks_of,
@@ -33,7 +41,7 @@ from encoder_roles.paper.wording import (
     with_interval,
 )
 from encoder_roles.study.names import BLIND, NO_MASK, all_subsets, name_subset, parse_subset
-from encoder_roles.study.sections import WorldSettings
+from encoder_roles.study.sections import ConvergenceGate, WorldSettings
 from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, RoleStage, TuneStage
 
 
@@ -50,8 +58,12 @@ class PaperInputs:
     chains: pd.DataFrame
     costs: pd.DataFrame
     gates: pd.DataFrame
+    convergence: pd.DataFrame
+    loss_edges: pd.DataFrame
+    complementarity: pd.DataFrame
     claims: Sequence[Claim]
     settings: RoleStage
+    gate: ConvergenceGate
     world: WorldSettings
     align: AlignStage
     tune: TuneStage
@@ -76,7 +88,7 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
     return (
         _design(inputs)
         | _results(inputs)
-        | claim_texts(inputs.claims, inputs.pool)
+        | claim_texts(inputs.claims, inputs.pool, verdict_warning(inputs.convergence))
         | seed_texts(inputs.claims, inputs.seeds)
         | {
             "MaskingSentence": _masking_sentence(inputs),
@@ -86,6 +98,11 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
             "FullPoolSentence": _full_pool_sentence(inputs),
             "CostSentence": _cost_sentence(inputs),
             "GateSentence": _gate_sentence(inputs),
+            "ConvergenceSentence": convergence_sentence(inputs.convergence, inputs.gate),
+            "ConvergenceWarning": abstract_warning(inputs.convergence),
+            "FurtherEpochSentence": further_epoch_sentence(inputs.convergence),
+            "LossEdgeSentence": loss_edge_sentence(inputs.loss_edges),
+            "ComplementSentence": complement_sentence(inputs.complementarity),
         }
     )
 

@@ -64,10 +64,11 @@ _NUMBERS = (
 )
 
 
-def claim_texts(claims: Sequence[Claim], pool: Sequence[str]) -> dict[str, str]:
+def claim_texts(claims: Sequence[Claim], pool: Sequence[str], warning: str = "") -> dict[str, str]:
     """Macros of the claims: a sentence per number for the abstract, and four parts of each claim.
 
-    Claim 2b becomes StatementTwoB, VerdictTwoB, EvidenceTwoB and DecideTwoB.
+    Claim 2b becomes StatementTwoB, VerdictTwoB, EvidenceTwoB and DecideTwoB. `warning` follows on every
+    verdict.
     """
     texts = {}
     for number, word in _NUMBERS:
@@ -77,7 +78,7 @@ def claim_texts(claims: Sequence[Claim], pool: Sequence[str]) -> dict[str, str]:
         for claim in chosen:
             name = word + claim.claim.removeprefix(number).upper()
             texts[f"Statement{name}"] = print_names(claim.statement, pool)
-            texts[f"Verdict{name}"] = claim.verdict
+            texts[f"Verdict{name}"] = with_warning(claim, warning)
             texts[f"Evidence{name}"] = evidence_text(claim, pool)
             texts[f"Decide{name}"] = "" if claim.verdict == UNTESTED else claim.to_decide
     if claims and all(claim.verdict == UNTESTED for claim in claims):
@@ -125,17 +126,22 @@ def seed_texts(claims: Sequence[Claim], seeds: int) -> dict[str, str]:
     return {"SeedSentence": f"{trained} {note}".strip(), "SeedLimitation": limitation}
 
 
-def claim_rows(claims: Sequence[Claim], pool: Sequence[str] = ()) -> list[list[str]]:
+def with_warning(claim: Claim, warning: str) -> str:
+    """The verdict with a warning in brackets; a claim that was not tested has no verdict to warn of."""
+    return f"{claim.verdict} ({warning})" if warning and claim.verdict != UNTESTED else claim.verdict
+
+
+def claim_rows(claims: Sequence[Claim], pool: Sequence[str] = (), warning: str = "") -> list[list[str]]:
     """A row of cells per claim: number, statement, estimate with interval, verdict (bold if it holds).
 
-    With a pool, its encoders get their printed names.
+    With a pool, its encoders get their printed names. `warning` follows on every verdict.
     """
     return [
         [
             claim.claim,
             print_names(claim.statement, pool) if pool else claim.statement,
             with_interval(claim.estimate, claim.low, claim.high, 2),
-            bold(claim.verdict) if claim.verdict == HOLDS else claim.verdict,
+            bold(with_warning(claim, warning)) if claim.verdict == HOLDS else with_warning(claim, warning),
         ]
         for claim in claims
     ]

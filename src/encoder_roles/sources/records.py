@@ -141,10 +141,15 @@ def _probe(source: Path, number: int, row: Any) -> dict[str, Any]:
 
 def _plain(row: Any, number: int) -> Any:
     """A record as LLaVA's and Cambrian-1's loaders read it: from a question to an answer, and without the key
-    of a picture where there is none. One without an id gets its place. What is no record stays as it is."""
+    of a picture where there is none. A list of one picture, also under the key `images`, is that picture. A
+    record without an id gets its place. What is no record stays as it is."""
     if not isinstance(row, dict):
         return row
     row = dict(row)
+    if row.get("image") is None and "images" in row:
+        row["image"] = row.pop("images")
+    if isinstance(row.get("image"), list) and len(row["image"]) < 2:
+        row["image"] = row["image"][0] if row["image"] else None
     if row.get("id") is None or row["id"] != row["id"]:  # NaN: pandas' missing value
         row["id"] = number
     if str(row.get("image")) in NO_PICTURE:

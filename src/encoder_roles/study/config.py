@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from encoder_roles.study.config_files import merge, read_configs
+from encoder_roles.study.config_files import merge, read_configs, read_values
 from encoder_roles.study.faults import describe_faults
 from encoder_roles.study.names import (
     BENCHMARKS,
@@ -65,7 +65,7 @@ class Study(Settings):
         description="The subsets to train: all, or a list such as [clip, clip+sam]; the full pool is always "
         "trained.",
     )
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] = Field(
         min_length=1, description="Training seeds: one model per subset and seed."
     )
     sources: Literal["pinned", "train"] = Field(
@@ -395,5 +395,5 @@ def load_study(*configs: Path, changes: Mapping[str, Any] | None = None) -> Stud
         StudyError: a file cannot be read, or the merged config does not validate.
     """
     merged, places = read_configs(configs)
-    merge(merged, changes or {})
+    merge(merged, {key: read_values(key, value) for key, value in (changes or {}).items()})
     return validate_study(merged, ", ".join(str(path) for path in configs), places)

@@ -121,6 +121,41 @@ def merge(base: dict[str, Any], override: Mapping[str, Any]) -> None:
             base[key] = value
 
 
+def read_values(key: str, value: Any) -> Any:
+    """What a value of `snakemake --config` means; Snakemake leaves the values in a section or list as text.
+
+    Args:
+        key: the key, for a message.
+        value: the value, as Snakemake gives it.
+
+    Raises:
+        StudyError: a value has two readings.
+    """
+    if isinstance(value, Mapping):
+        return {name: read_values(f"{key}.{name}", entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [read_values(f"{key}.{place}", entry) for place, entry in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    loader = ConfigLoader("")
+    tag = loader.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, value)) if tag in PLAIN_TAGS else value
+    except yaml.MarkedYAMLError as error:
+        raise StudyError(f"--config {key}: {error.problem} (quotes need a config file)") from None
+    finally:
+        loader.dispose()
+
+
+def check_text(key: str, text: str) -> None:
+    """Raise StudyError, one line with the key, if a section or list on a command line is faulty YAML."""
+    try:
+        _parse(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise StudyError(f"--config {key}: {_one_line(problem)}") from None
+
+
 def read_configs(paths: Iterable[Path]) -> tuple[dict[str, Any], Places]:
     """Config files merged in their order, and where each key was set last. Raises StudyError."""
     merged: dict[str, Any] = {}

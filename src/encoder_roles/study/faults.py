@@ -7,7 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-RENAMED_KEYS = {"rank": "effective_rank", "engine.ranks": "engine.processes"}  # old spelling -> new spelling
+RENAMED_KEYS = {  # old spelling -> new spelling
+    "rank": "effective_rank",
+    "engine.ranks": "engine.processes",
+    "batch_questions": "batch_tokens, and counts tokens",
+}
 SECTION_FAULTS = ("model_type", "dict_type", "model_attributes_type")
 NAME_RULE = "must be lower-case letters, digits and _, and begin with a letter"
 QUOTE = "; YAML reads on, off, yes and no as true or false: put a name in quotes"
@@ -44,7 +48,12 @@ def _describe_fault(fault: Mapping[str, Any]) -> str:
     """One fault of a config: its key, what is wrong and the value, shortened."""
     key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))  # without the types of a union
     kind, value = fault["type"], fault["input"]
-    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    message = (
+        str(fault["msg"])
+        .removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("String should", "must")
+    )
     if kind == "extra_forbidden":
         for old, new in RENAMED_KEYS.items():
             if key == old or key.endswith(f".{old}"):

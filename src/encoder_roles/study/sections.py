@@ -14,7 +14,7 @@ Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
 Precision = Literal["fp32", "bf16"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -434,6 +434,19 @@ def accumulation(batch: int, micro: int | None, processes: int) -> int:
     return batch // share if micro else 1
 
 
+class ConvergenceGate(Settings):
+    """When a training counts as finished: verdicts of unfinished ones carry a warning."""
+
+    last_part: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        default=0.25, description="Fraction of the steps of tune that is compared with as many before it."
+    )
+    loss_fall: Rate = Field(
+        default=0.02,
+        description="A training has converged if its last part lowers the mean loss by less than this "
+        "fraction; otherwise every verdict carries a warning.",
+    )
+
+
 class TrainingSettings(Settings):
     """The training recipe.
 
@@ -465,6 +478,10 @@ class TrainingSettings(Settings):
     tune: TuneSettings = Field(
         description="The second stage: connector and language model learn, and by default the encoders."
     )
+    convergence: ConvergenceGate = Field(
+        default=ConvergenceGate(),
+        description="When tune counts as finished; it changes no training, only the warning of the verdicts.",
+    )
 
     @property
     def group_by_picture(self) -> bool:
@@ -484,8 +501,9 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """How models answer the benchmarks."""
 
-    batch_questions: Positive = Field(
-        description="Questions answered at a time; the answers do not depend on it, except for ties in bf16."
+    batch_tokens: Positive = Field(
+        description="Tokens computed at a time, visual ones included; on a CPU a few thousand, so that its "
+        "cache holds them. The answers do not depend on it, except for ties."
     )
     precision: Precision = Field(
         default="fp32",

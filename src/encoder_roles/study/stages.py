@@ -18,6 +18,7 @@ from encoder_roles.study.sections import (
     AdvisorSettings,
     AlignSettings,
     ConnectorSettings,
+    ConvergenceGate,
     EngineSettings,
     Fraction,
     HubSource,
@@ -52,7 +53,7 @@ class TuneStage(TrainingStage):
 
 
 class PredictStage(Settings):
-    batch_questions: Positive
+    batch_tokens: Positive
     threads: Positive
     precision: Precision = "fp32"
 
@@ -109,6 +110,16 @@ class RoleStage(Settings):
     recipe: str = ""  # hash of what the noise between training seeds depends on; empty if not known
 
 
+class ConvergenceStage(Settings):
+    """`further_epochs`: variant -> epochs of tune beyond the study's, for variants with no other change."""
+
+    study: str
+    pool: tuple[str, ...]
+    level: Rate
+    gate: ConvergenceGate
+    further_epochs: dict[str, int] = Field(default_factory=dict)
+
+
 class AdvisorStage(Settings):
     pool: tuple[str, ...]
     level: Rate
@@ -131,7 +142,7 @@ def stage_table(study: Study) -> dict[str, Settings]:
     shared = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
     evaluation = study.evaluation
     predict = PredictStage(
-        batch_questions=evaluation.batch_questions, threads=threads, precision=evaluation.precision
+        batch_tokens=evaluation.batch_tokens, threads=threads, precision=evaluation.precision
     )
     external = {}
     if study.scores is not None:
@@ -179,6 +190,13 @@ def stage_table(study: Study) -> dict[str, Settings]:
             tau=study.effective_rank.tau,
             recipe=recipe_of(study),
         ),
+        "convergence": ConvergenceStage(
+            study=study.study,
+            pool=study.pool,
+            level=study.statistics.level,
+            gate=training.convergence,
+            further_epochs=further_epochs(study),
+        ),
         "advisor": AdvisorStage(
             pool=study.pool,
             level=study.statistics.level,
@@ -203,6 +221,22 @@ def recipe_of(study: Study) -> str:
         "benchmarks": study.benchmarks,
     }
     return key_of(parts)
+
+
+def further_epochs(study: Study) -> dict[str, int]:
+    """Variant -> epochs of tune beyond the study's, for variants that change nothing else."""
+    further = {}
+    for name, variant in study.variants.items():
+        epochs = variant.training.tune.epochs - study.training.tune.epochs
+        tune = variant.training.tune.model_copy(update={"epochs": study.training.tune.epochs})
+        same = (
+            variant.encoders == study.encoders
+            and variant.connector == study.connector
+            and variant.training.model_copy(update={"tune": tune}) == study.training
+        )
+        if same and epochs > 0:
+            further[name] = epochs
+    return further
 
 
 Stage = TypeVar("Stage", bound=Settings)

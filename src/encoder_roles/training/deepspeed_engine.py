@@ -139,14 +139,17 @@ class DeepSpeedEngine(Engine):
 
     def weights(self) -> dict[str, Tensor] | None:
         trained = {id(parameter): name for name, parameter in self.named.items()}
-        tensors: dict[int, Tensor] = {}
-        weights: dict[str, Tensor] = {}
+        tensors: dict[int, Tensor | None] = {}  # None in other processes than the first, which keep nothing
+        names: dict[str, int] = {}
         for name, value in self.model.state_dict(keep_vars=True).items():
-            if id(value) not in tensors:  # a tied weight is one tensor
-                tensor = safe_get_full_fp32_param(value) if id(value) in trained else self._gathered(value)
-                tensors[id(value)] = tensor.detach().float().cpu() if self.process.rank == 0 else tensor[:0]
-            weights[name] = tensors[id(value)]
-        return weights if self.process.rank == 0 else None
+            names[name] = id(value)
+            if id(value) in tensors:  # a tied weight is one tensor
+                continue
+            tensor = safe_get_full_fp32_param(value) if id(value) in trained else self._gathered(value)
+            tensors[id(value)] = tensor.detach().float().cpu() if self.process.rank == 0 else None
+            del tensor  # before the next is gathered
+        weights = {name: tensors[key] for name, key in names.items()}
+        return {name: value for name, value in weights.items() if value is not None} or None
 
     def _gathered(self, value: Tensor) -> Tensor:
         """A frozen weight or a buffer, gathered from all processes."""

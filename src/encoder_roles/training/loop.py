@@ -160,8 +160,8 @@ def train(
                 {"step": step, "loss": value, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
             )
             progress.update(step + 1, f"loss {value:.3f}")
-            due = (step + 1) % saving.steps == 0 or vote.save
-            if (due and step + 1 < task.steps) or vote.stop:
+            last = step + 1 == task.steps  # saved too, so that a failed final write repeats no step
+            if last or vote.save or vote.stop or (step + 1) % saving.steps == 0:
                 saving.checkpoints.save(engine, log)
                 saved = time.perf_counter()
             if vote.stop:

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from encoder_roles.benchmarks.rows import SCHEMAS, picture_cell, picture_columns, write_rows
+from encoder_roles.benchmarks.table import SKILL
 from encoder_roles.data.llava import CAPTION_SUFFIX, IMAGE_MARKER
 from encoder_roles.provenance import atomic_folder, write_jsonl
 from encoder_roles.study.names import BENCHMARKS
@@ -103,11 +104,11 @@ def _make_benchmarks(folder: Path, split: Split, seed: int, n: int) -> None:
 
 
 def _with_picture(question: BenchmarkQuestion, png: bytes) -> dict[str, Any]:
-    """The question's row, with its picture in the same column as in the real benchmark."""
+    """The question's row with its skill, and its picture in the same column as in the real benchmark."""
     column = picture_columns(question.benchmark)[0]
     cell = picture_cell(f"{question.scene}.png", png)
     is_list = isinstance(SCHEMAS[question.benchmark][column], list)
-    return {**question.row, column: [cell] if is_list else cell}
+    return {**question.row, SKILL: question.skill, column: [cell] if is_list else cell}
 
 
 def _write_scenes(folder: Path, scenes: Iterable[Scene]) -> None:

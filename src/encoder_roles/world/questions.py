@@ -102,6 +102,7 @@ class BenchmarkQuestion:
     """One benchmark row: `scene` is the id of its picture's scene, `answer` the correct text."""
 
     benchmark: str
+    skill: str
     id: str
     scene: str
     row: dict[str, Any]
@@ -377,7 +378,7 @@ def _sample_ask(skill: str, name: str, split: Split, rng: Rng) -> tuple[Scene, A
 
 def _question(benchmark: str, item: _Item, scene: Scene, id: str, cluster: str) -> BenchmarkQuestion:
     row, prompt, answer = FORMS[benchmark](item)
-    return BenchmarkQuestion(benchmark, id, scene.id, row, prompt, answer, cluster)
+    return BenchmarkQuestion(benchmark, item.skill, id, scene.id, row, prompt, answer, cluster)
 
 
 def _single(
@@ -408,7 +409,9 @@ def _mmbench_circle(
         turned = options[turn:] + options[:turn]
         index, letter = number + turn * CIRCLE, LETTERS[turned.index(ask.answer)]
         row, prompt, answer = _mmbench_row(index, ask.question, turned, letter, skill)
-        questions.append(BenchmarkQuestion(benchmark, str(index), scene.id, row, prompt, answer, scene.id))
+        questions.append(
+            BenchmarkQuestion(benchmark, skill, str(index), scene.id, row, prompt, answer, scene.id)
+        )
     return [scene], questions
 
 
@@ -426,7 +429,7 @@ def _mmvp_pair(
     for k, (scene, answer) in enumerate(((first, ask.answer), (second, other.answer))):
         index, letter = 2 * number + k + 1, LETTERS[options.index(answer)]
         row, prompt, answer = _mmvp_row(index, ask.question, options, letter)
-        questions.append(BenchmarkQuestion(benchmark, str(index), scene.id, row, prompt, answer, name))
+        questions.append(BenchmarkQuestion(benchmark, skill, str(index), scene.id, row, prompt, answer, name))
     return [first, second], questions
 
 

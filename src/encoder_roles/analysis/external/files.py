@@ -76,6 +76,8 @@ def _read_file(path: Path, is_head: Head, where: str) -> pd.DataFrame:
         raise _unreadable(where, error) from None
     if content.startswith(b"PK\x03\x04"):
         raise StudyError(f"{where}: this is an Excel workbook or a zip file; save the sheet as CSV UTF-8")
+    if content.lstrip().startswith(b"<"):
+        raise StudyError(f"{where}: this is a web page; save its table as CSV UTF-8")
     try:
         text = content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -99,6 +101,8 @@ def _read_text(text: str, is_head: Head, where: str) -> pd.DataFrame:
     start, separator = _find_head(lines, is_head)
     if start == len(lines):
         raise StudyError(f"{where}: no rows")
+    if lines[start].lstrip().startswith("|"):
+        raise StudyError(f"{where}: this is a Markdown table; write it with a comma between cells (CSV)")
     rows = csv.reader(lines[start:], delimiter=separator, skipinitialspace=separator != "\t")
     head = [name.strip() for name in next(rows)]
     if lines[start].startswith("#") and head[0] != "#":

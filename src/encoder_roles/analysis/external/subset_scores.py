@@ -107,6 +107,9 @@ def _read_level(
     for column in ("score", "seed", "standard_error"):
         if column in table.columns:
             require_numbers(table, numbers, column, where)
+    if "standard_error" in numbers.columns and (negative := numbers["standard_error"] < 0).any():
+        row = table.loc[negative].iloc[0]
+        raise StudyError(f"{where}: row {row['row']}: standard_error is negative; correct it")
     named = name_models(numbers, pool, where)
     units = numbers.assign(model=numbers["subset"], unit=np.arange(len(numbers)))
     factor, notes = find_scales(units, have_percent(table["score"]), scales, where)

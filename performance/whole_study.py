@@ -1,0 +1,101 @@
+"""CPU seconds, seconds and idle share of `make paper` at two commits, one after the other on this machine.
+
+Run from the root, with nothing else running: `python performance/whole_study.py --before <commit>`. Each
+commit is cloned and gets its environment first, which is not measured. CPU seconds are those of the whole
+machine, from Linux's /proc/stat: a run's jobs are not all children of one process. The idle share is that of
+the cores from the start of the command to its end, with Snakemake's start, the PDF and the report. Then dry
+runs of the current commit are timed, with one seed and with three. Writes
+performance/results/whole_study.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from encoder_roles.manifest.job import machine
+from encoder_roles.provenance import write_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "performance/results/whole_study.json"
+TICKS = os.sysconf("SC_CLK_TCK")
+THREE_SEEDS = ("--config", "seeds=[0,1,2]")
+
+
+def program(name: str) -> str:
+    """The path of a program. Raises SystemExit if there is none."""
+    return shutil.which(name) or sys.exit(f"no program {name}")
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Busy and idle seconds of all cores since the machine started."""
+    user, nice, system, idle, waiting, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / TICKS, (idle + waiting) / TICKS
+
+
+def measure(command: Sequence[str], folder: Path) -> dict[str, float]:
+    """CPU seconds, seconds and idle share of one command. Raises CalledProcessError if it fails."""
+    busy, idle = machine_seconds()
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    busy, idle = (now - before for now, before in zip(machine_seconds(), (busy, idle), strict=True))
+    return {
+        "cpu_seconds": round(busy),
+        "seconds": round(seconds),
+        "idle_share": round(idle / (busy + idle), 3),
+    }
+
+
+def clone(commit: str, folder: Path) -> Path:
+    """A clone of the commit with its environment."""
+    subprocess.run([program("git"), "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    subprocess.run([program("git"), "checkout", "--quiet", commit], cwd=folder, check=True)
+    subprocess.run([program("make"), "environment"], cwd=folder, check=True)
+    return folder
+
+
+def dry_run(folder: Path, *options: str) -> float:
+    """CPU seconds of a dry run of the laptop study, all masks included."""
+    command = [str(folder / ".venv/bin/snakemake"), "--cores", "2", "--dry-run", "--quiet", "all"]
+    return measure([*command, *options, "--", "paper"], folder)["cpu_seconds"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", required=True, help="the commit to compare with")
+    parser.add_argument("--study", help="a study file that both commits have; the laptop study if left out")
+    options = parser.parse_args()
+    paper = [program("make"), "paper", *([f"STUDY={options.study}"] if options.study else [])]
+    current = subprocess.run(
+        [program("git"), "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        clones = {name: clone(name, Path(folder) / name) for name in (options.before, current)}
+        dry = {"one": dry_run(clones[current]), "three": dry_run(clones[current], *THREE_SEEDS)}
+        runs = {name: measure(paper, place) for name, place in clones.items()}
+    before, after = runs[options.before], runs[current]
+    result = {
+        "study": options.study or "config.yaml",
+        "machine": machine(),
+        "before": {"commit": options.before, **before},
+        "after": {"commit": current, **after},
+        "cpu_after_over_before": round(after["cpu_seconds"] / before["cpu_seconds"], 3),
+        "dry_run_cpu_seconds": dry,
+    }
+    write_json(RESULTS, result)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
