@@ -139,22 +139,22 @@ def test_a_run_broken_off_by_an_error_goes_on_with_equal_weights_and_random_stat
 
 def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
     Line(steps=11).train(Checkpoints(tmp_path))
-    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step000000006", "step000000009"]
+    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step000000009", "step000000011"]
     for name, change in (
         ("state-00000.safetensors", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]),
         ("log.json", lambda b: b[:-3]),
     ):
-        file = tmp_path / "step000000009" / name
+        file = tmp_path / "step000000011" / name
         whole = file.read_bytes()
         file.write_bytes(change(whole))
         assert name in damage(file.parent)
         file.write_bytes(whole)
-    assert damage(tmp_path / "step000000009") is None
-    (tmp_path / "step000000009/sha256.json").write_text("{}")
+    assert damage(tmp_path / "step000000011") is None
+    (tmp_path / "step000000011/sha256.json").write_text("{}")
     folder, log = Checkpoints(tmp_path).load(Line().engine())
-    assert (folder, len(log)) == (tmp_path / "step000000006", 6)
-    assert "step000000009 is damaged" in capsys.readouterr().err
-    assert not (tmp_path / "step000000009").exists()
+    assert (folder, len(log)) == (tmp_path / "step000000009", 9)
+    assert "step000000011 is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "step000000011").exists()
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "log.json", "sha256.json"])
@@ -191,15 +191,15 @@ def test_micro_batches_add_up_to_the_whole_batch():
 
 def test_checkpoints_come_by_steps_or_by_minutes(tmp_path):
     Line().train(Checkpoints(tmp_path / "steps"), every=4)
-    assert sorted(f.name for f in (tmp_path / "steps").iterdir()) == ["step000000004", "step000000008"]
+    assert sorted(f.name for f in (tmp_path / "steps").iterdir()) == ["step000000008", "step000000010"]
     Line().train(Checkpoints(tmp_path / "minutes"), every=10**6, minutes=1e-9)
-    assert sorted(f.name for f in (tmp_path / "minutes").iterdir()) == ["step000000008", "step000000009"]
+    assert sorted(f.name for f in (tmp_path / "minutes").iterdir()) == ["step000000009", "step000000010"]
 
 
 def test_what_a_dead_run_left_half_written_is_removed(tmp_path):
     Line().train(Checkpoints(tmp_path))
     (tmp_path / ".step000000012.part").mkdir()
-    assert Checkpoints(tmp_path).load(Line().engine())[0] == tmp_path / "step000000009"
+    assert Checkpoints(tmp_path).load(Line().engine())[0] == tmp_path / "step000000010"
     assert not list(tmp_path.glob(".step*"))
 
 
