@@ -48,8 +48,8 @@ def start(handler: LogHandler, job: int, rule: str, log: str = "", **wildcards: 
 
 
 def report() -> str:
-    state = run_state(read_events("own"), "own")
-    return "\n".join(describe("own", state, state.last + 10))
+    *_, last = read_events("own")
+    return "\n".join(describe("own", run_state(read_events("own"), "own"), last["time"] + 10))
 
 
 def row(text: str, rule: str) -> list[str]:

@@ -94,6 +94,14 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def log_lines(log: Path) -> list[str]:
+    """The lines of a job's log without its record and empty lines; none if there is no log yet."""
+    if not log.is_file():
+        return []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith(RECORD)]
+
+
 class LogHandler(LogHandlerBase):
     """Snakemake's events as lines on stderr."""
 
@@ -162,9 +170,8 @@ class LogHandler(LogHandlerBase):
         rule, what = self.describe(record if job is None else self.jobs[job])  # an error has no wildcards
         self.events.end("fail", job)
         paths = [Path(str(log).split(" ")[0]) for log in record.log]
-        logs = [path.read_text(errors="replace") for path in paths if path.is_file()]
-        log_lines = [line for line in "".join(logs).splitlines() if not line.startswith(RECORD)]
-        lines = log_lines[-LOG_LINES:] or self.command.splitlines()
+        logged = [line for path in paths for line in log_lines(path)]
+        lines = logged[-LOG_LINES:] or self.command.splitlines()
         where = ", ".join(map(str, paths))
         self.say(f"failed: {rule} {what}", *(f"    {line}" for line in lines), f"    (log: {where})")
 

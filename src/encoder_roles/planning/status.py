@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from encoder_roles.manifest.write import read_timing
 from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.config import load_study
 from encoder_roles.study.names import StudyError
-from snakemake_logger_plugin_study import LOG_LINES, RECORD, TimeLeft, in_words
+from snakemake_logger_plugin_study import LOG_LINES, TimeLeft, in_words, log_lines
 from snakemake_logger_plugin_study.events import read_events
 
 SHOWN = 5  # running jobs, slowest jobs and losses at most
@@ -58,7 +59,6 @@ class RunState:
     host: str
     pid: int
     jobs: dict[int, Job] = field(default_factory=dict)  # the last attempt of each
-    last: float = 0.0  # time of the last event
 
     @property
     def alive(self) -> bool:
@@ -101,8 +101,6 @@ def run_state(events: Iterator[dict[str, Any]], study: str) -> RunState:
             state.jobs[event["job"]] = Job(event["rule"], event["wildcards"], log, event["time"])
         elif job := state.jobs.get(event["job"]):
             job.ended, job.failed = event["time"], event["event"] == "fail"
-        if state:
-            state.last = event["time"]
     if state is None:
         raise StudyError(f"no run of the study {study!r} here yet; `make paper` starts one")
     return state
@@ -195,7 +193,7 @@ def loss_lines(results: Path, state: RunState) -> list[str]:
 
 def hour_lines(results: Path) -> list[str]:
     """The hours of all finished jobs of the study, in every run, and those of its plan if there is one."""
-    seconds = {file: _measured_seconds(file) for file in (results / "timings").rglob("*.tsv")}
+    seconds = {file: float(read_timing(file).get("s", 0)) for file in (results / "timings").rglob("*.tsv")}
     if not seconds:
         return []
     lines = [f"{sum(seconds.values()) / 3600:.2f} hours of {len(seconds)} jobs"]
@@ -221,20 +219,6 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     low, high = min(means), max(means)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((mean - low) * scale)] for mean in means)
-
-
-def log_lines(log: Path) -> list[str]:
-    """The lines of a job's log without its record; none if there is no log yet."""
-    if not log.is_file():
-        return []
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith(RECORD)]
-
-
-def _measured_seconds(timing: Path) -> float:
-    """The seconds in a file of Snakemake's `benchmark:`; 0 if it is incomplete."""
-    lines = timing.read_text(encoding="utf-8").splitlines()
-    return float(lines[1].split("\t")[0]) if len(lines) > 1 else 0.0
 
 
 def _exists(pid: int) -> bool:
