@@ -12,11 +12,11 @@ from lattice_simulation import coverage_of, make_plan, simulate, true_lattice, t
 from scipy import stats
 
 from encoder_roles.analysis.measures.rankings import kendall, permutation_p, spearman
+from encoder_roles.analysis.seed_noise import join_seeds
 from encoder_roles.analysis.statistics import (
     ScoreArrays,
     build_score_arrays,
     holm,
-    join_seeds,
     percentile_interval,
     score_intervals,
     two_sided_p,
@@ -148,9 +148,9 @@ def test_kendall_p_over_the_120_orders_of_five_encoders_is_scipys_exact_p() -> N
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_intervals_of_scores_and_of_linear_measures_cover_the_truth(seeds: int) -> None:
     # performance/analysis_coverage.py does this for 1,000 studies
-    for name, (held, errors) in coverage_of(100, seeds, questions=100, resamples=300).items():
+    for name, (held, errors) in coverage_of(100, seeds, questions=100, resamples=300)[0].items():
         error = held.mean(1).std() / np.sqrt(len(held))
-        assert abs(held.mean() - 0.95) < 0.015 + 3 * error, (name, held.mean(), error)
+        assert abs(held.mean() - 0.95) < 0.02 + 3 * error, (name, held.mean(), error)
         assert 0.9 < errors.std() < 1.12, (name, errors.std())
 
 

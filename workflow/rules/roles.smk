@@ -136,12 +136,17 @@ rule measure_convergence:
         " {params.variants:q} --output {output.table:q} --edges {output.edges:q} 2> {log:q}"
 
 
+# of a study with several seeds; a study with one seed takes the noise between seeds from it
+SEED_COVARIANCE = "studies/seed_covariance.csv"
+
+
 rule assign_roles:
     input:
         settings=f"{RESULTS}/settings/roles.json",
         scores=f"{RESULTS}/scores.parquet",
         ranks=f"{RESULTS}/ranks.csv",
         costs=f"{RESULTS}/costs.csv",
+        seed_covariance=[SEED_COVARIANCE] if len(STUDY.seeds) == 1 and Path(SEED_COVARIANCE).exists() else [],
     output:
         lattice=f"{RESULTS}/lattice.csv",
         roles=f"{RESULTS}/roles.csv",
@@ -153,6 +158,7 @@ rule assign_roles:
         pareto=f"{RESULTS}/pareto.csv",
         differences=f"{RESULTS}/differences.csv",
         gaps=f"{RESULTS}/mask_gaps.csv",
+        measured=f"{RESULTS}/seed_covariance.csv",
         claims=f"{RESULTS}/claims.json",
         notes=f"{RESULTS}/notes.json",
     log:
@@ -165,9 +171,10 @@ rule assign_roles:
         **resources_of("assign_roles"),
     params:
         folder=subpath(output.roles, parent=True),
+        noise=lambda wildcards, input: option("--seed-covariance", input.seed_covariance),
     shell:
         "encoder-roles assign-roles --settings {input.settings:q} --scores {input.scores:q} --ranks {input.ranks:q}"
-        " --costs {input.costs:q} --output {params.folder:q} 2> {log:q}"
+        " --costs {input.costs:q} {params.noise:q} --output {params.folder:q} 2> {log:q}"
 
 
 rule measure_skills:

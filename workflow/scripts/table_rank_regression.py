@@ -23,7 +23,9 @@ NAMES = {
     "ratio_mean": "mean ratio",
     "ratio_min": "smallest ratio",
     "ratio_max": "largest ratio",
-    "random": "random numbers",
+    "random": "random numbers per encoder",
+    "encoders": "log parameters and encoders",
+    "ranks_over_encoders": "what rank terms add to it",
 }
 ENDING = "_within_size"
 
@@ -41,7 +43,8 @@ for within in (False, True):
                 fixed(row["r2_leave_one_out"], 2),
                 p_value(row["permutation_p"]),
                 p_value(row["relabel_p"]),
+                p_value(row["random_p"]),
             ]
         )
-HEAD = ["Terms", "R²", "left out", "p", "p relabel"]
-write_table(job.outputs["tex"], "lrrrr", HEAD, rows or [["too few subsets", *[MISSING] * 4]])
+HEAD = ["Terms", "R²", "left out", "p", "p relabel", "p random"]
+write_table(job.outputs["tex"], "lrrrrr", HEAD, rows or [["too few subsets", *[MISSING] * 5]])

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.claims.claim import Claim, write_claims
-from encoder_roles.analysis.claims.study_claims import Findings, judge_claims
+from encoder_roles.analysis.claims.findings import Findings
+from encoder_roles.analysis.claims.study_claims import judge_claims
 from encoder_roles.analysis.lattice import (
     RETRAINED,
     Lattice,
     LatticeSet,
-    build_lattices,
+    arrange_lattices,
     score_table,
     singles,
     subset_name,
@@ -26,26 +27,37 @@ from encoder_roles.analysis.measures.pareto import mean_costs, pareto_table
 from encoder_roles.analysis.measures.rank_regression import MODELS, regression_table
 from encoder_roles.analysis.measures.rankings import difference_table, ranking_table
 from encoder_roles.analysis.measures.roles import role_table
+from encoder_roles.analysis.seed_noise import COLUMNS as SEED_COLUMNS
+from encoder_roles.analysis.seed_noise import SeedNoise, measure_seed_noise, read_seed_noise
+from encoder_roles.analysis.statistics import build_score_arrays
 from encoder_roles.analysis.tables import check_pool, read_costs, read_ranks, read_scores
 from encoder_roles.provenance import write_json, write_table
 from encoder_roles.study.stages import RoleStage, read_settings
 
 
 def analyse(
-    scores: pd.DataFrame, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
+    scores: pd.DataFrame,
+    ranks: pd.DataFrame,
+    costs: pd.DataFrame,
+    settings: RoleStage,
+    measured: SeedNoise | None = None,
 ) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
-    """Analyse checked tables.
+    """Analyse checked tables; `measured` is the noise between seeds of this recipe, if a study measured it.
 
     Returns (tables by file name, claims, notes on what the tables lack).
     """
-    return analyse_lattices(build_lattices(scores, settings), ranks, costs, settings)
+    arrays = build_score_arrays(scores, settings.statistics)
+    lattices = arrange_lattices(arrays, settings, measured=measured)
+    tables, claims, notes = analyse_lattices(lattices, ranks, costs, settings)
+    tables["seed_covariance"] = measure_seed_noise(arrays, ranks, settings.study, settings.recipe)
+    return tables, claims, notes
 
 
 def analyse_lattices(
     lattices: LatticeSet, ranks: pd.DataFrame, costs: pd.DataFrame, settings: RoleStage
 ) -> tuple[dict[str, pd.DataFrame], list[Claim], list[dict[str, str]]]:
     """As `analyse`, from lattices."""
-    of_ranks = mean_ranks(ranks, settings.pool, settings.statistics.level)
+    of_ranks = mean_ranks(ranks, settings.pool, settings.statistics.level, lattices.measured)
     of_costs = mean_costs(costs)
     pairs = find_pairs(lattices, of_ranks, settings)
     tables = {
@@ -59,6 +71,7 @@ def analyse_lattices(
         "chains": chain_table(lattices),
         "rank_regression": regression_table(lattices, of_ranks, of_costs, settings.statistics),
         "pareto": pareto_table(lattices, of_costs),
+        "seed_covariance": pd.DataFrame(columns=list(SEED_COLUMNS)),
     }
     rankings, regression = tables["rankings"], tables["rank_regression"]
     findings = Findings(settings, lattices, pairs, of_ranks, of_costs, rankings, regression)
@@ -119,7 +132,15 @@ def _measured(lattices: LatticeSet) -> list[str]:
     return [subset_name(i, lattices.pool) for i in range(1, len(point)) if not np.isnan(point[i])]
 
 
-def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, output: Path) -> None:
+def assign_roles(
+    *,
+    settings: Path,
+    scores: Path,
+    ranks: Path,
+    costs: Path,
+    output: Path,
+    seed_covariance: Path | None = None,
+) -> None:
     """Write every table of the analysis, claims.json and notes.json into a folder.
 
     All are computed before the first one is written.
@@ -130,13 +151,16 @@ def assign_roles(*, settings: Path, scores: Path, ranks: Path, costs: Path, outp
         ranks: ranks.csv, effective ranks before and after training.
         costs: costs.csv, a row per trained model.
         output: the folder; other files in it are left alone.
+        seed_covariance: the seed_covariance.csv of a study with several seeds, for a study with one seed. It
+            is used if both studies have the same recipe.
     """
     stage = read_settings(settings, RoleStage)
     questions = read_scores(scores)
     check_pool(questions, stage.pool, stage.study, str(scores))
     rank_rows = read_ranks(ranks, stage.pool, stage.study)
     cost_rows = read_costs(costs, stage.pool, stage.study)
-    tables, claims, notes = analyse(questions, rank_rows, cost_rows, stage)
+    measured = None if seed_covariance is None else read_seed_noise(seed_covariance, stage.recipe)
+    tables, claims, notes = analyse(questions, rank_rows, cost_rows, stage, measured)
     write_tables(output, tables, claims, notes)
 
 

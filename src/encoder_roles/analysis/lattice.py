@@ -13,11 +13,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from encoder_roles.analysis.seed_noise import SeedNoise, join_seeds, seed_covariances
 from encoder_roles.analysis.statistics import (
     Array,
     ScoreArrays,
     build_score_arrays,
-    join_seeds,
     level_table,
     percentile_interval,
 )
@@ -63,6 +63,9 @@ class LatticeSet:
         seeds: the number of training seeds.
         retrained, masked: the lattices; `masked` has one per operator.
         interval_note: what the intervals contain, if it is not the usual bootstrap.
+        seed_variance: of the overall score of one training seed, in points squared; NaN if it is not known,
+            and then the noise between seeds is not in the resamples.
+        measured: the noise between seeds that another study measured, if these resamples contain it.
     """
 
     pool: tuple[str, ...]
@@ -72,6 +75,8 @@ class LatticeSet:
     retrained: Lattice
     masked: tuple[Lattice, ...]
     interval_note: str | None = None
+    seed_variance: float = float("nan")
+    measured: SeedNoise | None = None
 
     @property
     def all(self) -> tuple[Lattice, ...]:
@@ -83,26 +88,38 @@ class LatticeSet:
         return percentile_interval(draws, self.confidence)
 
 
-def build_lattices(scores: pd.DataFrame, settings: RoleStage) -> LatticeSet:
+def build_lattices(
+    scores: pd.DataFrame, settings: RoleStage, measured: SeedNoise | None = None
+) -> LatticeSet:
     """The lattices of a checked scores table. Raises StudyError for a pool of fewer than two encoders."""
-    return arrange_lattices(build_score_arrays(scores, settings.statistics), settings)
+    return arrange_lattices(build_score_arrays(scores, settings.statistics), settings, measured=measured)
 
 
 def arrange_lattices(
-    arrays: ScoreArrays, settings: RoleStage, interval_note: str | None = None
+    arrays: ScoreArrays,
+    settings: RoleStage,
+    interval_note: str | None = None,
+    measured: SeedNoise | None = None,
 ) -> LatticeSet:
-    """The lattices of scores with a row per seed. Raises StudyError as `build_lattices`."""
+    """The lattices of scores with a row per seed. Raises StudyError as `build_lattices`.
+
+    `measured` is the noise between seeds of the same recipe, for a study with one seed.
+    """
     pool = settings.pool
     if len(pool) < 2:
         raise StudyError(f"settings: pool {list(pool)}: encoder roles need a pool of at least two encoders")
-    arrays = join_seeds(arrays, settings.statistics)
     levels, weights = level_table(arrays.benchmarks, settings.statistics.overall)
+    noise = seed_covariances(arrays, settings.statistics, measured).get(NO_MASK)
+    variance = float("nan") if noise is None else max(float(weights[0] @ noise[0] @ weights[0]), 0.0)
+    arrays = join_seeds(arrays, settings.statistics, measured)
     point, draws = arrays.point @ weights.T, arrays.draws @ weights.T
     operators = [o for o in get_args(Operator) if o in set(arrays.models["operator"])]
     build = [_build_lattice(o, pool, arrays, point, draws) for o in (NO_MASK, *operators)]
     seeds = int(arrays.models["seeds"].max())
     level = settings.statistics.level
-    return LatticeSet(pool, levels, level, seeds, build[0], tuple(build[1:]), interval_note)
+    used = measured if seeds == 1 and settings.statistics.seed_deviation is None else None
+    masked = tuple(build[1:])
+    return LatticeSet(pool, levels, level, seeds, build[0], masked, interval_note, variance, used)
 
 
 def _build_lattice(

@@ -1,4 +1,4 @@
-"""Uncertainty: a cluster bootstrap within each benchmark, paired across models, with seeds as a second level.
+"""Uncertainty: a cluster bootstrap within each benchmark, paired across models (seeds: `seed_noise`).
 
 In every benchmark, a resample draws as many clusters (pictures, pairs, circles) as the benchmark has, with
 replacement. Every model is scored on that same draw, so the difference of two models does not depend on how
@@ -82,7 +82,7 @@ def build_score_arrays(scores: pd.DataFrame, settings: StatisticsSettings) -> Sc
     point = np.stack([c.sums.sum(0) / c.weights.sum(0) for c in clusters], axis=-1)
     draws = np.stack(
         [
-            resample_clusters(c, settings.resamples, generator(settings.seed, "clusters", name))
+            _draw_benchmark(c, name, settings)
             for c, name in zip(clusters, benchmarks["benchmark"], strict=True)
         ],
         axis=-1,
@@ -98,6 +98,32 @@ def _sum_cells(cell: npt.NDArray[np.int64], values: Array, shape: tuple[int, int
 def generator(seed: int, *names: str) -> np.random.Generator:
     """A random stream for one purpose: leaving a benchmark out does not change the draws of the others."""
     return np.random.default_rng([seed & 0xFFFFFFFF, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def _draw_benchmark(clusters: ClusterSums, benchmark: str, settings: StatisticsSettings) -> Array:
+    """Resamples (resamples, models) of one benchmark, with a binomial bound for scores of 0 and of 100."""
+    drawn = resample_clusters(clusters, settings.resamples, generator(settings.seed, "clusters", benchmark))
+    for score, side in ((0.0, 1.0), (100.0, -1.0)):
+        at_bound = np.flatnonzero((clusters.sums == score * clusters.weights).all(0))
+        if at_bound.size:
+            random = generator(settings.seed, f"bound {score:g}", benchmark)
+            shape = (settings.resamples, at_bound.size)
+            drawn[:, at_bound] += side * bound_draws(len(clusters.sums), shape, random)
+    return drawn
+
+
+def bound_draws(clusters: int, shape: tuple[int, int], random: np.random.Generator) -> Array:
+    """How far a score of 0 of n clusters may truly be above 0, in points; 0 in half of the draws.
+
+    A bootstrap of equal answers has no width. The other half of the draws is Beta(1, n), so that the 97.5%
+    quantile is the exact binomial bound 1 - 0.05^(1/n): about 3/n, as in the rule of three.
+
+    >>> draws = bound_draws(250, (100_000, 1), np.random.default_rng(0))
+    >>> float(np.quantile(draws, 0.975).round(1)), float(np.quantile(draws, 0.025))
+    (1.2, 0.0)
+    """
+    moved: Array = 100 * random.beta(1, clusters, shape) * (random.random(shape) < 0.5)
+    return moved
 
 
 def resample_clusters(clusters: ClusterSums, resamples: int, random: np.random.Generator) -> Array:
@@ -216,65 +242,3 @@ def score_intervals(scores: pd.DataFrame, settings: StatisticsSettings) -> pd.Da
     table = long_table([arrays.models, levels], values).assign(study=scores["study"].iloc[0])
     of_score = ["score", "low", "high", "n", "unparsable_share"]
     return table[["study", *MODEL, "level", "benchmark", "group", *of_score]]
-
-
-def join_seeds(arrays: ScoreArrays, settings: StatisticsSettings) -> ScoreArrays:
-    """The mean over seeds of every model, its resamples widened by the noise of training seeds.
-
-    Three seeds have only ten distinct resamples, so seeds are not resampled. Their noise is Gaussian, with a
-    covariance between benchmarks that is pooled over the models of an operator. That covariance is an
-    estimate from few degrees of freedom: every resample draws its scale anew (inverse chi-squared). The noise
-    of any average is then Student's t; a normal would be too narrow.
-
-    With one seed and no `seed_deviation` nothing is added: the interval then holds for the trained
-    checkpoints, not for the recipe. Masks of one checkpoint get independent noise. This can only widen the
-    differences between masks whose scores rise and fall together.
-    """
-    unit, units = number(arrays.models, ["subset", "mask", "operator"])
-    members = [np.flatnonzero(unit == u) for u in range(len(units))]
-    units["seeds"] = [m.size for m in members]
-    point = np.stack([arrays.point[m].mean(0) for m in members])
-    draws = np.stack([arrays.draws[:, m].mean(1) for m in members], axis=1)
-    for operator in units["operator"].unique():
-        places = np.flatnonzero(units["operator"] == operator)
-        estimate = seed_covariance(arrays, [members[p] for p in places], settings.seed_deviation)
-        if estimate is None or not len(draws):
-            continue
-        covariance, freedom = estimate
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.clip(values, 0, None))
-        random = generator(settings.seed, "seeds", operator)
-        noise = random.standard_normal((len(draws), places.size, len(values)))
-        if np.isfinite(freedom):
-            noise *= np.sqrt(freedom / random.chisquare(freedom, len(draws)))[:, None, None]
-        draws[:, places] += noise @ root.T / np.sqrt(units["seeds"].to_numpy()[places, None])
-    unparsable = np.stack([arrays.unparsable[m].mean(0) for m in members])
-    return ScoreArrays(units, arrays.benchmarks, (), unparsable, point, draws)
-
-
-def seed_covariance(
-    arrays: ScoreArrays, members: list[npt.NDArray[np.int64]], stated: float | None
-) -> tuple[Array, float] | None:
-    """Covariance of one trained seed's scores around its model's mean, and its degrees of freedom.
-
-    The covariance is (benchmarks, benchmarks), in points squared, pooled over the models whose rows are
-    `members`. The part that comes from answering the same questions differently by chance is subtracted: the
-    bootstrap over clusters already has it. `stated` replaces the estimate: a standard deviation in every
-    benchmark, fully correlated, so that every average has it too; its degrees of freedom are infinite.
-    None with one seed and nothing stated.
-    """
-    size = len(arrays.benchmarks)
-    if stated is not None:
-        return np.full((size, size), stated**2), np.inf
-    freedom, between, chance = 0, np.zeros((size, size)), np.zeros(size)
-    for rows in members:
-        if rows.size < 2:
-            continue
-        residual = arrays.point[rows] - arrays.point[rows].mean(0)
-        between += residual.T @ residual
-        freedom += rows.size - 1
-        for b, cluster in enumerate(arrays.clusters):
-            sums, weights = cluster.sums[:, rows], cluster.weights[:, rows]
-            deviation = sums - sums.mean(1, keepdims=True) - residual[:, b] * weights
-            chance[b] += (deviation**2).sum() / weights[:, 0].sum() ** 2
-    return ((between - np.diag(chance)) / freedom, freedom) if freedom else None

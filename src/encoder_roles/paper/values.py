@@ -95,6 +95,7 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
             "LatticeSentence": _lattice_sentence(inputs),
             "InteractionSentence": _interaction_sentence(inputs),
             "ChainSentence": _chain_sentence(inputs),
+            "FullPoolSentence": _full_pool_sentence(inputs),
             "CostSentence": _cost_sentence(inputs),
             "GateSentence": _gate_sentence(inputs),
             "ConvergenceSentence": convergence_sentence(inputs.convergence, inputs.gate),
@@ -274,6 +275,35 @@ def _chain_sentence(inputs: PaperInputs) -> str:
         for added, gain, low, high in zip(*(best[c] for c in ("added", "gain", "low", "high")), strict=True)
     ]
     return f"Along the best chain the encoders add, in this order: {listed(steps)} points."
+
+
+def _full_pool_sentence(inputs: PaperInputs) -> str:
+    """Where the full pool stands among the subsets, and which encoders cost it points.
+
+    Empty if it is first.
+    """
+    scores = retrained_scores(inputs.lattice)["score"].astype(float)
+    models = scores.drop(index=BLIND, errors="ignore")
+    position = 1 + int((models > models[inputs.full]).sum())
+    if position == 1:
+        return ""
+    best = str(models.idxmax())
+    table = inputs.differences
+    table = table[(table["operator"] == "retrained") & (table["measure"] == "score")]
+    row = table[table["first"].isin([best, inputs.full]) & table["second"].isin([best, inputs.full])].iloc[0]
+    low, high = float(row["low"]), float(row["high"])
+    if row["first"] == inputs.full:
+        low, high = -high, -low
+    ahead = f"{fixed(abs(row['difference']))}\u00a0{interval_text(low, high)}".strip()
+    text = f"The full pool is number {position} of {len(models)}: "
+    text += f"{subset_name(best)} is ahead by {ahead} points."
+    roles = inputs.roles
+    roles = roles[(roles["operator"] == "retrained") & (roles["level"] == "overall")]
+    harmful = roles[(roles["measure"] == "necessity") & (roles["high"] < 0)]
+    costs = [
+        f"{encoder_name(e)} {fixed(-v)}" for e, v in zip(harmful["encoder"], harmful["value"], strict=True)
+    ]
+    return f"{text} It loses points to an encoder it has: {listed(costs)}." if costs else text
 
 
 def _cost_sentence(inputs: PaperInputs) -> str:

@@ -9,6 +9,7 @@ from encoder_roles.paper.tables import bold
 from encoder_roles.paper.wording import (
     count_word,
     counted,
+    listed,
     print_names,
     sentence,
     with_interval,
@@ -42,7 +43,7 @@ _SHORT: dict[str, dict[Verdict, str]] = {
         OPEN: "what encoders beyond the best pair add is not separable from little",
     },
     "3a": {
-        HOLDS: "effective rank explains part of what parameters do not",
+        HOLDS: "effective rank explains part of what parameters do not, beyond random numbers per encoder",
         FAILS: "effective rank does not explain what parameters leave of the score",
         OPEN: "whether effective rank explains what parameters do not stays open",
     },
@@ -64,9 +65,10 @@ _NUMBERS = (
 
 
 def claim_texts(claims: Sequence[Claim], pool: Sequence[str], warning: str = "") -> dict[str, str]:
-    """Macros of the claims: a sentence per number for the abstract, and three parts of each claim.
+    """Macros of the claims: a sentence per number for the abstract, and four parts of each claim.
 
-    Claim 2b becomes StatementTwoB, VerdictTwoB and EvidenceTwoB. `warning` follows on every verdict.
+    Claim 2b becomes StatementTwoB, VerdictTwoB, EvidenceTwoB and DecideTwoB. `warning` follows on every
+    verdict.
     """
     texts = {}
     for number, word in _NUMBERS:
@@ -78,12 +80,26 @@ def claim_texts(claims: Sequence[Claim], pool: Sequence[str], warning: str = "")
             texts[f"Statement{name}"] = print_names(claim.statement, pool)
             texts[f"Verdict{name}"] = with_warning(claim, warning)
             texts[f"Evidence{name}"] = evidence_text(claim, pool)
+            texts[f"Decide{name}"] = "" if claim.verdict == UNTESTED else claim.to_decide
+    if claims and all(claim.verdict == UNTESTED for claim in claims):
+        texts["ClaimOneSentence"] = next(
+            (f"No claim has a verdict. {c.to_decide}" for c in claims if c.to_decide), ""
+        )
     return texts
 
 
 def short_sentence(claims: Sequence[Claim]) -> str:
     """The claims of one number in one sentence, each in its verdict's words; empty if none was tested."""
-    return sentence("; ".join(_SHORT[c.claim][c.verdict] for c in claims if c.verdict != UNTESTED))
+    return sentence("; ".join(_short_text(claim) for claim in claims if claim.verdict != UNTESTED))
+
+
+def _short_text(claim: Claim) -> str:
+    """One claim in its verdict's words, with the groups of benchmarks whose verdict is another one."""
+    others = [
+        group for group, verdict in claim.by_group.items() if verdict not in (claim.verdict, OPEN, UNTESTED)
+    ]
+    exception = f" (not so in {listed(others)})" if others else ""
+    return _SHORT[claim.claim][claim.verdict] + exception
 
 
 def evidence_text(claim: Claim, pool: Sequence[str]) -> str:
@@ -102,7 +118,7 @@ def seed_texts(claims: Sequence[Claim], seeds: int) -> dict[str, str]:
     """What the intervals say about the noise of training seeds, and what that leaves open."""
     note = next((claim.seed_note for claim in claims if claim.seed_note), "")
     limitation = (
-        "With one training seed, differences of about a point may not survive retraining."
+        "Every model was trained with one seed: no new training confirms its scores."
         if seeds == 1
         else f"The noise of training is estimated from {count_word(seeds)} seeds only."
     )

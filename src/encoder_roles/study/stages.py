@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from encoder_roles.provenance import key_of
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import (
@@ -106,6 +107,7 @@ class RoleStage(Settings):
     pool: tuple[str, ...]
     statistics: StatisticsSettings
     tau: Fraction
+    recipe: str = ""  # hash of what the noise between training seeds depends on; empty if not known
 
 
 class ConvergenceStage(Settings):
@@ -182,7 +184,11 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "requests": RequestStage(benchmarks=study.benchmarks),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
-            study=study.study, pool=study.pool, statistics=study.statistics, tau=study.effective_rank.tau
+            study=study.study,
+            pool=study.pool,
+            statistics=study.statistics,
+            tau=study.effective_rank.tau,
+            recipe=recipe_of(study),
         ),
         "convergence": ConvergenceStage(
             study=study.study,
@@ -198,6 +204,23 @@ def stage_table(study: Study) -> dict[str, Settings]:
             advisor=study.advisor,
         ),
     }
+
+
+def recipe_of(study: Study) -> str:
+    """Hash of the settings that the noise between training seeds depends on: models, data, training.
+
+    Seeds, statistics and what only speed depends on are not in it.
+    """
+    parts = {
+        "encoders": {name: study.encoders[name].model_dump(mode="json") for name in study.pool},
+        "language_model": study.language_model.model_dump(mode="json"),
+        "connector": study.connector.model_dump(mode="json"),
+        "world": study.world.model_dump(mode="json"),
+        "align": study.training.align.model_dump(mode="json"),
+        "tune": study.training.tune.model_dump(mode="json"),
+        "benchmarks": study.benchmarks,
+    }
+    return key_of(parts)
 
 
 def further_epochs(study: Study) -> dict[str, int]:

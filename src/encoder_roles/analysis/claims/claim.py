@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from encoder_roles.analysis.seed_noise import SeedNoise
 from encoder_roles.provenance import write_json
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import NO_MASK, StudyError
 
 Verdict = Literal["holds", "does not hold", "not separable at this sample size", "not tested in this study"]
 HOLDS: Final = "holds"
 FAILS: Final = "does not hold"
 OPEN: Final = "not separable at this sample size"
 UNTESTED: Final = "not tested in this study"
+SEEDS_NEEDED: Final = (
+    "A verdict needs the noise between training seeds: two seeds or more (three are advised), the recipe of "
+    "a study that measured it, or statistics.seed_deviation."
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Claim:
             none.
         estimate_of: what the estimate is, with its unit, in words; empty without an estimate.
         note: further sentences on the estimate and the verdict, or why the claim was not tested.
+        to_decide: how many seeds and questions would decide it; empty if no number of them is known to.
+        by_group: the verdict in each group of benchmarks, where the claim is judged by group too.
         seed_note: what the interval says about the noise between training seeds; empty if not tested.
         evidence: the row that the estimate comes from; None if the claim was not tested.
     """
@@ -58,6 +65,8 @@ class Claim:
     note: str
     seed_note: str
     evidence: Evidence | None
+    to_decide: str = ""
+    by_group: dict[str, Verdict] = field(default_factory=dict)
 
 
 def judged(
@@ -70,11 +79,15 @@ def judged(
     evidence: Evidence,
     bounds: tuple[float, float] | None = None,
     note: str = "",
+    to_decide: str = "",
+    by_group: dict[str, Verdict] | None = None,
 ) -> Claim:
     """A claim with an estimate. Numbers are rounded to four decimals; NaN becomes None."""
     low, high = bounds or (None, None)
     numbers = (_rounded(estimate), _rounded(low), _rounded(high))
-    return Claim(claim, statement, verdict, *numbers, estimate_of, note, "", evidence)
+    return Claim(
+        claim, statement, verdict, *numbers, estimate_of, note, "", evidence, to_decide, by_group or {}
+    )
 
 
 def untested(claim: str, statement: str, reason: str) -> Claim:
@@ -99,21 +112,36 @@ def add_seed_note(claims: Iterable[Claim], note: str) -> list[Claim]:
     return [c if c.verdict == UNTESTED else replace(c, seed_note=note) for c in claims]
 
 
-def seed_note(seeds: int, stated: float | None) -> str:
+def seed_note(seeds: int, stated: float | None, measured: SeedNoise | None = None) -> str:
     """What the intervals say about the noise between training seeds.
 
     Args:
         seeds: the number of training seeds of every model.
         stated: `statistics.seed_deviation` in points, if the settings state one.
+        measured: what a study of the same recipe measured, if the intervals of a one-seed study contain it.
     """
     if stated is not None:
         return f"Intervals include a stated seed deviation of {stated:g} points."
     if seeds > 1:
         return f"Intervals include the noise between {seeds} training seeds."
+    if measured is not None:
+        freedom = measured.freedom[NO_MASK]
+        return (
+            "One training seed: intervals include the noise between seeds that study "
+            f"{measured.study} measured with this recipe ({measured.seeds} seeds, {freedom:g} degrees of "
+            "freedom)."
+        )
     return (
-        "One training seed: intervals hold for these checkpoints; the noise between seeds is not in them, so "
-        "differences of about a point may not survive retraining."
+        "One training seed: intervals hold for these checkpoints; the noise between seeds is not in them, "
+        "and no verdict is given that needs it."
     )
+
+
+def withhold(claims: Iterable[Claim]) -> list[Claim]:
+    """The claims of a study whose noise between seeds is not known: every verdict needs it."""
+    return [
+        c if c.verdict == UNTESTED else replace(c, verdict=UNTESTED, to_decide=SEEDS_NEEDED) for c in claims
+    ]
 
 
 def points(margin: float) -> str:

@@ -25,14 +25,15 @@ from encoder_roles.analysis.claims.claim import (
     points,
     seed_note,
     untested,
+    withhold,
     write_claims,
 )
 from encoder_roles.analysis.measures.pareto import mean_costs
+from encoder_roles.analysis.seed_noise import join_seeds
 from encoder_roles.analysis.statistics import (
     Array,
     build_score_arrays,
     holm,
-    join_seeds,
     level_table,
     percentile_interval,
     two_sided_p,
@@ -194,7 +195,8 @@ def judge_variants(comparison: Comparison) -> list[Claim]:
     tests += [simple_suffices, trained_beat_frozen]
     claims = [test(comparison) for test in tests] + worth_their_cost(comparison)
     stated = comparison.stage.statistics.seed_deviation
-    return add_seed_note(claims, seed_note(comparison.seeds, stated))
+    claims = add_seed_note(claims, seed_note(comparison.seeds, stated))
+    return withhold(claims) if comparison.seeds == 1 and stated is None else claims
 
 
 def pairs_beat_singles(comparison: Comparison) -> Claim:

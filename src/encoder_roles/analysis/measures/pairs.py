@@ -1,7 +1,9 @@
 """Pairs of encoders and their roles, anchor and complement: pairs.csv.
 
-The anchor of a pair is the encoder with the higher Capacity, if its effective rank survives joint training
-(rank ratio >= 1 - tau). The complement is the other encoder, if its rank expands (ratio > 1 + tau).
+The anchor of a pair is the encoder with the higher Capacity, if its effective rank survives joint training:
+the interval of its rank ratio lies above 1 - tau. The complement is the other encoder, if its rank expands:
+the interval of its ratio lies above 1. How many ratios exceed 1 + tau is counted beside it. A fixed demand
+of 1 + tau would say nothing of an expansion that is smaller but certain.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from encoder_roles.analysis.lattice import LatticeSet, members, of_size, singles, subset_index, subset_name
+from encoder_roles.analysis.seed_noise import SeedNoise, ratio_variance
 from encoder_roles.analysis.statistics import Array, generator, holm, normal_quantile, two_sided_p
 from encoder_roles.analysis.tables import PRETRAINED
 from encoder_roles.study.stages import RoleStage
@@ -24,7 +27,12 @@ class Ranks:
 
     erank: Array
     ratio: Array
-    spread: Array  # standard error of ln(ratio), from the ratio's interval; 0 where it has none
+    spread: Array  # standard error of ln(ratio): its interval and the noise between seeds; 0 without either
+
+    def lower(self, level: float) -> Array:
+        """Lower ends of the ratios' intervals, (2^n, n)."""
+        bound: Array = self.ratio * np.exp(-normal_quantile(level) * self.spread)
+        return bound
 
     def draws(self, index: npt.NDArray[np.int64], settings: RoleStage) -> Array:
         """Rank ratios of some subsets, (resamples, subsets, n), log-normal around the estimate."""
@@ -43,7 +51,8 @@ class Pairs:
         encoders: the places of both encoders in the pool, (pairs, 2).
         anchor, complement: places in the pool, (pairs,); -1 if no encoder has the role.
         roled: whether both roles are filled, (pairs,).
-        roled_draws: the same in every resample, (resamples, pairs).
+        roled_draws: whether ratios and Capacities fill both roles in a resample, (resamples, pairs).
+        beyond_tau: how many of the 2 x pairs rank ratios exceed 1 + tau.
     """
 
     index: npt.NDArray[np.int64]
@@ -52,10 +61,20 @@ class Pairs:
     complement: npt.NDArray[np.int64]
     roled: npt.NDArray[np.bool_]
     roled_draws: npt.NDArray[np.bool_]
+    beyond_tau: int
 
 
-def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Ranks:
-    """The checked rows of ranks.csv as arrays over the lattice; `level` is that of their intervals."""
+def mean_ranks(
+    ranks: pd.DataFrame, pool: tuple[str, ...], level: float, measured: SeedNoise | None = None
+) -> Ranks:
+    """The checked rows of ranks.csv as arrays over the lattice; `level` is that of their intervals.
+
+    The noise between seeds is the study's own or, with one seed, `measured`. The pictures are the same for
+    every seed, so seeds do not reduce the error that comes from them.
+    """
+    between, freedom = ratio_variance(ranks)
+    if not freedom:
+        between = 0.0 if measured is None or np.isnan(measured.ratio_variance) else measured.ratio_variance
     shape = (2 ** len(pool), len(pool))
     means = Ranks(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape))
     trained = ranks[ranks["subset"] != PRETRAINED]
@@ -64,7 +83,8 @@ def mean_ranks(ranks: pd.DataFrame, pool: tuple[str, ...], level: float) -> Rank
         means.erank[place], means.ratio[place] = rows["erank"].mean(), rows["ratio"].mean()
         width = np.log(rows["ratio_high"].to_numpy(float) / rows["ratio_low"].to_numpy(float))
         error = width / (2 * normal_quantile(level))
-        means.spread[place] = np.sqrt(np.mean(error**2) / len(rows)) if np.isfinite(error).all() else 0.0
+        pictures = np.mean(error**2) if np.isfinite(error).all() else 0.0
+        means.spread[place] = np.sqrt(pictures + between / len(rows))
     return means
 
 
@@ -75,18 +95,20 @@ def find_pairs(lattices: LatticeSet, ranks: Ranks, settings: RoleStage) -> Pairs
         [i for i in of_size(2, n) if not np.isnan(lattices.retrained.point[0, i])], dtype=np.int64
     )
     encoders = np.array([[e for e in range(n) if i >> e & 1] for i in index], dtype=np.int64).reshape(-1, 2)
-    point = _roles(lattices.retrained.point[0][singles(n)], ranks.ratio[index], encoders, tau)
+    lower = ranks.lower(settings.statistics.level)[index]
+    point = _roles(lattices.retrained.point[0][singles(n)], lower, encoders, tau)
     alone = lattices.retrained.draws[:, 0][:, singles(n)]
     drawn = _roles(alone, ranks.draws(index, settings)[: len(alone)], encoders, tau)
     first, anchored, completed = point
-    higher, lower = np.where(first, *encoders.T), np.where(first, *encoders.T[::-1])
+    higher, other = np.where(first, *encoders.T), np.where(first, *encoders.T[::-1])
     return Pairs(
         index=index,
         encoders=encoders,
         anchor=np.where(anchored, higher, -1),
-        complement=np.where(completed, lower, -1),
+        complement=np.where(completed, other, -1),
         roled=anchored & completed,
         roled_draws=drawn[1] & drawn[2],
+        beyond_tau=int((np.take_along_axis(ranks.ratio[index], encoders, axis=1) > 1 + tau).sum()),
     )
 
 
@@ -95,8 +117,8 @@ def _roles(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Whether the first encoder has the higher Capacity, the anchor survives and the complement expands.
 
-    `alone` is (..., n), `ratio` (..., pairs, n); each result is (..., pairs). A comparison with a missing
-    (NaN) Capacity or ratio is false.
+    `alone` is (..., n), `ratio` (..., pairs, n): estimates of a resample, or lower ends of intervals. Each
+    result is (..., pairs). A comparison with a missing (NaN) Capacity or ratio is false.
     """
     pair = np.arange(len(encoders))
     one, two = encoders.T
@@ -104,7 +126,7 @@ def _roles(
     known = ~np.isnan(alone[..., one] + alone[..., two])
     ratio_one, ratio_two = ratio[..., pair, one], ratio[..., pair, two]
     anchored = known & (np.where(first, ratio_one, ratio_two) >= 1 - tau)
-    completed = known & (np.where(first, ratio_two, ratio_one) > 1 + tau)
+    completed = known & (np.where(first, ratio_two, ratio_one) > 1)
     return first, anchored, completed
 
 

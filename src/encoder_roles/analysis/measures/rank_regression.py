@@ -7,7 +7,12 @@ With 31 subsets and a few terms a large R^2 comes for free. Every model therefor
 - a permutation p: rank terms are shuffled over subsets;
 - a relabelling p: the encoders' names are permuted in the rank table. Subsets that share an encoder stay
   dependent, which a shuffle of subsets destroys;
-- the same regression on random numbers.
+- the same regression with random numbers per encoder in place of its ranks. Numbers drawn per subset would be
+  too weak a control: rank terms of subsets that share an encoder are alike, and so are their scores.
+  `random_p` is the share of such draws whose R^2 reaches the observed one.
+
+The strong baseline is log parameters with an indicator per encoder (model `encoders`); `ranks_over_encoders`
+is what the rank terms add to its R^2.
 
 Models ending in `_within_size` have an intercept per subset size in both stages and shuffle within a size.
 """
@@ -57,10 +62,33 @@ def rank_terms(ranks: Ranks) -> Array:
     n = ranks.ratio.shape[1]
     terms = np.full((2**n, len(TERMS)), np.nan)
     for subset in range(1, 2**n):
-        inside = [e for e in range(n) if subset >> e & 1]
-        erank, ratio = ranks.erank[subset, inside], ranks.ratio[subset, inside]
-        terms[subset] = [np.log(erank.sum()), ratio.mean(), ratio.min(), ratio.max()]
+        terms[subset] = _terms_of(ranks.erank[subset], ranks.ratio[subset], subset)
     return terms
+
+
+def _terms_of(erank: Array, ratio: Array, subset: int) -> Array:
+    """The terms (..., 4) of a subset, from the ranks and ratios (..., n) of all encoders in it."""
+    inside = [e for e in range(ratio.shape[-1]) if subset >> e & 1]
+    erank, ratio = erank[..., inside], ratio[..., inside]
+    return np.stack([np.log(erank.sum(-1)), ratio.mean(-1), ratio.min(-1), ratio.max(-1)], axis=-1)
+
+
+def random_terms(
+    index: npt.NDArray[np.int64], ranks: Ranks, draws: int, random: np.random.Generator
+) -> Array:
+    """Rank terms (draws, subsets, 4) of random ranks: a number per encoder and draw, the same in each subset.
+
+    Logarithms of ranks are normal with the spread of the encoders' own mean logarithms. Ratios are standard
+    normal, because a regression does not depend on their scale.
+    """
+    n = ranks.ratio.shape[1]
+    columns = [column[~np.isnan(column)] for column in ranks.erank.T]
+    known = [np.log(column).mean() for column in columns if column.size]
+    erank = np.exp(np.std(known) * random.standard_normal((draws, n)))
+    ratio = random.standard_normal((draws, n))
+    terms = np.stack([_terms_of(erank, ratio, int(subset)) for subset in index], axis=1)
+    centred: Array = terms - terms.mean(1, keepdims=True)
+    return centred
 
 
 def build_design(lattices: LatticeSet, ranks: Ranks, costs: pd.DataFrame, within_size: bool) -> Design:
@@ -102,14 +130,20 @@ def regression_table(
             columns = design.terms[:, [TERMS.index(t) for t in terms]]
             rows += _rank_rows(design, name + ending, terms, columns, settings)
         if len(design.index) >= design.base.shape[1] + len(TERMS) + SPARE:
-            rows.append(_control_row(design, "random" + ending, settings))
+            share, row = _control(design, ranks, "random" + ending, settings)
+            rows.append(row)
+            for of_ranks in rows:
+                if of_ranks["model"] == "ranks" + ending:
+                    of_ranks["random_p"] = float(np.mean(share >= of_ranks["r2"] - 1e-12))
+        if not within_size:
+            rows += _baseline_rows(design, lattices, settings)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 _COLUMNS = [
     *("model", "term", "coefficient", "low", "high", "r2", "r2_low", "r2_high"),
     *("r2_leave_one_out", "r2_leave_one_out_low", "r2_leave_one_out_high"),
-    *("permutation_p", "relabel_p", "partial_correlation", "n"),
+    *("permutation_p", "relabel_p", "random_p", "partial_correlation", "n"),
 ]
 
 
@@ -132,13 +166,20 @@ def leave_one_out(base: Array, second: Array) -> Array:
     rows = []
     for i in range(base.shape[-2]):
         keep = np.delete(np.arange(base.shape[-2]), i)
-        first = np.linalg.pinv(base[..., keep, :])
+        first = _left_inverse(base[..., keep, :])
         remainder = np.eye(len(keep)) - base[..., keep, :] @ first
         weights = (
-            base[..., [i], :] @ first + second[..., [i], :] @ np.linalg.pinv(second[..., keep, :]) @ remainder
+            base[..., [i], :] @ first + second[..., [i], :] @ _left_inverse(second[..., keep, :]) @ remainder
         )
         rows.append(np.insert(weights[..., 0, :], i, 0.0, axis=-1))
     return np.stack(rows, axis=-2)
+
+
+def _left_inverse(columns: Array) -> Array:
+    """Pseudo-inverse (..., k, n) of columns (..., n, k), n > k: for stacks faster than singular values."""
+    transposed = np.swapaxes(columns, -1, -2)
+    inverse: Array = np.linalg.pinv(transposed @ columns, hermitian=True) @ transposed
+    return inverse
 
 
 def predicted_share(score: Array, map_: Array, reference: Array) -> Array:
@@ -189,19 +230,47 @@ def _rank_rows(
     ]
 
 
-def _control_row(design: Design, name: str, settings: StatisticsSettings) -> dict[str, Any]:
-    """The regression of `ranks` with random numbers for ranks: mean and quantiles over many draws of them."""
+def _control(
+    design: Design, ranks: Ranks, name: str, settings: StatisticsSettings
+) -> tuple[Array, dict[str, Any]]:
+    """The regression of `ranks` on random numbers per encoder: R^2 of every draw, and the table's row."""
     random = generator(settings.seed, "regression", name)
-    shape = (min(SHUFFLES, settings.resamples), len(design.index), len(TERMS))
-    level = np.broadcast_to(design.level, (*shape[:2], design.level.shape[1]))
-    second = np.concatenate([level, random.standard_normal(shape)], axis=-1)
+    count = min(SHUFFLES, settings.resamples)
+    terms = random_terms(design.index, ranks, count, random)
+    shape = terms.shape[:2]
+    level = np.broadcast_to(design.level, (*shape, design.level.shape[1]))
+    second = np.concatenate([level, terms], axis=-1)
     residual = design.score - project(design.base) @ design.score
-    share = explained(np.broadcast_to(residual, shape[:2]), second)
-    base = np.broadcast_to(design.base, (*shape[:2], design.base.shape[1]))
+    share = explained(np.broadcast_to(residual, shape), second)
     reference = leave_one_out(design.base, np.zeros_like(design.level))
-    ahead = predicted_share(np.broadcast_to(design.score, shape[:2]), leave_one_out(base, second), reference)
-    row = {"model": name, "term": f"{len(TERMS)} random numbers", "n": len(design.index)}
-    return row | _shares(np.array([share.mean(), *share]), np.array([ahead.mean(), *ahead]), settings)
+    predictions = leave_one_out(design.base, second)
+    ahead = predicted_share(np.broadcast_to(design.score, shape), predictions, reference)
+    row = {"model": name, "term": "random numbers per encoder", "n": len(design.index)}
+    return share, row | _shares(np.array([share.mean(), *share]), np.array([ahead.mean(), *ahead]), settings)
+
+
+def _baseline_rows(
+    design: Design, lattices: LatticeSet, settings: StatisticsSettings
+) -> list[dict[str, Any]]:
+    """The strong baseline, and what rank terms add to it, as shares of the scores' variance."""
+    n = len(lattices.pool)
+    # without the intercept: each subset's indicators, minus their means, are not collinear with it
+    indicators = (design.index[:, None] >> np.arange(n) & 1).astype(float)
+    base = np.hstack([design.base, indicators - indicators.mean(0)]) if len(design.index) else design.base
+    if len(design.index) < base.shape[1] + len(TERMS) + SPARE:
+        return []
+    score = np.vstack([design.score, design.draws])
+    centred = score - score @ project(design.level).T
+    nothing, level = np.zeros_like(design.level), leave_one_out(design.level, np.zeros_like(design.level))
+    full = np.hstack([base, design.terms])
+    share, full_share = explained(centred, base), explained(centred, full)
+    ahead, full_ahead = (predicted_share(score, leave_one_out(c, nothing), level) for c in (base, full))
+    names = (("encoders", "log_parameters and encoders"), ("ranks_over_encoders", "what rank terms add"))
+    values = ((share, ahead), (full_share - share, full_ahead - ahead))
+    return [
+        {"model": model, "term": term, "n": len(design.index)} | _shares(*shares, settings)
+        for (model, term), shares in zip(names, values, strict=True)
+    ]
 
 
 def _shares(share: Array, ahead: Array, settings: StatisticsSettings) -> dict[str, Any]:
