@@ -22,6 +22,7 @@ from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM
 from encoder_roles.study.sections import EngineSettings
+from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
@@ -104,10 +105,11 @@ class PlainPictures:
         return self.model.visual_tokens(self.model.features([self.picture] * len(pictures)))
 
 
-def build_step(size: str, batch: int, settings: EngineSettings) -> tuple[Engine, AnswerTask]:
+def build_step(
+    size: str, batch: int, settings: EngineSettings, model: MultiEncoderVLM | None = None
+) -> tuple[Engine, AnswerTask]:
     """An engine and a task whose every step is a batch of random pictures."""
-    model, shape = build_model(size), SIZES[size]
-
+    model, shape = model or build_model(size), SIZES[size]
     parts = model_parts(model)
     prepare(parts, settings)
     trained = {name: Part(part.train(), 1e-5) for name, part in parts.items()}
@@ -146,7 +148,8 @@ def matmul_peak(device: torch.device, precision: str) -> float:
 
 def measure(size: str, batch: int, steps: int, settings: EngineSettings) -> dict[str, Any]:
     """Median seconds of a step, its model FLOPs over the measured peak, and the most memory used."""
-    engine, task = build_step(size, batch, settings)
+    model = build_model(size)
+    engine, task = build_step(size, batch, settings, model)
     seconds = []
     for _ in range(steps + 1):
         synchronise()
@@ -157,7 +160,10 @@ def measure(size: str, batch: int, steps: int, settings: EngineSettings) -> dict
         seconds.append(time.perf_counter() - started)
     median, memory = float(np.median(seconds[1:])), peak_memory_mb()  # the first step also warms up
     peak = matmul_peak(engine.device, settings.precision)
-    flops = None if settings.gradient_checkpointing else count_flops(engine, task)  # it would count twice
+    flops = None
+    if not settings.gradient_checkpointing:  # it would count twice
+        use_packed_attention(model.language_model, "blocks")
+        flops = count_flops(engine, task)
     return {
         "device": device_name(engine.device),
         "size": size,

@@ -83,6 +83,40 @@ def test_a_question_alone_has_the_loss_the_language_model_itself_computes(langua
     assert len(losses) == prompt.learnt == 4
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.lists(st.tuples(words, words), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_attention_by_samples_has_the_losses_and_gradients_of_attention_by_blocks(language_model, picks):
+    samples, visual = draw_samples(picks, 4)
+    batch, computed = pack(samples, 4), []
+    for way in ("trees", "blocks", "flash"):
+        use_packed_attention(language_model, way)
+        losses = answer_losses(language_model, batch, torch.cat(visual))
+        gradients = torch.autograd.grad(losses.sum(), list(language_model.parameters()))
+        computed.append((losses.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
+    use_packed_attention(language_model)
+    for by_samples, *by_blocks in zip(*computed, strict=True):
+        for expected in by_blocks:
+            torch.testing.assert_close(by_samples, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_samples_of_like_lengths_attend_together_and_longer_ones_pad_none_of_them():
+    short, long = (
+        Sample(("a",), (RENDERER.render(" ".join(WORDS[:1] * count), "red", 1),)) for count in (3, 30)
+    )
+    shapes = pack([short, long, short, short], 4).trees.shapes
+    assert [rows for rows, _ in shapes] == [1, 3]
+    assert all(
+        length == sample.prefix_length(4) + len(sample.questions[0].body)
+        for (_, length), sample in zip(shapes, (long, short), strict=True)
+    )
+
+
 def test_every_visual_token_reaches_every_question_and_no_other_picture(language_model):
     questions = tuple(RENDERER.render(q, "red", 1) for q in ("what colour", "how many"))
     batch = pack([Sample(("a",), questions), Sample(("b",), questions)], 3)

@@ -265,9 +265,9 @@ def test_attention_without_a_mask_in_memory_is_the_masked_attention(monkeypatch)
     from encoder_roles.training.attention import use_packed_attention
 
     losses = []
-    for flash in (False, True):
+    for way in ("blocks", "flash"):
         machine, task = build_step("tiny", 2, EngineSettings())
-        use_packed_attention(machine.model.parts["language_model"], flash)
+        use_packed_attention(machine.model.parts["language_model"], way)
         losses.append(machine.forward(task.micro_batches(0)[0]).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

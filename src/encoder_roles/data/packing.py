@@ -4,16 +4,18 @@ A picture's prefix (template text and visual tokens) is computed once for all qu
 question sees the prefix and itself, causally, and its positions continue those of the prefix. Its loss is
 therefore that of the question alone (a test checks this to 1e-5).
 
-All tokens of a batch form one row, which is divided into blocks for attention:
+All tokens of a batch form one row:
 
     [prefixes of all pictures][questions of 9 to 12 tokens][questions of 13 to 16 tokens] ...
 
-So attention never reads the keys of another picture or question. Only the few tokens that round a question
-up to its block's length are wasted.
+Attention never reads the keys of another picture or question. It sees the row in one of two ways: as the
+`Blocks` above, or as `Trees`, in which the tokens of a sample stand side by side under a mask. Only the few
+tokens that round a question up to its block's length are wasted.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ from encoder_roles.data.prompts import IGNORED, Prompt
 from encoder_roles.study.names import StudyError
 
 T = TypeVar("T")
+SPREAD = 1.5  # samples attend together if the longest has at most so many times the tokens of the shortest
 ROUNDING = 4  # question lengths are rounded up to a multiple of it: more padding, but fewer blocks
 Indices = npt.NDArray[np.int64]
 
@@ -41,7 +44,7 @@ def move(value: T, device: torch.device) -> T:
         part = getattr(row, field.name)
         if isinstance(part, Tensor):
             moved[field.name] = part.to(device, non_blocking=True)
-        elif isinstance(part, Blocks):
+        elif isinstance(part, Blocks | Trees):
             moved[field.name] = move(part, device)
     moved_row: T = replace(row, **moved)
     return moved_row
@@ -89,12 +92,58 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Trees:
+    """The samples of N tokens in few arrays (samples, length), one for samples of similar lengths.
+
+    A sample is a tree: its prefix is the trunk and its questions are the branches. A slot is a place in the
+    arrays; shorter samples end in slots without a token.
+
+    Attributes:
+        shapes: (samples, length) of every array.
+        tokens: (slots,) the token in each slot; any token where there is none.
+        branches: (slots,) 0 for a prefix, from 1 the question in its sample, -1 where there is no token.
+        slots: (N,) the slot of each token; any slot for padding.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    tokens: Tensor
+    branches: Tensor
+    slots: Tensor
+
+    def gather(self, states: Tensor) -> list[Tensor]:
+        """(N, ...) -> (samples, length, ...) of every array."""
+        gathered = states.index_select(0, self.tokens)
+        parts = [gathered] if len(self.shapes) == 1 else gathered.split(self._sizes())
+        return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def scatter(self, arrays: Sequence[Tensor]) -> Tensor:
+        """(samples, length, ...) of every array -> (N, ...)."""
+        parts = [array.flatten(0, 1) for array in arrays]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(0, self.slots)
+
+    def masks(self) -> list[Tensor]:
+        """(samples, 1, length, length) fp32 of every array: a token sees the tokens of its prefix and of its
+        question up to itself. A slot without a token sees itself, so that no row of the mask is empty.
+        """
+        masks = []
+        for part, (samples, length) in zip(self.branches.split(self._sizes()), self.shapes, strict=True):
+            keys, queries = part.view(samples, 1, 1, length), part.view(samples, 1, length, 1)
+            seen = ((keys == 0) | (keys == queries)).tril()
+            masks.append(torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf))
+        return masks
+
+    def _sizes(self) -> list[int]:
+        return [samples * length for samples, length in self.shapes]
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """Samples in one row of N tokens. All indices count these tokens."""
 
     ids: Tensor  # (N,) token ids; 0 for visual tokens and padding
     positions: Tensor  # (N,) positions; those of a question continue its prefix
     blocks: Blocks
+    trees: Trees
     visual: Tensor  # (pictures * visual tokens,) places of the visual tokens, picture by picture
     predicting: Tensor  # (learnt,) places of the tokens whose next token is learnt
     learnt: Tensor  # (learnt,) ids of those next tokens
@@ -179,10 +228,10 @@ def _add_prefixes(
 
 def _add_questions(
     row: _Row, prompts: Sequence[Prompt], prefixes: Sequence[Indices]
-) -> tuple[list[Indices], list[Indices]]:
-    """Add the blocks of the questions. Returns each question's predicting places and learnt ids."""
-    predicting: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(prompts)
-    learnt = list(predicting)
+) -> tuple[list[Indices], list[Indices], list[Indices]]:
+    """Add the blocks of the questions. Returns each question's places, predicting places and learnt ids."""
+    tokens: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(prompts)
+    predicting, learnt = list(tokens), list(tokens)
     rounded = [-(-len(prompt.body) // ROUNDING) * ROUNDING for prompt in prompts]
     for (_, length), places in _by([(len(p), size) for p, size in zip(prefixes, rounded, strict=True)]):
         ids = np.zeros((len(places), length), dtype=np.int64)
@@ -194,10 +243,34 @@ def _add_questions(
                 raise StudyError(
                     "a question must have tokens that are learnt, and its first token must not be one"
                 )
-            predicting[place] = row.length + number * length + at - 1
+            start = row.length + number * length
+            tokens[place] = np.arange(start, start + len(body))
+            predicting[place] = start + at - 1
             learnt[place] = body[at]
         row.add(ids, np.stack([prefixes[place] for place in places]))
-    return predicting, learnt
+    return tokens, predicting, learnt
+
+
+def _trees(samples: Sequence[Sequence[Indices]], tokens: int) -> Trees:
+    """The trees of a row of `tokens` tokens from the places of each sample's prefix and of its questions."""
+    lengths = [sum(map(len, parts)) for parts in samples]
+    groups: list[list[int]] = []
+    for number in sorted(range(len(samples)), key=lambda number: lengths[number], reverse=True):
+        if groups and lengths[groups[-1][0]] <= SPREAD * lengths[number]:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    shapes = tuple((len(group), lengths[group[0]]) for group in groups)
+    count = sum(rows * length for rows, length in shapes)
+    places, branches = np.zeros(count, dtype=np.int64), np.full(count, -1)
+    slots, start = np.zeros(tokens, dtype=np.int64), 0
+    for group, (_, length) in zip(groups, shapes, strict=True):
+        for number in group:
+            sample, end = np.concatenate(samples[number]), start + lengths[number]
+            places[start:end], slots[sample] = sample, np.arange(start, end)
+            branches[start:end] = np.repeat(np.arange(len(samples[number])), list(map(len, samples[number])))
+            start += length
+    return Trees(shapes, *map(torch.from_numpy, (places, branches, slots)))
 
 
 def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
@@ -206,11 +279,17 @@ def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
     prefixes, visual = _add_prefixes(row, samples, visual_tokens)
     prompts = [prompt for sample in samples for prompt in sample.questions]
     owners = [prefix for sample, prefix in zip(samples, prefixes, strict=True) for _ in sample.questions]
-    predicting, learnt = _add_questions(row, prompts, owners)
+    questions, predicting, learnt = _add_questions(row, prompts, owners)
+    rest = iter(questions)
+    parts = [
+        [prefix, *itertools.islice(rest, len(sample.questions))]
+        for sample, prefix in zip(samples, prefixes, strict=True)
+    ]
     return PackedBatch(
         ids=torch.from_numpy(np.concatenate(row.ids)),
         positions=torch.from_numpy(np.concatenate(row.positions)),
         blocks=row.blocks(sum(len(prefix) for prefix in prefixes)),
+        trees=_trees(parts, row.length),
         visual=torch.from_numpy(np.concatenate(visual)),
         predicting=torch.from_numpy(np.concatenate(predicting)),
         learnt=torch.from_numpy(np.concatenate(learnt)),

@@ -92,7 +92,7 @@ def prepare(parts: Mapping[str, nn.Module], settings: EngineSettings) -> None:
     if settings.attention == "flash" and not torch.cuda.is_available():
         raise StudyError("training.engine.attention: flash needs a CUDA device, there is none; set sdpa")
     language_model: Any = parts["language_model"]
-    use_packed_attention(language_model, flash=settings.attention == "flash")
+    use_packed_attention(language_model, "flash" if settings.attention == "flash" else "trees")
     if not settings.gradient_checkpointing:
         return
     # under ZeRO-3 a weight has no shape while its layer does not run; only reentrant checkpointing allows it
@@ -127,7 +127,8 @@ def build_engine(
 def count_flops(engine: Engine, task: AnswerTask) -> int:
     """FLOPs of the run: forward and backward of the first micro batch, scaled to all samples.
 
-    On a CPU attention is computed with plain products here, because the counter misses the fused kernel.
+    The model should attend by `blocks`, which multiply nothing that a mask throws away. On a CPU
+    attention is computed with plain products here, because the counter misses the fused kernel.
     """
     kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
     batch, samples = task.first()
@@ -233,6 +234,8 @@ class Run:
             announce(task, parameters, rates, engine.device, checkpoint)
         schedule = Schedule(len(batches), recipe.warmup_fraction)
         log = train(engine, task, schedule, saving, next(iter(trained.values())).learning_rate, log)
+        language_model: Any = parts["language_model"]
+        use_packed_attention(language_model, "blocks")
         flops, weights = count_flops(engine, task), engine.weights()
         if weights is not None:
             with explained(self.output), atomic_folder(self.output) as folder:

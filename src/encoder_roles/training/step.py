@@ -14,6 +14,7 @@ from encoder_roles.data.packing import PackedBatch, Sample, pack
 from encoder_roles.data.picture_store import PictureStore
 from encoder_roles.data.pictures import PictureReader
 from encoder_roles.encoders.framing import frame_picture
+from encoder_roles.training.attention import attention_inputs
 from encoder_roles.training.batches import Batches
 from encoder_roles.training.distributed import ProcessRank
 
@@ -78,8 +79,8 @@ def answer_losses(language_model: PreTrainedModel, batch: PackedBatch, visual: T
     hidden = model.base_model(
         inputs_embeds=embeddings[None],
         position_ids=batch.positions[None],
-        blocks=batch.blocks,
         use_cache=False,
+        **attention_inputs(language_model, batch),
     ).last_hidden_state[0]
     return batch.losses(model.get_output_embeddings()(hidden.index_select(0, batch.predicting)))
 
