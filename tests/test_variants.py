@@ -213,6 +213,15 @@ def test_the_paper_of_a_study_with_variants_is_that_of_its_baseline(workflow: Pa
     assert not [rule for rule in count if "variant" in rule]
 
 
+def test_the_paper_waits_for_a_variant_that_only_trains_longer(workflow: Path) -> None:
+    longer = {"study": "longer", "subsets": ["clip"], "masks": {"operators": ["zero"]}}
+    longer["variants"] = {"base": {}, "longer": {"training": {"tune": {"epochs": 7}}}}
+    (workflow / "studies/longer.yaml").write_text(yaml.safe_dump(longer))
+    count = Counter(r for r, _ in planned(workflow, "--configfile", "studies/longer.yaml", "--", "paper"))
+    jobs = (count["build_paper"], count["compare_variants"], count["tune_variant"])
+    assert jobs == (1, 1, 3), "clip, the full pool and blind train longer"
+
+
 def test_a_faulty_variant_ends_the_workflow_in_one_line(workflow: Path) -> None:
     (workflow / "studies/faulty.yaml").write_text(
         yaml.safe_dump({"variants": {"mlp": {}, "wide": {"pool": []}}})

@@ -107,8 +107,8 @@ rule collect_costs:
         " --predictions {params.predictions:q} --output {output:q} 2> {log:q}"
 
 
-# The gain per further epoch comes from variants that have been compared; the paper itself trains none.
-COMPARED = [table for table in (f"{RESULTS}/variants.csv",) if STUDY.variants and Path(table).is_file()]
+# a study with a variant that only trains longer measures with it what a further epoch gains
+LONGER = [f"{RESULTS}/variants.csv"] if STAGES["convergence"].further_epochs else []
 
 
 rule measure_convergence:
@@ -116,7 +116,7 @@ rule measure_convergence:
         settings=f"{RESULTS}/settings/convergence.json",
         align=rules.collect_costs.input.align,
         tune=rules.collect_costs.input.tune,
-        variants=COMPARED,
+        variants=LONGER,
     output:
         table=report(f"{RESULTS}/convergence.csv", category="Tables", caption="../report/convergence.rst"),
         edges=f"{RESULTS}/loss_edges.csv",
