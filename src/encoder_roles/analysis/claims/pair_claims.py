@@ -38,7 +38,8 @@ def capacity_pair_suboptimal(findings: Findings) -> Claim:
         return untested("2a", statement, "not all singles and pairs, or too few encoders")
     top = _capacity_pair(point)
     drawn = np.array([_capacity_pair(values) for values in draws], dtype=np.int64)
-    candidates = [pair for pair in of_size(2, n) if pair == top or (drawn == pair).mean() > findings.alpha]
+    often = findings.alpha * len(drawn)  # a table of means alone has no draws
+    candidates = [pair for pair in of_size(2, n) if pair == top or (drawn == pair).sum() > often]
     beaten, beats_all = [], False
     for candidate in candidates:
         others = [i for i in of_size(2, n) if i != candidate]
