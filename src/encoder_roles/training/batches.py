@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from encoder_roles.study.names import StudyError
 
 STAGES = {"align": 0, "tune": 1}  # numbers that keep the stages' random streams apart
 _ORDER, _CHOICE = 0, 1  # the two streams of a stage
+REMEMBERED = 8192  # pictures whose prompts are kept for the next epoch: at most some 60 MB
 GROUP = 50  # batches that are sorted by length together: enough for similar lengths, few enough to stay mixed
 
 Order = npt.NDArray[np.int64]
@@ -47,7 +49,7 @@ class Pictures(Protocol):
 
 
 class TrainingData:
-    """The pictures of a training file, each read and rendered when it is needed.
+    """The pictures of a training file, each read and rendered when it is first needed.
 
     Args:
         path: LLaVA-format JSONL.
@@ -73,6 +75,7 @@ class TrainingData:
         self.index = PictureIndex(path, group_by_picture)
         self.path, self.renderer, self.longest, self.visual_tokens = path, renderer, longest, visual_tokens
         self.cut = cut
+        self._rendered = lru_cache(REMEMBERED)(self._render)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -87,6 +90,9 @@ class TrainingData:
         return lengths
 
     def __getitem__(self, position: int) -> PicturePrompts:
+        return self._rendered(position)
+
+    def _render(self, position: int) -> PicturePrompts:
         picture: PictureRecords = self.index[position]
         images = 0 if picture.image is None else 1
         captions: list[Prompt] = []
