@@ -169,7 +169,7 @@ def _absent_benchmarks(external: ExternalScores) -> list[str]:
     """Which of the sixteen benchmarks the table lacks, in at most one sentence."""
     present = set(external.table["benchmark"])
     missing = [b for b in BENCHMARKS if b not in present]
-    if not missing:
+    if not missing or external.only_means:
         return []
     return [f"no score on {', '.join(missing)}: averages are over the {len(present)} benchmarks present."]
 
