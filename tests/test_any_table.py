@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from encoder_roles.analysis.advisor.commands import advise_next, read_part
 from encoder_roles.analysis.external.scores import Analysis, analyse_table
 from encoder_roles.analysis.external.tables import read_external_scores
+from encoder_roles.paper.external_report import analyse_scores
 from encoder_roles.study.names import GROUPS, StudyError
 from encoder_roles.study.sections import StatisticsSettings
 
@@ -232,3 +234,51 @@ def test_the_advice_on_a_large_pool_works_for_the_advisor_too(tmp_path: Path) ->
     words = shlex.split(re.search(r"--pool .*", str(error.value)).group())
     at = words.index("--leave-out")
     advise_next(scores=path, pool=tuple(words[1:at]), leave_out=tuple(map(int, words[at + 1 :])))
+
+
+# --- the report ---
+
+
+def complete(pool: tuple[str, ...], **columns: object) -> pd.DataFrame:
+    """A complete lattice in which every encoder adds five points."""
+    labels = ["+".join(e for i, e in enumerate(pool) if place >> i & 1) for place in range(2 ** len(pool))]
+    score = [20 + 5 * place.bit_count() for place in range(2 ** len(pool))]
+    return pd.DataFrame({"Encoders": [label or "blind" for label in labels], "POPE": score, **columns})
+
+
+@pytest.mark.parametrize("encoders", [2, 6])
+def test_the_summary_names_roles_best_pair_and_verdicts_in_fewer_than_twenty_lines(encoders: int) -> None:
+    pool = tuple(f"encoder{x}" for x in "abcdefgh"[:encoders])
+    noisy = STATISTICS.model_copy(update={"seed_deviation": 0.2, "resamples": 100})
+    text = analyse(complete(pool), statistics=noisy).summary()
+    assert len(text.splitlines()) < 20
+    for words in ("Best subset: ", "Best pair: ", "Capacity", "Necessity", "Verdicts: ", "Intervals hold"):
+        assert words in text, words
+    for encoder in pool:
+        assert re.search(rf"^  {encoder}  .*25\.0 \[", text, re.MULTILINE)  # its Capacity
+
+
+def test_the_page_has_its_figures_inside_and_nothing_is_written_into_a_studys_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, output = write(tmp_path / "scores.csv", complete(("clip", "sam"))), tmp_path / "out"
+    analyse_scores(scores=scores, output=output)
+    page = (output / "report.html").read_text()
+    figures = sorted(path.stem for path in (output / "figures").glob("*.svg"))
+    assert len(figures) >= 6 and page.count("data:image/svg+xml;base64,") == len(figures)
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # no other file is needed
+    for text in (
+        "<h2>Roles</h2>",
+        "POPE: none of the sixteen",
+        "Best pair: clip+sam",
+        "needs all subsets and",
+    ):
+        assert text in page, text
+    assert {note["table"] for note in json.loads((output / "notes.json").read_text())} >= {"figures", "all"}
+    assert len(capsys.readouterr().out.splitlines()) <= 20
+    study = tmp_path / "results"
+    (study / "settings").mkdir(parents=True)
+    (study / "settings/study.json").write_text("{}")
+    with pytest.raises(StudyError, match="holds the results of a study; choose another folder"):
+        analyse_scores(scores=scores, output=study)
+    assert [path.name for path in study.rglob("*")] == ["settings", "study.json"]

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from lattice_simulation import make_plan, simulate
 
 from encoder_roles.analysis.external.aliases import match_benchmark, match_encoders
-from encoder_roles.analysis.external.scores import analyse_scores, analyse_table
+from encoder_roles.analysis.external.scores import analyse_table
 from encoder_roles.analysis.external.subset_scores import read_subset_scores
 from encoder_roles.analysis.external.tables import read_external_scores
+from encoder_roles.paper.external_report import analyse_scores
 from encoder_roles.study.names import BENCHMARKS, GROUPS, StudyError, study_of
 from encoder_roles.study.sections import StatisticsSettings
 
@@ -332,15 +333,15 @@ def test_ranks_and_costs_are_joined_where_they_are_given(tmp_path: Path) -> None
 # --- the command and the rule ---
 
 
-def test_the_command_writes_what_the_call_returns_and_prints_the_notes(tmp_path: Path, capsys) -> None:
-    analyse_scores(scores=CAMBRIAN, output=tmp_path, leave_out=(6,), statistics=statistics())
+def test_the_command_writes_what_the_call_returns_and_prints_its_summary(tmp_path: Path, capsys) -> None:
+    analyse_scores(scores=CAMBRIAN, output=tmp_path, leave_out=(6,), statistics=statistics(), figures=False)
+    analysis = analyse_table(CAMBRIAN, leave_out=[6], statistics=statistics())
     printed = capsys.readouterr().out
-    notes = json.loads((tmp_path / "notes.json").read_text())
-    assert notes and all(note["note"] in printed for note in notes)
-    tables = analyse_table(CAMBRIAN, leave_out=[6], statistics=statistics()).tables
-    assert {path.stem for path in tmp_path.glob("*.csv")} == set(tables)
+    assert analysis.summary() in printed and len(printed.splitlines()) <= 20
+    assert json.loads((tmp_path / "notes.json").read_text()) == analysis.notes
+    assert {path.stem for path in tmp_path.glob("*.csv")} == set(analysis.tables)
     roles = pd.read_csv(tmp_path / "roles.csv")
-    np.testing.assert_allclose(roles["value"], tables["roles"]["value"], rtol=1e-6)
+    np.testing.assert_allclose(roles["value"], analysis.tables["roles"]["value"], rtol=1e-6)
 
 
 def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> None:
@@ -364,8 +365,9 @@ def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> N
     done = plan(f"scores={{file: {table}, leave_out: [6]}}")
     assert done.returncode == 0, done.stderr
     rules = set(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE))
-    assert rules <= {"analyse_scores", "write_settings", "roles"}
+    assert rules <= {"analyse_scores", "write_external_settings", "roles"}
     assert "results/cambrian1_ensemble_table2/roles.csv" in done.stdout
+    assert "results/laptop" not in done.stdout  # nothing is written beside a study's results
     missing = plan("scores=nowhere.csv")
     assert missing.returncode != 0
     assert "error: scores: no file nowhere.csv" in missing.stderr

@@ -164,7 +164,8 @@ def _errors_of_means(external: ExternalScores, table: pd.DataFrame) -> pd.Series
         return None
     variance = table["score"] * (100 - table["score"]) / table["n"]
     of_model = variance.groupby([table["subset"], table["seed"]], sort=False)
-    return np.sqrt(of_model.sum()) / of_model.size()
+    errors: pd.Series[float] = of_model.sum() ** 0.5 / of_model.size()
+    return errors
 
 
 def _once(table: pd.DataFrame, where: str) -> pd.DataFrame:
