@@ -67,6 +67,7 @@ COMMANDS: dict[str, str] = {
     "locate-results": "encoder_roles.paper.locate:locate_results",
     "write-manifest": "encoder_roles.manifest.write:write_manifest",
     "verify": "encoder_roles.manifest.verify:verify",
+    "repair": "encoder_roles.manifest.repair:repair",
     "compare-runs": "encoder_roles.manifest.compare:compare_runs",
     "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
@@ -83,6 +84,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
         "status",
         "locate-results",
         "verify",
+        "repair",
         "compare-runs",
     ),
 }
