@@ -92,6 +92,8 @@ STEPS = tuple(name for name in COMMANDS if name not in itertools.chain(*CALLED_B
 GROUPS = CALLED_BY_HAND | {"steps of the workflow, which Snakemake calls": STEPS}
 
 
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+
 # options with a new name: command -> old -> the message
 RENAMED = {"chat": {"--masks": "--keep, because it names the encoders that stay"}}
 
@@ -214,6 +216,9 @@ def run(name: str, options: Sequence[str]) -> None:
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
+    except KeyboardInterrupt:
+        print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)
