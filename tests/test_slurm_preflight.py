@@ -20,7 +20,7 @@ from encoder_roles.cluster import preflight
 from encoder_roles.cluster.profile import open_profile, profile_or_exit, started_configs
 from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, launcher, read_site
 from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
-from encoder_roles.planning import hours
+from encoder_roles.planning import hours, plan
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import JOBS, StudyError
 from encoder_roles.study.sections import JobRequest
@@ -407,10 +407,16 @@ def test_a_study_of_many_gpu_hours_waits_until_its_user_agrees(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(Path("config.yaml"))
-    monkeypatch.setattr(hours, "plan_rows", lambda study: ([{"device_hours": 2500.0}], []))
+    monkeypatch.setattr(plan, "plan_rows", lambda study: ([{"device_hours": 2500.0}], []))
     hours.check_hours(study, None)  # its jobs request no GPU
     large = study.model_copy(update={"jobs": {"train_tune": JobRequest(memory_mb=1000, minutes=60, gpus=8)}})
     for site in (None, read_site()):
         with pytest.raises(StudyError, match=r"about 2,500 hours .* more than the 100 in slurm/site.yaml"):
             hours.check_hours(large, site)
     hours.check_hours(large, Site(gpu_hours=3000))
+
+
+def test_the_check_of_hours_costs_a_run_of_small_jobs_no_second() -> None:
+    """The Snakefile imports it at every start, and torch takes ten seconds."""
+    code = "import sys, encoder_roles.planning.hours; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

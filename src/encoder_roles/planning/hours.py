@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from encoder_roles.cluster.site import SITE_FILE, Site, read_site
-from encoder_roles.planning.plan import plan_rows
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 
@@ -20,8 +19,10 @@ def check_hours(study: Study, site: Site | None) -> None:
     """
     if not any(job.gpus for job in study.jobs.values()):
         return
+    from encoder_roles.planning import plan  # imports torch, which a run of small jobs need not wait for
+
     agreed = (site or read_site()).gpu_hours
-    planned = sum(float(row["device_hours"]) for row in plan_rows(study)[0])
+    planned = sum(float(row["device_hours"]) for row in plan.plan_rows(study)[0])
     if planned > agreed:
         raise StudyError(
             f"study {study.study} needs about {planned:,.0f} hours of {study.plan.device}, more than the "
