@@ -68,6 +68,7 @@ COMMANDS: dict[str, str] = {
     "write-manifest": "encoder_roles.manifest.write:write_manifest",
     "verify": "encoder_roles.manifest.verify:verify",
     "repair": "encoder_roles.manifest.repair:repair",
+    "compare-studies": "encoder_roles.analysis.compare:compare_studies",
     "compare-runs": "encoder_roles.manifest.compare:compare_runs",
     "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
@@ -75,7 +76,7 @@ COMMANDS: dict[str, str] = {
 # the commands that people call themselves, by what for; Snakemake calls the others
 CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "use a model": ("chat", "export-model"),
-    "analyse scores": ("analyse-scores", "advise"),
+    "analyse scores": ("analyse-scores", "advise", "compare-studies"),
     "run a study": (
         "check-environment",
         "preflight",
