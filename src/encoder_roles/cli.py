@@ -220,6 +220,8 @@ def run(name: str, options: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)
