@@ -90,9 +90,11 @@ def test_a_name_one_edit_from_a_known_benchmark_is_a_hint_and_no_more(column: st
 
 def test_columns_that_hold_no_scores_are_remarked_and_not_used() -> None:
     plain = wide(gqa=[40.0, 60, 50, 66])
-    analysis = analyse(plain.assign(LLM="Vicuna-7B", **{"Params (B)": [7.0, 7.3, 7.6, 7.9]}))
+    analysis = analyse(
+        plain.assign(LLM="Vicuna-7B", **{"Params (B)": [7.0, 7.3, 7.6, 7.9], "Unnamed: 0": range(4)})
+    )
     pd.testing.assert_frame_equal(analysis.tables["roles"], analyse(plain).tables["roles"])
-    for column in ("LLM", "Params (B)"):
+    for column in ("LLM", "Params (B)", "Unnamed: 0"):
         assert f"column {column!r} holds no scores: it is not used." in remarks(analysis)
     tidy = plain.melt("Encoders", var_name="benchmark", value_name="score").assign(remark="x")
     assert "column 'remark' has no meaning in a table with a row per score" in remarks(analyse(tidy))

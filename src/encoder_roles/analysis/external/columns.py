@@ -49,6 +49,7 @@ _NO_SCORES = {
     *("params", "parameters", "paramsb", "paramsm", "size", "sizeb", "llmsize", "tokens", "vistok", "flops"),
     *("visualtokens", "imagetokens", "resolution", "res", "epoch", "epochs", "steps", "batchsize", "lr"),
     *("learningrate", "year", "latency", "latencyms", "memory", "memorygb", "hours", "gpuhours", "cost"),
+    *("unnamed0", "index", "rank", "position", "date"),  # of a spreadsheet or a leaderboard
 }
 _OVERALL = {"average", "avg", "overall", "mean", "all"}
 _GROUP_OF = {squeeze(group): group for group in GROUPS} | {
