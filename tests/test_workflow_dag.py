@@ -219,7 +219,10 @@ def test_a_new_encoder_source_brings_back_the_sixteen_subsets_with_it(finished: 
 def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: Path) -> None:
     jobs = planned(finished, "--config", "training={tune: {epochs: 2}}")
     rules = {rule for rule, _ in jobs}
-    assert {w["stage"] for rule, w in jobs if rule == "write_settings"} == {"tune", "study"}
+    stages = {w["stage"] for rule, w in jobs if rule == "write_settings"}
+    assert stages == {"tune", "study", "roles"}, (
+        "the roles note the recipe that noise between seeds belongs to"
+    )
     assert Counter(rule for rule, _ in jobs)["train_tune"] == 32
     assert {"predict_subset", "predict_masks", "score_predictions", "assign_roles", "build_paper"} <= rules
     assert not {"make_world", "write_requests", "frame_pictures", "train_align", "stage_encoder"} & rules
