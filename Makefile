@@ -25,6 +25,7 @@ help:                ## list the commands
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
 
 paper: environment   ## run the study; draw its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small study)
+	@encoder-roles repair --configs config.yaml $(STUDY) --cores $(CORES)
 	@$(snakemake) --logger study -- paper
 	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
 	@encoder-roles locate-results --configs config.yaml $(STUDY)

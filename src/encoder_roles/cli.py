@@ -54,7 +54,7 @@ COMMANDS: dict[str, str] = {
     "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
-    "analyse-scores": "encoder_roles.analysis.external.scores:analyse_scores",
+    "analyse-scores": "encoder_roles.paper.external_report:analyse_scores",
     "measure-skills": "encoder_roles.analysis.skills:measure_skills",
     "replay-advisor": "encoder_roles.analysis.advisor.commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor.commands:advise_next",
@@ -67,6 +67,8 @@ COMMANDS: dict[str, str] = {
     "locate-results": "encoder_roles.paper.locate:locate_results",
     "write-manifest": "encoder_roles.manifest.write:write_manifest",
     "verify": "encoder_roles.manifest.verify:verify",
+    "repair": "encoder_roles.manifest.repair:repair",
+    "compare-studies": "encoder_roles.analysis.compare:compare_studies",
     "compare-runs": "encoder_roles.manifest.compare:compare_runs",
     "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
@@ -74,7 +76,7 @@ COMMANDS: dict[str, str] = {
 # the commands that people call themselves, by what for; Snakemake calls the others
 CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "use a model": ("chat", "export-model"),
-    "analyse scores": ("analyse-scores", "advise"),
+    "analyse scores": ("analyse-scores", "advise", "compare-studies"),
     "run a study": (
         "check-environment",
         "preflight",
@@ -83,12 +85,15 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
         "status",
         "locate-results",
         "verify",
+        "repair",
         "compare-runs",
     ),
 }
 STEPS = tuple(name for name in COMMANDS if name not in itertools.chain(*CALLED_BY_HAND.values()))
 GROUPS = CALLED_BY_HAND | {"steps of the workflow, which Snakemake calls": STEPS}
 
+
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 # options with a new name: command -> old -> the message
 RENAMED = {"chat": {"--masks": "--keep, because it names the encoders that stay"}}
@@ -212,6 +217,11 @@ def run(name: str, options: Sequence[str]) -> None:
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
+    except KeyboardInterrupt:
+        print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)
