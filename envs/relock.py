@@ -94,7 +94,16 @@ def compile_lock(
         output = project / "compiled.lock"
         if lock.exists():
             output.write_text(lock.read_text())
-        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--universal"]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--generate-hashes",
+            "--universal",
+        ]
         command += ["--python-version", "3.11", "--no-header", "--constraints", "limits.txt", *options]
         files = [f"envs/{source.name}", "--output-file", output.name]
         subprocess.run([*command, *files], cwd=project, check=True)

@@ -2,8 +2,8 @@
 
 Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
 and the summary says so. Tests marked `fuzz`, `index` and `bare` take minutes and are selected by `-m fuzz`
-(`index`, `bare`) only. `make test` runs each file in one worker of pytest-xdist, so that its fixtures are made once and a cluster serves
-one test at a time.
+(`index`, `bare`) only. `make test` runs each file in one worker of pytest-xdist, so that its fixtures are
+made once and a cluster serves one test at a time.
 """
 
 from __future__ import annotations
