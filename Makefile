@@ -1,10 +1,11 @@
 # The two main commands are `make paper` and `make test`. Each first makes .venv from envs/laptop.lock;
-# with ENCODER_ROLES_PLATFORM=cuda in the environment, from envs/laptop.cuda.lock.
-# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>,
-# TESTS='-m "not slurm"' (options for pytest).
+# with ENCODER_ROLES_PLATFORM=cuda in the environment, from envs/laptop.cuda.lock. Without make,
+# `python3 envs/install.py` and `.venv/bin/encoder-roles paper` do the same.
+# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all),
+# PYTHON=<python of 3.11 to 3.13>, TESTS='-m "not slurm"' (options for pytest).
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.13 || command -v python3.12),python3)
 CORES ?= all
 STUDY ?=
 TESTS ?=
@@ -25,9 +26,7 @@ help:                ## list the commands
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
 
 paper: environment   ## run the study; draw its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small study)
-	@$(snakemake) --logger study -- paper
-	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
-	@encoder-roles locate-results --configs config.yaml $(STUDY)
+	@encoder-roles paper --cores $(CORES) $(if $(STUDY),--study $(STUDY))
 
 variants: environment ## compare the variants of a study (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
 	@$(snakemake) --logger study -- variants

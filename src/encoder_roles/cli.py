@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "replay-advisor": "encoder_roles.analysis.advisor.commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor.commands:advise_next",
     "compare-variants": "encoder_roles.analysis.claims.variant_claims:compare_variants",
+    "paper": "encoder_roles.paper.run:make_paper",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "preflight": "encoder_roles.cluster.preflight:preflight",
     "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",
@@ -76,6 +77,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "use a model": ("chat", "export-model"),
     "analyse scores": ("analyse-scores", "advise"),
     "run a study": (
+        "paper",
         "check-environment",
         "preflight",
         "cancel-orphans",
