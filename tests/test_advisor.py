@@ -338,8 +338,8 @@ def test_anybodys_table_of_subsets_is_read_and_a_faulty_one_refused_in_one_line(
     path.write_text("subset,score\na,50\n")
     with pytest.raises(StudyError, match="no column standard_error, nor low and high"):
         read_part(path)
-    path.write_text("subset,points\na,50\n")
-    with pytest.raises(StudyError, match="no column 'score'; it has subset, points"):
+    path.write_text("subset,standard_error\na,1\n")
+    with pytest.raises(StudyError, match="column 'standard_error' is no benchmark, and goes with a column"):
         read_part(path)
 
 

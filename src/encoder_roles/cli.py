@@ -54,7 +54,7 @@ COMMANDS: dict[str, str] = {
     "chat": "encoder_roles.evaluation.chat:chat",
     "score-predictions": "encoder_roles.evaluation.score:score_predictions",
     "assign-roles": "encoder_roles.analysis.commands:assign_roles",
-    "analyse-scores": "encoder_roles.analysis.external.scores:analyse_scores",
+    "analyse-scores": "encoder_roles.paper.external_report:analyse_scores",
     "measure-skills": "encoder_roles.analysis.skills:measure_skills",
     "replay-advisor": "encoder_roles.analysis.advisor.commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor.commands:advise_next",

@@ -20,7 +20,7 @@ from encoder_roles.paper.catalogue import (
 from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, parse_subset
 from encoder_roles.study.stages import stage_table
 from encoder_roles.study.config import load_study
-from encoder_roles.study.config_files import read_config
+from encoder_roles.study.ownership import refuse_changed_results, refuse_foreign_name, refuse_study_folder
 from encoder_roles.study.variants import owner, variant_stage
 from encoder_roles.warm_start.start import start_waiting
 from encoder_roles.world.scenes import SPLITS
@@ -37,17 +37,11 @@ try:
     SITE = active_site()  # None, except under `--profile slurm`
     PROCESSES = STUDY.training.engine.processes  # processes of one training
     RESOURCES = {job: job_resources(job, request, SITE, PROCESSES) for job, request in STUDY.jobs.items()}
+    refuse_foreign_name(STUDY.study, CONFIGS, workflow.config_settings.config)
+    if STUDY.scores:
+        refuse_study_folder(Path(f"results/{STUDY.scores.study}"))
 except StudyError as error:
     sys.exit(f"error: {error}")
-
-NAMING = [
-    workflow.config_settings.config,
-    *(read_config(Path(file))[0] for file in OVERRIDES),
-]  # may name a study
-if OVERRIDES and not any("study" in keys for keys in NAMING):
-    sys.exit(
-        f"error: {OVERRIDES[-1]}: names no study, so it would write to that of config.yaml: add `study: <name>`"
-    )
 
 RESULTS = f"results/{STUDY.study}"
 MODEL = f"{RESULTS}/models/{{subset}}/seed{{seed}}"
@@ -83,6 +77,8 @@ def check_start(workflow):
     """Stop before the first job, with one line per fault: an environment that differs from its lock or, under
     `--profile slurm`, anything that would make jobs wait forever or write the same file twice."""
     try:
+        changes = workflow.config_settings.config
+        refuse_changed_results(Path(RESULTS), STUDY.model_dump(mode="json"), changes)
         if SITE is None:
             check_environment()
             if workflow.local_exec:

@@ -221,15 +221,27 @@ rule replay_advisor:
 if STUDY.scores:
     EXTERNAL_RESULTS = f"results/{STUDY.scores.study}"
 
+    localrules:
+        write_external_settings,
+
+    use rule write_settings as write_external_settings with:
+        output:
+            f"{EXTERNAL_RESULTS}/settings/external_scores.json",
+        log:
+            f"{EXTERNAL_RESULTS}/logs/write_settings.log",
+        params:
+            settings=STAGES["external_scores"].model_dump(mode="json"),
+
     rule analyse_scores:
         input:
-            settings=f"{RESULTS}/settings/external_scores.json",
+            settings=rules.write_external_settings.output,
             scores=STUDY.scores.file,
             ranks=STUDY.scores.ranks or [],
             costs=STUDY.scores.costs or [],
         output:
             averages=f"{EXTERNAL_RESULTS}/averages.csv",
             tables=[f"{EXTERNAL_RESULTS}/{Path(table).name}" for table in rules.assign_roles.output],
+            report=f"{EXTERNAL_RESULTS}/report.html",
         log:
             f"{EXTERNAL_RESULTS}/logs/analyse_scores.log",
         benchmark:

@@ -15,11 +15,11 @@ from matplotlib import pyplot as plt
 
 from encoder_roles.paper.job import open_figure
 from encoder_roles.paper.matrices import Label, draw_matrix, symmetric_limits
-from encoder_roles.paper.names import benchmark_name, encoder_name
+from encoder_roles.paper.names import benchmark_name, encoder_name, group_order
 from encoder_roles.paper.readings import benchmarks_of, retrained_scores
 from encoder_roles.paper.style import COLUMN, MUTED, save_figure, use_style
 from encoder_roles.paper.wording import fixed
-from encoder_roles.study.names import BLIND, GROUPS
+from encoder_roles.study.names import BLIND
 
 job = open_figure("benchmark_heatmap", globals())
 pool = job.settings.pool
@@ -48,9 +48,10 @@ tables = {
 # %%
 use_style()
 figure, panels = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.165 * len(benchmarks)), sharey=True)
-groups = {
-    group: [b for b in benchmarks if b in of] for group, of in GROUPS.items() if set(of) & set(benchmarks)
-}
+group_of = (
+    lattice[lattice["level"] == "benchmark"].drop_duplicates("benchmark").set_index("benchmark")["group"]
+)
+groups = {group: [b for b in benchmarks if group_of[b] == group] for group in group_order(group_of)}
 for panel, (title, (values, low, high)) in zip(panels, tables.items(), strict=True):
     labels = {
         place: Label(fixed(value, 0), bold=low[place] > 0 or high[place] < 0)

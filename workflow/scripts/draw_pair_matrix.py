@@ -45,7 +45,9 @@ for (i, j), (_, pair) in zip(cells, pairs.iterrows(), strict=True):
     values[j, i] = values[i, j] = score
     labels[j, i] = Label(fixed(score), half_width(low, high))
     spread = percent((pair["share_high"] - pair["share_low"]) / 2)
-    labels[i, j] = Label(percent(pair["share_of_full"]), f"±{spread}")
+    labels[i, j] = Label(
+        percent(pair["share_of_full"]), f"±{spread}" if pair["share_high"] > pair["share_low"] else ""
+    )
     if isinstance(pair["anchor"], str) and isinstance(pair["complement"], str):
         dots.append((j, i))
 

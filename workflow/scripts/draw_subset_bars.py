@@ -59,9 +59,11 @@ for colour, width in (("white", 1.3), (INK, 0.7)):  # an edge of white, to be se
     top.vlines(x, models["low"], models["high"], colors=colour, linewidth=width)
 top.axhspan(blind["low"], blind["high"], color=FAINT, linewidth=0, zorder=0)
 top.axhline(blind["score"], color=MUTED, linewidth=0.8)
+# a table without intervals has none to leave room for
+ends = np.nanmin(blind[["score", "low"]]), np.nanmax(models[["score", "high"]])
 top.annotate(
     f"blind {blind['score']:.1f}",
-    (1, blind["low"]),
+    (1, ends[0]),
     (0, -2),
     xycoords=("axes fraction", "data"),
     textcoords="offset points",
@@ -70,8 +72,8 @@ top.annotate(
     ha="right",
     va="top",
 )
-reach = models["high"].max() - blind["low"]
-top.set_ylim(blind["low"] - 0.09 * reach, models["high"].max() + 0.05 * reach)
+reach = ends[1] - ends[0]
+top.set_ylim(ends[0] - 0.09 * reach, ends[1] + 0.05 * reach)
 top.set_ylabel("overall score")
 top.legend(
     handles=[Patch(color=shade, label=str(size)) for size, shade in enumerate(shades, start=1)],

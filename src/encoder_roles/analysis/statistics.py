@@ -149,12 +149,17 @@ def level_table(benchmarks: pd.DataFrame, overall: str) -> tuple[pd.DataFrame, A
     """The levels of a score (level, benchmark, group, n) and their weights, a (levels, benchmarks) matrix.
 
     With `overall` = `benchmarks` the overall score is the plain mean of the benchmarks; with `groups` it is
-    the mean of the group means. A group's score is the mean of its benchmarks.
+    the mean of the group means. A group's score is the mean of its benchmarks. A benchmark without a group,
+    whose name is then empty, counts there as one.
     """
     names, group_of = list(benchmarks["benchmark"]), benchmarks["group"].to_numpy()
-    groups = list(dict.fromkeys(group_of))
+    groups = [g for g in dict.fromkeys(group_of) if g]
     member = np.array([(group_of == g) / np.count_nonzero(group_of == g) for g in groups])
-    overall_weights = member.mean(0) if overall == "groups" else np.full(len(names), 1 / len(names))
+    member = member.reshape(len(groups), len(names))
+    alone = np.eye(len(names))[group_of == ""]
+    overall_weights = np.full(len(names), 1 / len(names))
+    if overall == "groups":
+        overall_weights = np.vstack([member, alone]).mean(0)
     counts = benchmarks["n"].to_numpy()
     rows = [("overall", "overall", "overall", int(counts.sum()))]
     rows += [("group", g, g, int(counts[group_of == g].sum())) for g in groups]

@@ -60,6 +60,6 @@ def short_benchmark_name(benchmark: str) -> str:
 
 
 def group_order(groups: Iterable[str]) -> list[str]:
-    """The groups that occur, in the order of the study."""
-    present = set(groups)
-    return [group for group in GROUPS if group in present]
+    """The groups that occur: those of the study in its order, then others; `overall` is none."""
+    present = [group for group in dict.fromkeys(groups) if isinstance(group, str) and group != "overall"]
+    return sorted(present, key=lambda group: list(GROUPS).index(group) if group in GROUPS else len(GROUPS))

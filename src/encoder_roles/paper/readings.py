@@ -12,7 +12,7 @@ import pandas as pd
 
 from encoder_roles.analysis.lattice import RETRAINED
 from encoder_roles.paper.names import group_order
-from encoder_roles.study.names import BENCHMARKS, BLIND, StudyError, all_subsets
+from encoder_roles.study.names import BLIND, StudyError, all_subsets
 
 OVERALL = "overall"
 
@@ -44,9 +44,8 @@ def mask_operators(lattice: pd.DataFrame) -> list[str]:
 
 
 def benchmarks_of(table: pd.DataFrame) -> list[str]:
-    """The benchmarks with a row in lattice.csv or scores.csv, by group in the order of the study."""
-    present = set(table.loc[table["level"] == "benchmark", "benchmark"])
-    return [benchmark for benchmark in BENCHMARKS if benchmark in present]
+    """The benchmarks with a row in lattice.csv or scores.csv, in the order of its rows: group by group."""
+    return list(dict.fromkeys(table.loc[table["level"] == "benchmark", "benchmark"]))
 
 
 def groups_of(lattice: pd.DataFrame) -> list[str]:

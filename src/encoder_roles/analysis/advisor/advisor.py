@@ -63,8 +63,9 @@ class Advice:
     """What to train next, and how sure the answers are so far. As text: a table and sentences.
 
     Attributes:
-        predictions: a row per subset: subset, encoders, trained, score, low, high, and for each goal the
-            probability that the subset reaches it (`p_best`, `p_match`).
+        predictions: a row per subset: subset, encoders, trained, measured (its own score, NaN if it is not
+            trained), score (as predicted from all trained subsets), low, high, and for each goal the
+            probability that the subset reaches it (`p_best`, `p_match`). All scores are 0-100.
         next: the trainings worth most, best first: subset, score, low, high, worth, reason. Empty when every
             subset that can reach a goal is trained.
         statements: a sentence per goal on the answer so far.
@@ -77,7 +78,8 @@ class Advice:
     def __str__(self) -> str:
         shown = {"index": False, "float_format": "{:.2f}".format}
         head = "Next to train:" if len(self.next) else "Every subset that can be an answer is trained."
-        lines = [self.predictions.to_string(**shown), "", head]  # type: ignore[call-overload]
+        table = self.predictions.rename(columns={"score": "predicted"})
+        lines = [table.to_string(na_rep="", **shown), "", head]  # type: ignore[call-overload]
         for place, (subset, reason) in enumerate(zip(self.next["subset"], self.next["reason"], strict=True)):
             lines.append(f"  {place + 1}. {subset}: {reason}")
         return "\n".join([*lines, "", *self.statements])
@@ -124,7 +126,8 @@ def advise(
             "subset": prediction.subsets,
             "encoders": size,
             "trained": np.where(prediction.measured, "yes", "no"),
-            "score": prediction.mean,
+            "measured": prediction.scores,
+            "score": prediction.mean.clip(0, 100),
             "low": low,
             "high": high,
         }

@@ -18,9 +18,10 @@ from encoder_roles.analysis.advisor.replay import (
     replay_table,
 )
 from encoder_roles.analysis.external.aliases import match_encoders
+from encoder_roles.analysis.external.columns import load_table, role_of
 from encoder_roles.analysis.external.numbers import read_numbers
 from encoder_roles.analysis.external.subset_scores import read_subset_scores
-from encoder_roles.analysis.external.tables import load_table, require_numbers, role_of
+from encoder_roles.analysis.external.tables import require_numbers
 from encoder_roles.analysis.statistics import normal_quantile
 from encoder_roles.provenance import write_table
 from encoder_roles.study.names import BLIND, StudyError, all_subsets, name_subset, parse_subset
@@ -123,6 +124,7 @@ def advise_next(
     match: float | None = None,
     level: str = "overall",
     pool: tuple[str, ...] = (),
+    leave_out: tuple[int, ...] = (),
     costs: Path | None = None,
     cost: str = "parameters",
     covariates: Path | None = None,
@@ -142,6 +144,7 @@ def advise_next(
         match: also find a proper subset that falls short of the full pool by at most this many points.
         level: of scores.csv: overall, a group's name or a benchmark's.
         pool: the encoders, in order; those of the table if not given.
+        leave_out: rows of the table, counted from 1 below the head without empty rows, that are not read.
         costs: costs.csv: probabilities per unit of cost then decide. The costs of untrained subsets are
             estimated from those of their encoders.
         cost: the column of costs.csv to use.
@@ -153,7 +156,7 @@ def advise_next(
         count: how many next trainings to name.
         output: also write the predictions as a CSV file.
     """
-    table = read_subset_scores(scores, level, pool, scales)
+    table = read_subset_scores(scores, level, pool, scales, leave_out)
     for note in table.notes:
         print(f"{scores}: {note}")
     part = average_seeds(table.table, standard_error, confidence, scores)

@@ -58,6 +58,7 @@ class Prediction:
         pool: the encoders, in order.
         subsets: the subsets' names.
         measured: which subsets were given, (subsets,).
+        scores: the given scores, NaN for the others, (subsets,).
         mean, covariance: of the score on infinitely many questions, (subsets,) and (subsets, subsets).
         noise: the variance of measuring one subset, in points squared.
     """
@@ -65,15 +66,16 @@ class Prediction:
     pool: tuple[str, ...]
     subsets: tuple[str, ...]
     measured: npt.NDArray[np.bool_]
+    scores: Array
     mean: Array
     covariance: Array
     noise: float
 
     def interval(self, level: float) -> tuple[Array, Array]:
-        """(low, high) of each subset's score: with the noise of a future measurement if it is untrained."""
+        """(low, high) of each score, within 0-100; with the noise of a future measurement if untrained."""
         spread = np.diag(self.covariance) + np.where(self.measured, 0.0, self.noise)
         arm = normal_quantile(level) * np.sqrt(np.maximum(spread, 0))
-        return self.mean - arm, self.mean + arm
+        return (self.mean - arm).clip(0, 100), (self.mean + arm).clip(0, 100)
 
 
 def predict_lattice(
@@ -105,7 +107,9 @@ def predict_lattice(
     mean, covariance = _condition(prior, place, values - LEVEL[0], noise)
     measured = np.isin(np.arange(len(subsets)), place)
     typical = float(np.median(noise)) if len(noise) else 0.0
-    return Prediction(names, subsets, measured, mean + LEVEL[0], covariance, typical)
+    own = np.full(len(subsets), np.nan)
+    own[place] = values
+    return Prediction(names, subsets, measured, own, mean + LEVEL[0], covariance, typical)
 
 
 def check_part(scores: Scores, pool: tuple[str, ...]) -> dict[str, tuple[float, float]]:

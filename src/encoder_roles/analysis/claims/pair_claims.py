@@ -38,7 +38,8 @@ def capacity_pair_suboptimal(findings: Findings) -> Claim:
         return untested("2a", statement, "not all singles and pairs, or too few encoders")
     top = _capacity_pair(point)
     drawn = np.array([_capacity_pair(values) for values in draws], dtype=np.int64)
-    candidates = [pair for pair in of_size(2, n) if pair == top or (drawn == pair).mean() > findings.alpha]
+    share = {pair: np.mean(drawn == pair) if drawn.size else 0.0 for pair in of_size(2, n)}
+    candidates = [pair for pair in of_size(2, n) if pair == top or share[pair] > findings.alpha]
     beaten, beats_all = [], False
     for candidate in candidates:
         others = [i for i in of_size(2, n) if i != candidate]

@@ -1,16 +1,17 @@
 """Aliases of benchmarks, encoders and subsets in external tables.
 
 Case, spaces and punctuation never count: `MME-P`, `mme_p` and `MMEP` are one name. Letters and digits of any
-script count. A benchmark's name must be an alias in the table below. Nothing is matched by likeness.
+script count. One of the sixteen benchmarks is known by its aliases in the table below. Nothing is matched by
+likeness: a name that is one edit from a known one is a hint in a note, and no more.
 """
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from encoder_roles.study.names import BENCHMARKS, BLIND, StudyError
 
@@ -59,11 +60,58 @@ def match_benchmark(name: object) -> str | None:
     return _KNOWN.get(squeeze(name))
 
 
-def nearest_benchmarks(name: object) -> str:
-    """Benchmarks that resemble an unknown name, for an error message; all sixteen if none does."""
-    close = difflib.get_close_matches(squeeze(name), list(_KNOWN), n=3, cutoff=0.6)
-    names = list(dict.fromkeys(_KNOWN[spelling] for spelling in close))
-    return f"nearest: {', '.join(names)}" if names else f"known: {', '.join(BENCHMARKS)}"
+def near_benchmarks(name: object) -> list[str]:
+    """The study's benchmarks with an alias one edit away from an unknown name.
+
+    >>> near_benchmarks("MMVPP"), near_benchmarks("POPE")
+    (['mmvp'], [])
+    """
+    return list(dict.fromkeys(_KNOWN[alias] for alias in near_names(name, _KNOWN)))
+
+
+def near_names(name: object, names: Iterable[str]) -> list[str]:
+    """Those of some squeezed names that are one edit away from a name; all have three letters or more."""
+    key = squeeze(name)
+    return [other for other in names if min(len(key), len(other)) > 2 and one_edit_apart(key, other)]
+
+
+def one_edit_apart(first: str, second: str) -> bool:
+    """Whether one character more, less, another or moved past its neighbour turns one name into the other.
+
+    >>> one_edit_apart("sglip", "siglip"), one_edit_apart("dinov2", "dniov2"), one_edit_apart("clip", "sam")
+    (True, True, False)
+    """
+    pairs = zip(first, second, strict=False)
+    start = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+    one, two = first[start:], second[start:]
+    if len(one) == len(two):
+        return one != two and (one[1:] == two[1:] or one[:2] + one[2:] == two[1::-1] + two[2:])
+    return one[1:] == two or one == two[1:]
+
+
+def near_encoders(pool: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of encoders that may be one, spelt twice. Names that differ in a digit are versions.
+
+    >>> near_encoders(["siglip", "sglip", "dinov2", "dinov3"])
+    [('siglip', 'sglip')]
+    """
+    keys = {encoder: squeeze(encoder) for encoder in pool}
+    letters = {encoder: "".join(c for c in key if not c.isdigit()) for encoder, key in keys.items()}
+    return [
+        (first, second)
+        for first, second in itertools.combinations(pool, 2)
+        if max(len(letters[first]), len(letters[second])) > 3
+        and letters[first] != letters[second]
+        and one_edit_apart(keys[first], keys[second])
+    ]
+
+
+def encoder_notes(pool: Sequence[str]) -> list[str]:
+    """A warning, one sentence, for each pair of encoders that may be one."""
+    return [
+        f"encoders {first} and {second} differ by one character: if they are one, correct the label."
+        for first, second in near_encoders(pool)
+    ]
 
 
 def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
@@ -85,7 +133,9 @@ def match_encoders(text: object, pool: Sequence[str] = ()) -> tuple[str, ...]:
         if not any(c.isalnum() for c in key):
             raise StudyError(f"{label!r}: {part!r} is no encoder's name; write names joined with +")
         if pool and key not in known:
-            raise StudyError(f"{label!r}: encoder {part!r} is not in the pool {list(pool)}")
+            near = [known[name] for name in near_names(key, known)]
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise StudyError(f"{label!r}: encoder {part!r} is not in the pool {list(pool)}{hint}")
         name = known.get(key, key)
         if name in encoders or name == BLIND:
             raise StudyError(

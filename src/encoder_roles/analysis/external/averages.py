@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import pandas as pd
 
-from encoder_roles.analysis.tables import order_benchmarks
+from encoder_roles.analysis.tables import MODEL, order_benchmarks
 
 TOLERANCE = 0.015  # points: a stated average and its sixteen scores are each rounded to 0.01
 
 
 def average_models(table: pd.DataFrame, stated: pd.DataFrame) -> pd.DataFrame:
-    """Overall and group means of every row of a wide table (of every model of a tidy one)."""
+    """Overall and group means of every row of a wide table, of every model of a tidy one.
+
+    Args:
+        table: row, model (as labelled), the columns of MODEL, benchmark, group, score (0-100).
+        stated: row and the means that a wide table states; no rows for a tidy table.
+
+    Returns:
+        row (NaN in a tidy table), model, seed, mask, operator, overall, a column per group, `stated_<mean>`.
+    """
     wide = len(stated) > 0
-    keys = ["row"] if wide else ["model", "seed", "operator", "kept"]
+    keys = ["row"] if wide else MODEL
     if "question" in table.columns:
-        table = table.groupby([*keys, "benchmark", "group"], sort=False)["score"].mean().reset_index()
-    by_model = table.groupby(keys, sort=False)
-    means = by_model["score"].mean().rename("overall").to_frame()
+        table = _mean_scores(table, keys)
+    means = table.groupby(keys, sort=False)["score"].mean().rename("overall").to_frame()
     order = order_benchmarks(table[["benchmark", "group"]].drop_duplicates())
-    for group in dict.fromkeys(order["group"]):
+    for group in filter(None, dict.fromkeys(order["group"])):
         means[group] = table[table["group"] == group].groupby(keys, sort=False)["score"].mean()
-    means = means.reset_index()
+    labels = table.drop_duplicates(keys).set_index(keys, drop=False)
+    for place, column in enumerate(["row", "model", "seed", "mask", "operator"]):
+        means.insert(place, column, labels[column].reindex(means.index), allow_duplicates=False)
+    means = means.reset_index(drop=True)
     if not wide:
-        return means.drop(columns="kept").assign(row=float("nan"))
-    means.insert(1, "model", means["row"].map(table.drop_duplicates("row").set_index("row")["model"]))
-    renamed = {c: f"stated_{c.removeprefix('average ')}" for c in stated.columns if c != "row"}
+        return means.assign(row=float("nan"))
+    renamed = {c: f"stated_{c}" for c in stated.columns if c != "row"}
     return means.merge(stated.rename(columns=renamed), on="row", how="left")
+
+
+def _mean_scores(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """A row per model and benchmark of a table of questions."""
+    labels = [c for c in ("row", "model", *MODEL) if c not in keys]
+    by_benchmark = table.groupby([*keys, "benchmark", "group"], sort=False)
+    return by_benchmark.agg({**dict.fromkeys(labels, "first"), "score": "mean"}).reset_index()
 
 
 def average_notes(averages: pd.DataFrame) -> list[str]:

@@ -90,6 +90,17 @@ def have_percent(cells: pd.Series[Any]) -> npt.NDArray[np.bool_]:
     return np.array([isinstance(cell, str) and cell.endswith("%") for cell in cells], dtype=bool)
 
 
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a finite number, or text that can be read as one."""
+    if isinstance(cell, str):
+        reading = read_text(_bare(cell))
+        return reading.point is not None or reading.comma is not None
+    try:
+        return bool(np.isfinite(float(cell)))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 def _value(text: str, comma: bool) -> float:
     reading = read_text(_bare(text))
     value = reading.comma if comma else reading.point

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from encoder_roles.analysis.external.aliases import match_benchmark, squeeze
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import BENCHMARKS, StudyError
 
 TOTALS = {"mme": 2000.0, "ocrbench": 1000.0}  # the greatest score of benchmarks also published as a total
 COUNTED = ("ocrbench",)  # totals that count correct answers, so that every total is a whole number
@@ -153,7 +153,9 @@ def _check_points(
 
 def _outside(benchmark: str, most: float, stated: bool) -> str:
     scale = f"0-{most:g}" if stated or most == 100 else f"0-100 and 0-{most:g}"
-    return f"score of {benchmark} is outside {scale}"
+    own = not stated and benchmark not in BENCHMARKS
+    advice = f"; state its greatest score (scales: {benchmark} 1000), or remove the column" if own else ""
+    return f"score of {benchmark} is outside {scale}{advice}"
 
 
 def _refusal(table: pd.DataFrame, place: int | np.integer[Any], why: str, where: str) -> StudyError:

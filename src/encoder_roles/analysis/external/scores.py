@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.claims.claim import Claim
-from encoder_roles.analysis.commands import analyse_lattices, write_tables
+from encoder_roles.analysis.commands import analyse_lattices
+from encoder_roles.analysis.external.summary import summarise
 from encoder_roles.analysis.external.tables import ExternalScores, read_external_scores
 from encoder_roles.analysis.lattice import LatticeSet, arrange_lattices, build_lattices
 from encoder_roles.analysis.statistics import Array, ScoreArrays, generator
 from encoder_roles.analysis.tables import MODEL, number, order_benchmarks, read_costs, read_ranks
-from encoder_roles.study.names import BENCHMARKS, study_of
+from encoder_roles.study.names import BENCHMARKS
 from encoder_roles.study.sections import StatisticsSettings
-from encoder_roles.study.stages import ExternalScoresStage, RoleStage, read_settings
+from encoder_roles.study.stages import RoleStage
 
 STATISTICS = StatisticsSettings(resamples=10_000, level=0.95, seed=0, overall="benchmarks")
 TAU = 0.1
@@ -39,11 +40,22 @@ class Analysis:
         tables: the tables of docs/contracts.md, by file name without ending; and `averages`.
         claims: every claim of the study's text, tested or not.
         notes: what the tables lack, and why: {table, note}.
+        settings: the study's name, its encoders in order, statistics and tau.
     """
 
     tables: dict[str, pd.DataFrame]
     claims: list[Claim]
     notes: list[dict[str, str]]
+    settings: RoleStage
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The encoders, in order."""
+        return self.settings.pool
+
+    def summary(self) -> str:
+        """Scores, roles, best pair and verdicts in at most twenty lines of text."""
+        return "\n".join(summarise(self.tables, self.claims, self.notes, self.pool))
 
 
 def analyse_table(
@@ -96,7 +108,7 @@ def analyse_table(
         if "n" in table.columns:
             table["n"] = table["n"].where(table["n"] > 0)
     of_table = [{"table": "all", "note": note} for note in (*external.notes, *_absent_benchmarks(external))]
-    return Analysis({"averages": external.averages, **tables}, claims, [*of_table, *notes])
+    return Analysis({"averages": external.averages, **tables}, claims, [*of_table, *notes], settings)
 
 
 def _lattices(external: ExternalScores, settings: RoleStage) -> LatticeSet:
@@ -169,60 +181,6 @@ def _absent_benchmarks(external: ExternalScores) -> list[str]:
     """Which of the sixteen benchmarks the table lacks, in at most one sentence."""
     present = set(external.table["benchmark"])
     missing = [b for b in BENCHMARKS if b not in present]
-    if not missing:
+    if not missing or external.only_means:
         return []
     return [f"no score on {', '.join(missing)}: averages are over the {len(present)} benchmarks present."]
-
-
-def analyse_scores(
-    *,
-    scores: Path,
-    output: Path,
-    pool: tuple[str, ...] = (),
-    leave_out: tuple[int, ...] = (),
-    scales: dict[str, float] | None = None,
-    ranks: Path | None = None,
-    costs: Path | None = None,
-    statistics: StatisticsSettings = STATISTICS,
-    tau: float = TAU,
-    settings: Path | None = None,
-) -> None:
-    """Analyse any table of scores: write the tables, claims.json and notes.json, and print the notes.
-
-    Args:
-        scores: CSV or parquet; wide (a column that names the encoders, one per benchmark; a row `n` may give
-            the numbers of questions) or tidy (columns encoders, benchmark, score, ...): see
-            docs/external-scores.md.
-        output: the folder.
-        pool: encoders in the order in which subsets are written; by default as they first appear.
-        leave_out: rows, counted from 1 below the head without empty rows, that are not analysed.
-        scales: a benchmark and its greatest score, where the table does not show it (`--scales ocrbench 1000
-            gqa 1`); `score` stands for all others.
-        ranks: a table in the form of ranks.csv.
-        costs: a table in the form of costs.csv.
-        statistics: resamples, level, seed of the bootstrap; a stated seed deviation.
-        tau: tolerance of "survives" and "expands".
-        settings: settings/external_scores.json, which the workflow gives in place of pool, leave_out,
-            scales, statistics and tau.
-    """
-    study = study_of(scores)
-    if settings is not None:
-        stage = read_settings(settings, ExternalScoresStage)
-        study, pool, leave_out = stage.study, stage.pool, stage.leave_out
-        scales, statistics, tau = stage.scales, stage.statistics, stage.tau
-    analysis = analyse_table(
-        scores,
-        pool=pool,
-        leave_out=leave_out,
-        scales=scales,
-        ranks=ranks,
-        costs=costs,
-        statistics=statistics,
-        tau=tau,
-        study=study,
-    )
-    write_tables(output, analysis.tables, analysis.claims, analysis.notes)
-    for note in analysis.notes:
-        print(f"{note['table']}: {note['note']}")
-    rows = ", ".join(f"{name} {len(table)}" for name, table in analysis.tables.items())
-    print(f"{output}: rows written: {rows}; claims.json, notes.json")

@@ -1,14 +1,14 @@
 """External tables of scores, read and checked: wide (a column per benchmark) or tidy (a row per score).
 
 A table may have a row per question, or only the benchmarks' scores. The lattice may be incomplete; masks and
-seeds may be missing. Nothing is guessed: an unknown name, a score of unclear scale or a duplicate row is an
-error of one line. `notes` names every conversion (MME / 20).
+seeds may be missing. Nothing is guessed: a score of unclear scale or a duplicate row is an error of one line.
+`notes` names every conversion (MME / 20) and every benchmark that is none of the sixteen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from encoder_roles.analysis.external.aliases import (
-    match_benchmark,
-    match_encoders,
-    nearest_benchmarks,
-    squeeze,
-)
+from encoder_roles.analysis.external.aliases import encoder_notes, match_encoders
 from encoder_roles.analysis.external.averages import average_models, average_notes
-from encoder_roles.analysis.external.files import read_cells
+from encoder_roles.analysis.external.columns import (
+    load_table,
+    name_columns,
+    own_benchmark_note,
+)
+from encoder_roles.analysis.external.forms import read_rows
 from encoder_roles.analysis.external.numbers import have_percent, read_numbers, why_no_number
 from encoder_roles.analysis.external.scales import find_scales
 from encoder_roles.analysis.tables import MODEL, SCORE_COLUMNS, check_scores
@@ -32,37 +32,7 @@ from encoder_roles.study.sections import Operator
 
 MOST_ENCODERS = 8  # 256 subsets: with more, the resamples of the lattice do not fit a laptop's memory
 OPERATORS: tuple[str, ...] = get_args(Operator)
-SEED_BENCH = "SEED"  # as the head of a column this is the benchmark, and `seed` or `Seed` a training seed
 MOST_COUNT = 2.0**53  # above it a float no longer holds every whole number
-
-# role of a column -> its spellings, without case and punctuation
-_ROLES: dict[str, str] = {
-    "subset": "subset encoders encoder model models visionencoders visionencoder combination",
-    "mask": "mask kept keptencoders",
-    "operator": "operator maskoperator",
-    "training_seed": "seed trainingseed",  # not `seed` as long as that may be a benchmark's column
-    "study": "study",
-    "benchmark": "benchmark dataset task bench",
-    "group": "group category",
-    "score": "score value accuracy acc result",
-    "n": "n questions nquestions numquestions numberofquestions",
-    "question": "question questionid id qid",
-    "cluster": "cluster clusterid",
-    "weight": "weight",
-    "unparsable": "unparsable",
-    "level": "level",
-    "low": "low lower",
-    "high": "high upper",
-    "standard_error": "standarderror stderr se",
-    "ignored": "metric unparsableshare",
-}
-SUMMARY_ONLY = ("low", "high", "standard_error")  # what a table of subsets has beside its scores
-_TIDY_ONLY = ("benchmark", "score", "question", "cluster", "weight", "unparsable", "level", "group")
-_ROLE_OF = {spelling: role for role, spellings in _ROLES.items() for spelling in spellings.split()}
-_OVERALL = {"average", "avg", "overall", "mean", "all"}
-_GROUP_OF = {squeeze(group): group for group in GROUPS} | {
-    squeeze(group) + word: group for group in GROUPS for word in ("average", "avg", "mean")
-}
 
 
 @dataclass(frozen=True)
@@ -74,9 +44,10 @@ class ExternalScores:
         table: a row per model and benchmark: subset, seed, mask, operator, benchmark, group, score (0-100),
             n (questions; NaN if not stated), row (of the file, from 1).
         questions: rows as in scores.parquet if the file has a row per question, else None.
-        averages: a row per model of the file, left out or not: row, model, overall, a column per group, and
-            the averages that the file states.
-        notes: conversions and omissions, a sentence each.
+        averages: a row per model: row, model (as the file writes it), seed, mask, operator, overall, a column
+            per group, and the averages that the file states.
+        notes: conversions, benchmarks of its own, omissions: a sentence each.
+        only_means: whether the file has no benchmark; its benchmarks are then the means that it states.
     """
 
     study: str
@@ -85,6 +56,7 @@ class ExternalScores:
     questions: pd.DataFrame | None
     averages: pd.DataFrame
     notes: tuple[str, ...]
+    only_means: bool = False
 
 
 def read_external_scores(
@@ -107,143 +79,56 @@ def read_external_scores(
         StudyError: one line that names the column or row and what to do.
     """
     frame, where = load_table(scores)
-    frame, roles = _find_roles(frame, where)
-    frame.insert(0, "row", np.arange(1, len(frame) + 1))
-    if "subset" not in roles:
+    named = name_columns(frame, where)
+    named.frame.insert(0, "row", np.arange(1, len(frame) + 1))
+    if "subset" not in named.roles:
         raise StudyError(
             f"{where}: no column that names the encoders; call it `encoders`, `subset` or `model`"
         )
-    if unknown := sorted(set(leave_out) - set(frame["row"])):
-        raise StudyError(f"{where}: leave_out: there is no row {unknown[0]}; it has {len(frame)}")
-    tidy = {"benchmark", "score"} <= roles
-    frame, stated = _split_averages(frame, where) if tidy else _melt(frame, where)
-    frame = frame.rename(columns={"training_seed": "seed"})
-    table, notes = _check_numbers(frame, scales or {}, where)
+    kept, notes_left_out = leave_rows_out(named.frame, leave_out, where)
+    named = replace(named, frame=kept)
+    form = read_rows(named, where)
+    rows = form.rows.rename(columns={"training_seed": "seed"})
+    table, notes = _check_numbers(rows, scales or {}, where)
     table = name_models(table, pool, where)
-    averages = average_models(table, stated)
-    table = table[~table["row"].isin(leave_out)]
-    if table.empty:
-        raise StudyError(f"{where}: leave_out leaves no row")
     encoders = tuple(pool) or _appearing(table)
     table = _order_subsets(table, encoders, where)
     name = _one_study(table, study, where)
-    questions = _as_questions(table, name, where) if "question" in roles else None
+    averages = average_models(table, form.stated)
+    questions = _as_questions(table, name, where) if "question" in named.roles else None
     if questions is None:
         _check_models(table, where)
     else:
         table = _score_benchmarks(questions)
-    notes = [*notes, *average_notes(averages), *_left_out(averages, leave_out)]
-    return ExternalScores(name, encoders, table.reset_index(drop=True), questions, averages, tuple(notes))
+    own = [] if form.only_means else _own_notes(table)
+    notes = [*named.notes, *own, *encoder_notes(encoders), *notes, *average_notes(averages)]
+    if form.only_means:
+        means = ", ".join(dict.fromkeys(table["benchmark"]))
+        notes.append(f"the table has no benchmark, only means: roles are those of {means}.")
+    notes += notes_left_out
+    return ExternalScores(
+        name, encoders, table.reset_index(drop=True), questions, averages, tuple(notes), form.only_means
+    )
 
 
-def load_table(scores: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The cells of a table, and what error messages call it. Raises StudyError if it is no table."""
-    if isinstance(scores, pd.DataFrame):
-        return read_cells(scores, _is_head, "scores"), "scores"
-    return read_cells(Path(scores), _is_head, str(scores)), str(scores)
+def leave_rows_out(frame: pd.DataFrame, rows: Sequence[int], where: str) -> tuple[pd.DataFrame, list[str]]:
+    """A table (row, subset ...) without some rows, which may hold anything, and a note on each of them."""
+    if unknown := sorted(set(rows) - set(frame["row"])):
+        raise StudyError(f"{where}: leave_out: there is no row {unknown[0]}; it has {len(frame)}")
+    left = frame["row"].isin(rows)
+    if left.all():
+        raise StudyError(f"{where}: leave_out leaves no row")
+    notes = [
+        f"row {row} ({label}) was left out, as leave_out says."
+        for row, label in frame.loc[left, ["row", "subset"]].itertuples(index=False)
+    ]
+    return frame[~left], notes
 
 
-def role_of(column: str) -> str | None:
-    """What a column holds (`subset`, `score` ...) by its name; None if no role has that name."""
-    return None if column == SEED_BENCH else _ROLE_OF.get(squeeze(column))
-
-
-def _is_head(names: Sequence[str]) -> bool:
-    """Whether these can be names of columns: one names the encoders, and all the others are known too."""
-    roles = [role_of(name) or match_benchmark(name) or _average_of(name) for name in names]
-    return "subset" in roles and None not in roles
-
-
-def _average_of(column: str) -> str | None:
-    """`overall` or the group of which a column states the mean; None if it states none."""
-    return "overall" if squeeze(column) in _OVERALL else _GROUP_OF.get(squeeze(column))
-
-
-def _find_roles(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, set[str]]:
-    """Columns named by role or benchmark, and the set of roles. A column without either is an error."""
-    names: dict[str, tuple[str, int]] = {}
-    tidy = {"benchmark", "score"} <= {role_of(column) for column in frame.columns}
-    for place, column in enumerate(frame.columns):
-        name = _name_column(column, tidy, where, empty=bool(frame.iloc[:, place].isna().all()))
-        if name == "ignored":
-            continue
-        if name in names:
-            raise StudyError(
-                f"{where}: columns {names[name][0]!r} and {column!r} are both {name}; remove one"
-            )
-        names[name] = (column, place)
-    renamed = frame.iloc[:, [place for _, place in names.values()]].copy()
-    renamed.columns = pd.Index(list(names))
-    return renamed, set(names)
-
-
-def _name_column(column: str, tidy: bool, where: str, *, empty: bool) -> str:
-    """The role or benchmark of a column; `ignored` if it does not count."""
-    role = role_of(column)
-    if role in SUMMARY_ONLY and tidy:
-        return "ignored"  # intervals are computed again
-    if role in _TIDY_ONLY and not tidy:
-        raise StudyError(
-            f"{where}: column {column!r} belongs to a table with a row per score, which has both "
-            "`benchmark` and `score`; add what is missing, or remove the column"
-        )
-    if column == "#" or (role is None and empty and match_benchmark(column) is None):
-        return "ignored"  # line numbers, or a column without any cell
-    if role is None and tidy:
-        known = sorted(_ROLES.keys() - {"ignored", *SUMMARY_ONLY})
-        raise StudyError(
-            f"{where}: column {column!r} is unknown in a table with a row per score; remove it, or call "
-            f"it one of {', '.join(known)}"
-        )
-    average = _average_of(column)
-    name = role or match_benchmark(column) or (f"average {average}" if average else None)
-    if name is None or name in SUMMARY_ONLY:
-        raise StudyError(
-            f"{where}: column {column!r} is no benchmark ({nearest_benchmarks(column)}); rename it, or "
-            "remove it from the table"
-        )
-    return name
-
-
-def _melt(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A wide table as rows (row, model columns, benchmark, score, n), and the averages that it states."""
-    benchmarks = [b for b in BENCHMARKS if b in frame.columns]
-    if not benchmarks:
-        raise StudyError(
-            f"{where}: no column is a benchmark, and none are called `benchmark` and `score` (found: "
-            f"{', '.join(map(str, frame.columns[1:]))})"
-        )
-    keys = [c for c in frame.columns if c not in benchmarks and not c.startswith("average ")]
-    counts = frame["subset"].map(squeeze).isin(_ROLES["n"].split())
-    if counts.sum() > 1:
-        raise StudyError(f"{where}: two rows are called n; one says how many questions each benchmark has")
-    models = frame[~counts]
-    long = models.melt(keys, benchmarks, var_name="benchmark", value_name="score")
-    if counts.any():
-        if "n" in frame.columns:
-            raise StudyError(f"{where}: both a row n and a column n; remove one")
-        long["n"] = long["benchmark"].map(frame.loc[counts, benchmarks].iloc[0])
-    averages = [c for c in frame.columns if c.startswith("average ")]
-    stated = read_numbers(models[["row", *averages]], averages, where)
-    return long.sort_values(["row"], kind="stable").reset_index(drop=True), stated
-
-
-def _split_averages(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The benchmark rows of a tidy table; rows of averages, as in scores.csv, are computed again."""
-    level = frame["level"] if "level" in frame.columns else pd.Series("benchmark", frame.index)
-    rows = frame[level == "benchmark"].drop(columns="level", errors="ignore").copy()
-    if rows.empty:
-        raise StudyError(f"{where}: no row of level `benchmark`; the averages alone cannot be analysed")
-    named = {name: match_benchmark(name) for name in rows["benchmark"].unique()}
-    groups = rows.dropna(subset="group") if "group" in rows.columns else rows.iloc[:0]
-    for name, match in named.items():
-        if match is None and name not in set(groups["benchmark"]):
-            raise StudyError(
-                f"{where}: benchmark {name!r} is none of the sixteen ({nearest_benchmarks(name)}); rename "
-                "it, or give its group in a column `group`"
-            )
-    rows["benchmark"] = [named[name] or str(name) for name in rows["benchmark"]]
-    return rows, pd.DataFrame({"row": []})
+def _own_notes(table: pd.DataFrame) -> list[str]:
+    """One sentence per benchmark that is none of the sixteen."""
+    own = table.loc[~table["benchmark"].isin(BENCHMARKS), ["benchmark", "group"]].drop_duplicates("benchmark")
+    return [own_benchmark_note(name, group) for name, group in own.itertuples(index=False)]
 
 
 def _check_numbers(
@@ -261,7 +146,7 @@ def _check_numbers(
         require_numbers(frame, checked, "seed", where)
     if "weight" in checked.columns:
         require_numbers(frame, checked, "weight", where)
-    stated = checked["group"] if "group" in checked.columns else checked["n"]
+    stated = checked["group"] if "group" in checked.columns else np.full(len(checked), np.nan)
     checked["group"] = [_group_of(b, g) for b, g in zip(checked["benchmark"], stated, strict=True)]
     models = checked.assign(unit=_units(checked), model=checked["subset"])
     factor, notes = find_scales(models, have_percent(frame["score"]), scales, where)
@@ -289,11 +174,11 @@ def require_numbers(raw: pd.DataFrame, numbers: pd.DataFrame, column: str, where
 
 
 def _group_of(benchmark: str, stated: Any) -> str:
-    """The group of a benchmark: the study's for the sixteen, the stated one for others."""
+    """The group of a benchmark: the study's for the sixteen, the stated one for others; empty without one."""
     for group, names in GROUPS.items():
         if benchmark in names:
             return group
-    return str(stated)
+    return "" if pd.isna(stated) else str(stated)
 
 
 def name_models(table: pd.DataFrame, pool: Sequence[str], where: str) -> pd.DataFrame:
@@ -339,11 +224,9 @@ def _appearing(table: pd.DataFrame) -> tuple[str, ...]:
 
 def _order_subsets(table: pd.DataFrame, pool: tuple[str, ...], where: str) -> pd.DataFrame:
     """Names of subsets and masks in pool order. A masked row without a mask column is of the full pool."""
-    if not 2 <= len(pool) <= MOST_ENCODERS:
-        raise StudyError(
-            f"{where}: {len(pool)} encoder{'s' * (len(pool) != 1)} ({', '.join(pool)}); roles need 2 to "
-            f"{MOST_ENCODERS}: name those in question with `pool`, and leave the other rows out"
-        )
+    if len(pool) < 2:
+        raise StudyError(f"{where}: {len(pool)} encoder{'s' * (len(pool) != 1)}; roles need at least two")
+    check_pool_size(table, pool, where)
     ordered, masked = table.copy(), table["operator"] != NO_MASK
     of_full = masked & (table["trained"] == table["kept"]) if "mask" not in table.columns else masked & False
     trained = [pool if full else t for full, t in zip(of_full, table["trained"], strict=True)]
@@ -357,6 +240,29 @@ def _order_subsets(table: pd.DataFrame, pool: tuple[str, ...], where: str) -> pd
     # an operator on a model that keeps everything is the model as trained
     _refuse(ordered, masked & complete, "an operator, but every encoder is kept", where)
     return ordered
+
+
+def check_pool_size(table: pd.DataFrame, pool: Sequence[str], where: str) -> None:
+    """Refuse a pool that is too large, with options that keep the encoders of the most rows.
+
+    Args:
+        table: row, trained (a tuple of encoders), and kept where models are masked.
+        pool: the encoders.
+        where: what error messages call the table.
+    """
+    if len(pool) <= MOST_ENCODERS:
+        return
+    kept = table["kept"] if "kept" in table.columns else table["trained"]
+    used = [{*trained, *of} for trained, of in zip(table["trained"], kept, strict=True)]
+    rows_of = {encoder: sum(encoder in encoders for encoders in used) for encoder in pool}
+    chosen = set(sorted(pool, key=lambda encoder: -rows_of[encoder])[:MOST_ENCODERS])
+    outside = [not chosen.issuperset(encoders) for encoders in used]
+    rows = " ".join(str(row) for row in sorted(set(table.loc[outside, "row"])))
+    options = f"--pool {' '.join(e for e in pool if e in chosen)}" + f" --leave-out {rows}" * bool(rows)
+    raise StudyError(
+        f"{where}: {len(pool)} encoders, but at most {MOST_ENCODERS} can be analysed; without the rarest: "
+        f"{options}"
+    )
 
 
 def _one_study(table: pd.DataFrame, study: str, where: str) -> str:
@@ -426,14 +332,6 @@ def _score_benchmarks(questions: pd.DataFrame) -> pd.DataFrame:
     sums = weighted.groupby([*MODEL, "benchmark", "group"], sort=False)
     table = sums.agg(product=("product", "sum"), weight=("weight", "sum"), n=("score", "size")).reset_index()
     return table.assign(score=table["product"] / table["weight"], row=np.nan)
-
-
-def _left_out(averages: pd.DataFrame, leave_out: Sequence[int]) -> list[str]:
-    labels = dict(zip(averages["row"], averages["model"], strict=True))
-    return [
-        f"row {row} ({labels.get(row, 'a row of the table')}) was left out, as leave_out says."
-        for row in leave_out
-    ]
 
 
 def _refuse(table: pd.DataFrame, wrong: npt.ArrayLike, why: str, where: str) -> None:
