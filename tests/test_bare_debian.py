@@ -3,7 +3,7 @@
     python -m pytest -m bare -s tests/test_bare_debian.py
 
 needs root, debootstrap (`apt-get install debootstrap`), the network, 10 GB in the folder for temporary files
-and half an hour on two cores. It makes a root folder with nothing but Debian's base system, copies the
+and ten minutes on two cores. It makes a root folder with nothing but Debian's base system, copies the
 project's files into it, and runs the commands in it. The study is the reduced one.
 """
 
@@ -66,7 +66,9 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        print(f"\n$ {command}  [{time.monotonic() - start:.0f} s]\n{done.stdout[-3000:]}")
+        print(
+            f"\n$ {command}  [{time.monotonic() - start:.0f} s]\n{done.stdout[:2000]}...\n{done.stdout[-2000:]}"
+        )
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
@@ -103,4 +105,4 @@ def test_a_stranger_with_a_bare_debian_follows_the_readme(machine: Machine) -> N
     assert (machine.root / HOME / "results/ci/paper/paper.pdf").read_bytes().startswith(b"%PDF-")
     machine.run("make dry-run STUDY=studies/ci.yaml | grep 'Nothing to be done'")
     machine.run("make verify STUDY=studies/ci.yaml")
-    machine.run(f"{test} TESTS='tests/test_environment_lock.py tests/test_readme.py tests/test_cli.py'")
+    machine.run(f"{test} TESTS='tests/test_environment_lock.py tests/test_cli.py'")
