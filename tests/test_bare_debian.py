@@ -66,9 +66,8 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        print(
-            f"\n$ {command}  [{time.monotonic() - start:.0f} s]\n{done.stdout[:2000]}...\n{done.stdout[-2000:]}"
-        )
+        seconds = time.monotonic() - start
+        print(f"\n$ {command}  [{seconds:.0f} s]\n{done.stdout[:2000]}...\n{done.stdout[-2000:]}")
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 

@@ -297,6 +297,11 @@ def test_another_python_is_told_with_three_ways_to_get_one(monkeypatch: pytest.M
     assert "\n" not in message
 
 
+def test_the_readme_has_the_size_and_the_time_that_the_installer_prints() -> None:
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert all(f"({size})" in readme for size in script("install").SIZES.values())
+
+
 def test_an_old_python_can_read_the_installer() -> None:
     ast.parse((ENVS / "install.py").read_text(), feature_version=(3, 7))
 
