@@ -72,6 +72,8 @@ class Checkout:
         for name in ("sources", "tests"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "slurm/site.yaml").write_text(yaml.safe_dump({**SITE, **site}))
+        profile = folder / "slurm/config.yaml"  # Snakemake's own lines have the numbers of Slurm's jobs
+        profile.write_text(re.sub(r"^logger:.*\n", "", profile.read_text(), flags=re.MULTILINE))
         (folder / "fates").mkdir()
         wrapper = folder / "bin/encoder-roles"
         wrapper.parent.mkdir()

@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from encoder_roles.cli import COMMANDS, main
-from encoder_roles.manifest import environment, job, verify, write
+from encoder_roles.manifest import environment, job, repair, verify, write
 from encoder_roles.manifest.code import PACKAGE, code_key, code_of
 from encoder_roles.manifest.compare import MEASURED, compare_runs
 from encoder_roles.paper.catalogue import MEASURED_FIGURES
@@ -182,7 +185,7 @@ def edit_a_script() -> None:
     [
         (
             lose_weights,
-            "tune/model.safetensors: missing; train_tune makes it: snakemake .*--forcerun train_tune",
+            "tune/model.safetensors: missing; train_tune makes it; `make paper` or `encoder-roles repair`",
         ),
         (flip_a_byte, "scores.parquet: changed: its SHA-256 is not what score_predictions wrote"),
         (cut_a_file, "scores.parquet: changed: 5 bytes, 6 when it was made"),
@@ -371,3 +374,70 @@ def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
 def test_the_figures_that_runs_may_draw_otherwise_are_those_of_measured_time() -> None:
     shown = {name.split("/")[1].split(".")[0] for name in MEASURED if name.startswith("figures/")}
     assert shown == set(MEASURED_FIGURES)
+
+
+# --- repairs ---
+
+
+def repaired(monkeypatch: pytest.MonkeyPatch, *, text: str) -> list[list[str]]:
+    """Run `repair` with a Snakemake that writes this text into each target; the targets of each run."""
+    runs: list[list[str]] = []
+
+    def run(command: list[str]) -> SimpleNamespace:
+        runs.append(command[command.index("--") + 1 :])
+        for target in map(Path, runs[-1]):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.suffix:
+                target.write_text(text)
+            else:
+                target.mkdir(exist_ok=True)
+                (target / "model.safetensors").write_text(text)
+                (target / write.STAMP).touch()
+        assert "--force" in command and "--forcerun" not in command
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(repair.subprocess, "run", run)
+    main(["repair", "--configs", "config.yaml"])
+    return runs
+
+
+def test_a_lost_model_is_the_only_target_and_nothing_is_newer_because_of_it(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune = RESULTS / "models/clip/seed0/tune"
+    for lose in (lose_weights, (tune / "model.safetensors").unlink):
+        lose()
+        assert repaired(monkeypatch, text="weights") == [[str(tune)]]
+        (job_,) = (made for made in study["jobs"] if made["rule"] == "train_tune")
+        expected = datetime.fromisoformat(job_["end"]).timestamp()
+        assert {path.stat().st_mtime for path in (tune, *tune.iterdir())} == {expected}
+    assert repaired(monkeypatch, text="weights") == []
+    assert faults(capsys) == []
+
+
+def test_what_reads_a_file_that_came_out_otherwise_is_made_again(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_weights()
+    before = time.time()
+    repaired(monkeypatch, text="other weights")
+    assert (RESULTS / "models/clip/seed0/tune/model.safetensors").stat().st_mtime >= before - 1
+
+
+def test_results_of_another_config_are_left_to_snakemake(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_weights()
+    edit_the_config()
+    assert repaired(monkeypatch, text="weights") == []
+
+
+def test_results_of_other_code_are_named_one_by_one_unless_they_are_all_of_their_rule(
+    study: dict[str, Any],
+) -> None:
+    jobs = [job_ for job_ in study["jobs"] if job_["rule"] == "train_tune"]
+    other = {**jobs[0], "outputs": ["models/sam/seed0/tune"], "made_by": None}
+    (line,) = verify.job_faults(study | {"jobs": [*jobs, other]}, RESULTS)
+    assert f"--forcerun {RESULTS}/models/sam/seed0/tune -- paper" in line
+    (line,) = verify.job_faults(study | {"jobs": [other]}, RESULTS)
+    assert "--forcerun train_tune -- paper" in line

@@ -28,7 +28,7 @@ time.sleep(30)
 """
 
 
-def test_the_study_is_run_then_its_report_then_the_places_are_printed(
+def test_what_is_lost_is_repaired_the_study_is_run_then_its_report_then_the_places_are_printed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[list[str]] = []
@@ -39,8 +39,11 @@ def test_the_study_is_run_then_its_report_then_the_places_are_printed(
     base = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
     base += ["--configfile", "studies/ci.yaml"]
     report = ["--quiet", "host", "progress", "rules", "--report", "results/ci/report.html", "--", "paper"]
-    assert calls[0] == [*base, "--logger", "study", "--", "paper"]
-    assert calls[1:] == [[*base, *report], ["config.yaml", "studies/ci.yaml"]]
+    configs = ["config.yaml", "studies/ci.yaml"]
+    repair = ["repair", "--configs", *configs, "--cores", "2"]
+    assert calls[0] == [sys.executable, "-m", "encoder_roles.cli", *repair]
+    assert calls[1] == [*base, "--logger", "study", "--", "paper"]
+    assert calls[2:] == [[*base, *report], configs]
 
 
 def test_make_paper_calls_the_command_with_its_options() -> None:

@@ -17,9 +17,10 @@ from slurm_cluster import ACCOUNT, Cluster
 from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sacct
 
 from encoder_roles.cluster import preflight
-from encoder_roles.cluster.profile import open_profile
+from encoder_roles.cluster.profile import open_profile, profile_or_exit, started_configs
 from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, launcher, read_site
 from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
+from encoder_roles.planning import hours, plan
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import JOBS, StudyError
 from encoder_roles.study.sections import JobRequest
@@ -373,3 +374,49 @@ def test_a_real_slurm_is_asked_for_its_accounts(
     assert faults(study(), account=ACCOUNT) == []
     found = faults(study(), account="physics")
     assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]
+
+
+# --- what starts is what was checked, and no more than its user agreed to ---
+
+
+def test_preflight_checks_the_study_that_the_profile_starts(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert started_configs(ROOT / "slurm/config.yaml")[1] == ROOT / "studies/cambrian.yaml"
+    page = (ROOT / "docs/cluster.md").read_text()
+    assert "`studies/cambrian.yaml`, until you" in " ".join(page.splitlines())
+    (place / "slurm/config.yaml").write_text("executor: slurm-arrays\nconfigfile: ../own.yaml # mine\n")
+    (place / "own.yaml").write_text("study: own\n")
+    checked: list[str] = []
+    monkeypatch.setattr(preflight, "check_run", lambda study, site: checked.append(study.study))
+    preflight.preflight()
+    assert checked == ["own"] and "study own: nothing found" in capsys.readouterr().out
+    (place / "slurm/config.yaml").write_text("configfile: ../config.yaml\n")
+    assert started_configs() == (Path("config.yaml"),)
+
+
+def test_the_profile_without_slurm_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "bin/scontrol").unlink()
+    monkeypatch.setenv("PATH", str(place / "bin"))
+    with pytest.raises(SystemExit, match="error: --profile slurm: scontrol: no such program") as error:
+        profile_or_exit()
+    assert "\n" not in str(error.value) and "`make paper` runs a study without Slurm" in str(error.value)
+
+
+def test_a_study_of_many_gpu_hours_waits_until_its_user_agrees(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(Path("config.yaml"))
+    monkeypatch.setattr(plan, "plan_rows", lambda study: ([{"device_hours": 2500.0}], []))
+    hours.check_hours(study, None)  # its jobs request no GPU
+    large = study.model_copy(update={"jobs": {"train_tune": JobRequest(memory_mb=1000, minutes=60, gpus=8)}})
+    for site in (None, read_site()):
+        with pytest.raises(StudyError, match=r"about 2,500 hours .* more than the 100 in slurm/site.yaml"):
+            hours.check_hours(large, site)
+    hours.check_hours(large, Site(gpu_hours=3000))
+
+
+def test_the_check_of_hours_costs_a_run_of_small_jobs_no_second() -> None:
+    """The Snakefile imports it at every start, and torch takes ten seconds."""
+    code = "import sys, encoder_roles.planning.hours; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -70,6 +71,20 @@ def test_every_job_is_done_running_waiting_or_failed(handler: LogHandler) -> Non
     assert "1 of 4 jobs done" in text and "left, until about" in text
     assert "train_tune clip 0: 10 s" in text
     assert text.index("failed\n  train_tune sam 0\n    encoder-roles: out of room") > 0
+
+
+def test_a_submitted_job_waits_until_its_log_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    handler = LogHandler(SimpleNamespace(dryrun=False), None)  # type: ignore[arg-type]
+    send(handler, LogEvent.RESOURCES_INFO, nodes=500)
+    send(handler, LogEvent.RUN_INFO, stats={**RULES, "total": 4})
+    start(handler, 1, "train_tune", subset="clip", seed="0")
+    start(handler, 2, "train_tune", subset="sam", seed="0").unlink()
+    earlier = start(handler, 3, "train_tune", subset="dinov2", seed="0")
+    os.utime(earlier, (1, 1))  # of an earlier run
+    assert row(report(), "train_tune") == ["0", "1", "2", "0"]
 
 
 def test_a_failed_job_is_named_with_its_subset_though_snakemake_s_error_has_none(

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from encoder_roles.manifest.repair import snakemake_command
+
 ROOT = Path(__file__).resolve().parent.parent
 POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 SUFFIXES = {".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".pdf", ".svg", ".png", ".tex"}
@@ -221,6 +223,19 @@ def test_an_edit_of_the_tune_recipe_brings_back_tune_and_what_follows(finished: 
     assert Counter(rule for rule, _ in jobs)["train_tune"] == 32
     assert {"predict_subset", "predict_masks", "score_predictions", "assign_roles", "build_paper"} <= rules
     assert not {"make_world", "write_requests", "frame_pictures", "train_align", "stage_encoder"} & rules
+
+
+def test_a_lost_model_is_repaired_by_one_training(finished: Path) -> None:
+    tune = "results/laptop/models/clip+sam/seed0/tune"
+    kept = finished / "kept"
+    (finished / tune).rename(kept)
+    command = snakemake_command((Path("config.yaml"),), "2", [tune])
+    options = command[command.index("--rerun-incomplete") :]
+    try:
+        jobs = planned(finished, *(word for word in options if word not in ("--logger", "study")))
+    finally:
+        kept.rename(finished / tune)
+    assert jobs == [("train_tune", {"subset": "clip+sam", "seed": "0"})]
 
 
 def test_a_touched_figure_script_brings_back_that_figure_and_the_paper(finished: Path) -> None:

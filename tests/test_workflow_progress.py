@@ -13,7 +13,17 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from encoder_roles.manifest.job import MARK
-from snakemake_logger_plugin_study import EVIDENCE, SPREAD, LogHandler, TimeLeft, in_words, usual
+from snakemake_logger_plugin_study import (
+    EVIDENCE,
+    INTERRUPTED,
+    NOTIFY_VARIABLE,
+    OVERDUE,
+    SPREAD,
+    LogHandler,
+    TimeLeft,
+    in_words,
+    usual,
+)
 
 
 def send(
@@ -102,8 +112,13 @@ def test_the_time_left_follows_the_pace_of_the_run() -> None:
     pace = (80 + EVIDENCE) / (40 + EVIDENCE)
     assert 1 < pace < 2 and left.estimate([]) == pytest.approx((3 * 80 + pace * 60) / 2)
     assert before == pytest.approx((4 * 40 + 60) / 2)
-    assert left.estimate([30.0]) == pytest.approx(left.estimate([]) - 15)
-    assert left.estimate([1e9]) == 0
+    assert left.estimate([("train_tune", 30.0)]) == pytest.approx(left.estimate([]) - 15)
+
+
+def test_a_job_that_is_overdue_still_has_something_left() -> None:
+    left = TimeLeft(todo=Counter({"train_tune": 2}), cores=8)
+    assert left.estimate([]) == pytest.approx(40)  # two jobs use two cores
+    assert left.estimate([("train_tune", 1e6), ("train_tune", 1e6)]) == pytest.approx(OVERDUE * 40)
 
 
 @pytest.mark.parametrize("pace", [0.5, 1.0, 2.5])
@@ -129,3 +144,37 @@ def test_the_time_left_does_not_swing(pace: float) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(3.4, "3 s"), (100, "2 min"), (7200, "2.0 h")])
 def test_durations_are_told_as_a_person_says_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+# --- an interrupt, and a command of the user's ---
+
+
+def test_an_interrupted_run_says_once_that_the_same_command_goes_on(handler: LogHandler, capsys) -> None:
+    send(handler, LogEvent.JOB_INFO, jobid=7, rule_name="train_tune", wildcards={"subset": "clip"})
+    capsys.readouterr()
+    for message in INTERRUPTED:
+        send(handler, None, logging.WARNING, message)
+    send(handler, LogEvent.JOB_ERROR, jobid=7, rule_name="train_tune", wildcards={}, log=[])
+    send(handler, LogEvent.ERROR, logging.ERROR, "Command was killed", exception="RuleException")
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+
+
+def test_the_users_command_runs_at_the_first_failure_and_at_the_end(
+    handler: LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NOTIFY_VARIABLE, f"printf '%s\\n' >> {tmp_path}/said.txt")
+    for job in (7, 8):
+        send(handler, LogEvent.JOB_INFO, jobid=job, rule_name="train_tune", wildcards={"subset": "it's"})
+        send(handler, LogEvent.JOB_ERROR, jobid=job, rule_name="train_tune", wildcards={}, log=[])
+    handler.close()
+    handler.close()
+    said = (tmp_path / "said.txt").read_text().splitlines()
+    assert said == ["encoder-roles: failed: train_tune it's", "encoder-roles: ended: 0 of 2 jobs in 0 s"]
+
+
+def test_a_command_of_the_users_that_fails_is_only_reported(
+    handler: LogHandler, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv(NOTIFY_VARIABLE, "false")
+    handler.close()
+    assert f"{NOTIFY_VARIABLE}: Command" in capsys.readouterr().err

@@ -68,6 +68,8 @@ COMMANDS: dict[str, str] = {
     "locate-results": "encoder_roles.paper.locate:locate_results",
     "write-manifest": "encoder_roles.manifest.write:write_manifest",
     "verify": "encoder_roles.manifest.verify:verify",
+    "repair": "encoder_roles.manifest.repair:repair",
+    "compare-studies": "encoder_roles.analysis.compare:compare_studies",
     "compare-runs": "encoder_roles.manifest.compare:compare_runs",
     "check-environment": "encoder_roles.manifest.environment:check_environment",
 }
@@ -75,7 +77,7 @@ COMMANDS: dict[str, str] = {
 # the commands that people call themselves, by what for; Snakemake calls the others
 CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "use a model": ("chat", "export-model"),
-    "analyse scores": ("analyse-scores", "advise"),
+    "analyse scores": ("analyse-scores", "advise", "compare-studies"),
     "run a study": (
         "paper",
         "check-environment",
@@ -85,12 +87,15 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
         "status",
         "locate-results",
         "verify",
+        "repair",
         "compare-runs",
     ),
 }
 STEPS = tuple(name for name in COMMANDS if name not in itertools.chain(*CALLED_BY_HAND.values()))
 GROUPS = CALLED_BY_HAND | {"steps of the workflow, which Snakemake calls": STEPS}
 
+
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
 
 # options with a new name: command -> old -> the message
 RENAMED = {"chat": {"--masks": "--keep, because it names the encoders that stay"}}
@@ -214,6 +219,9 @@ def run(name: str, options: Sequence[str]) -> None:
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
+    except KeyboardInterrupt:
+        print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)

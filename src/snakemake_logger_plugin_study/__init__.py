@@ -4,14 +4,20 @@ Snakemake finds this package by its name. The time left is the expected time of 
 divided by the cores. A rule that has run counts with its mean time, another with its usual time at this
 run's pace: the time of the finished jobs over their usual time. Jobs of a moment do not count in the pace.
 Until a tenth of the work is done, a range is given instead of a number.
+
+ENCODER_ROLES_NOTIFY is a command of the user's, such as `notify-send`. It is run at the first failed job and
+at the end, with a sentence as its last argument.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +49,11 @@ MOMENT = 1.0  # a job with a shorter usual time does not count in the pace
 EVIDENCE = 30.0  # seconds of usual work that weigh as much as this run's own
 SETTLED = 0.1  # the share of the work after which the time left is a number
 SPREAD = 3.0  # the range before: the estimate divided and multiplied by this
+OVERDUE = 0.1  # the share of its expected time that a running job has left at least
 LOG_LINES = 12  # of a failed job
+NOTIFY_VARIABLE = "ENCODER_ROLES_NOTIFY"
+NOTIFY_SECONDS = 30  # after which the user's command is given up
+INTERRUPTED = ("Terminating processes on user request", "Cancelling snakemake on user request")
 RECORD = "made by {"  # the first words of a job's log: its record (encoder_roles.manifest.job)
 
 
@@ -62,18 +72,21 @@ class TimeLeft:
         self.done[rule] += 1
         self.spent[rule] += seconds
 
-    def estimate(self, running: list[float]) -> float:
-        """The time left when jobs that are not finished have been running for `running` seconds each."""
+    def estimate(self, running: Sequence[tuple[str, float]]) -> float:
+        """The time left, from the rule and the seconds so far of each running job."""
         telling = [rule for rule in self.done if usual(rule) >= MOMENT]
         expected = sum(usual(rule) * self.done[rule] for rule in telling)
         pace = (sum(self.spent[rule] for rule in telling) + EVIDENCE) / (expected + EVIDENCE)
-        ahead = sum(
-            count * (self.spent[rule] / self.done[rule] if self.done[rule] else pace * usual(rule))
-            for rule, count in self.todo.items()
-        )
-        return max(0.0, ahead - sum(running)) / self.cores
 
-    def in_words(self, running: list[float]) -> str:
+        def of_one(rule: str) -> float:
+            return self.spent[rule] / self.done[rule] if self.done[rule] else pace * usual(rule)
+
+        ahead = sum(count * of_one(rule) for rule, count in self.todo.items())
+        behind = sum(min(seconds, (1 - OVERDUE) * of_one(rule)) for rule, seconds in running)
+        at_once = max(1, min(self.cores, self.todo.total()))
+        return max(0.0, ahead - behind) / at_once
+
+    def in_words(self, running: Sequence[tuple[str, float]]) -> str:
         """The time left for a reader: a range until enough work is done."""
         left = self.estimate(running)
         done, todo = (sum(usual(rule) * n for rule, n in jobs.items()) for jobs in (self.done, self.todo))
@@ -118,6 +131,10 @@ class LogHandler(LogHandlerBase):
         self.begin = time.monotonic()
         self.command = ""  # of the last job that failed
         self.events = EventWriter()
+        self.cluster = False  # whether jobs are submitted elsewhere
+        self.stopped = False  # by the user
+        self.notified = False  # of a failed job
+        self.total = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Handle one event of Snakemake; events without use for a reader stay in .snakemake/log."""
@@ -125,14 +142,23 @@ class LogHandler(LogHandlerBase):
         facts: Any = record
         if event == LogEvent.RUN_INFO:
             self.left.todo = Counter({rule: n for rule, n in facts.stats.items() if rule != "total"})
-            self.events.begin(self.left.todo, self.left.cores)
-            self.say(f"{facts.stats['total']} jobs to do")
+            self.total = facts.stats["total"]
+            self.events.begin(self.left.todo, self.left.cores, cluster=self.cluster)
+            self.say(f"{self.total} jobs to do")
+            if self.common_settings.dryrun:
+                self.say(*(f"{count:>6}  {rule}" for rule, count in self.left.todo.items()))
         elif event == LogEvent.RESOURCES_INFO:
-            self.left.cores = getattr(record, "cores", self.left.cores)
+            nodes = getattr(record, "nodes", None)
+            self.cluster = self.cluster or nodes is not None
+            self.left.cores = getattr(record, "cores", None) or nodes or self.left.cores
         elif event == LogEvent.JOB_INFO:
             self.jobs[facts.jobid] = record
             self.running.setdefault(facts.jobid, now)
             self.started(record)
+        elif record.getMessage().startswith(INTERRUPTED):
+            self.stop()
+        elif self.stopped and event != LogEvent.JOB_FINISHED:
+            return  # its jobs were cancelled and did not fail
         elif event == LogEvent.JOB_FINISHED:
             self.finished(facts.job_id, now)
         elif event == LogEvent.JOB_ERROR:
@@ -160,7 +186,8 @@ class LogHandler(LogHandlerBase):
         seconds = now - self.running.pop(job, now)
         self.left.finish(rule, seconds)
         done, total = self.left.done.total(), self.left.done.total() + self.left.todo.total()
-        left = self.left.in_words([now - since for since in self.running.values()])
+        running = [(self.jobs[number].rule_name, now - since) for number, since in self.running.items()]
+        left = self.left.in_words([] if self.cluster else running)  # a submitted job may wait
         close = f"{left} left" if done < total else f"all done in {in_words(now - self.begin)}"
         self.say(f"{done:>4}/{total}  {f'{rule} {what}':<60} {seconds:6.1f} s   {close}")
 
@@ -174,6 +201,36 @@ class LogHandler(LogHandlerBase):
         lines = logged[-LOG_LINES:] or self.command.splitlines()
         where = ", ".join(map(str, paths))
         self.say(f"failed: {rule} {what}", *(f"    {line}" for line in lines), f"    (log: {where})")
+        if not self.notified:
+            self.notified = True
+            self.notify(f"failed: {rule} {what} {' '.join(lines[-1:])}".strip())
+
+    def stop(self) -> None:
+        """Say once that the user has interrupted the run."""
+        if not self.stopped:
+            self.stopped = True
+            self.say("stopped; the same command goes on")
+
+    def close(self) -> None:
+        """The end of the run, which Snakemake announces by closing its loggers."""
+        if self.total and not self.common_settings.dryrun:
+            done = self.left.done.total()
+            end = "stopped" if self.stopped else "done" if done == self.total else "ended"
+            self.notify(f"{end}: {done} of {self.total} jobs in {in_words(time.monotonic() - self.begin)}")
+            self.total = 0
+        super().close()
+
+    def notify(self, sentence: str) -> None:
+        """Run the user's command with a sentence as its last argument; its failure is only reported."""
+        command = os.environ.get(NOTIFY_VARIABLE)
+        if not command:
+            return
+        study = self.events.file.stem if self.events.file else "encoder-roles"
+        call = ["sh", "-c", f'{command} "$1"', "notify", f"{study}: {sentence}"]
+        try:
+            subprocess.run(call, check=True, capture_output=True, timeout=NOTIFY_SECONDS)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.say(f"{NOTIFY_VARIABLE}: {error}")
 
     @staticmethod
     def describe(record: Any) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """The events of the last run of a study as lines of JSON, which `encoder-roles status` reads.
 
-`.snakemake/runs/<study>.jsonl`: the first line (`run`) has the host and the process, the cores, and the jobs
-to do by rule; each other line is a job's `start` (on a cluster: its submission), `finish` or `fail`. A new
-run replaces the file. A line that a kill cut off is passed over.
+`.snakemake/runs/<study>.jsonl`: the first line (`run`) has the host and the process, the cores (on a cluster:
+the most jobs), whether it is a cluster, and the jobs to do by rule. Each other line is a job's `start` (on a
+cluster: its submission), `finish` or `fail`. A new run replaces the file, and a line that a kill
+cut off is passed over.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ class EventWriter:
         self.file: Path | None = None
         self.run: dict[str, Any] = {}
 
-    def begin(self, jobs: Mapping[str, int], cores: int) -> None:
-        """A run with these jobs to do, by rule, begins."""
+    def begin(self, jobs: Mapping[str, int], cores: int, *, cluster: bool = False) -> None:
+        """A run with these jobs to do, by rule, begins; on a cluster they are submitted."""
         self.file = None
         self.run = {
             "event": "run",
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "cores": cores,
+            "cluster": cluster,
             "jobs": dict(jobs),
         }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from encoder_roles.cluster.profile import started_configs
 from encoder_roles.cluster.site import SITE_FILE, Partition, Site, cpus_per_process, divide_evenly, read_site
 from encoder_roles.cluster.slurm import (
     ask,
@@ -32,19 +33,22 @@ BLOCK = bytes(2**20)  # written to test whether a folder is writable
 GB = 10**9
 
 
-def preflight(*, configs: tuple[Path, ...], site: Path = SITE_FILE) -> None:
-    """Check that a study can run on this cluster: one line per fault, or nothing.
+def preflight(*, configs: tuple[Path, ...] = (), site: Path = SITE_FILE) -> None:
+    """Check that a study can run on this cluster: one line per fault, or the study's name.
 
     `snakemake --profile slurm` runs the same checks first. Run it from the repository's root.
 
     Args:
-        configs: config.yaml and the study that overrides it, if any.
+        configs: config.yaml and the study that overrides it, if any; by default those that `snakemake
+            --profile slurm` starts (slurm/config.yaml).
         site: the file with the site's settings.
 
     Raises:
         StudyError: one line per fault.
     """
-    check_run(load_study(*configs), read_site(site))
+    study = load_study(*(configs or started_configs()))
+    check_run(study, read_site(site))
+    print(f"study {study.study}: nothing found that would stop it on this cluster")
 
 
 def check_run(study: Study, site: Site, status_command: str | None = None) -> None:

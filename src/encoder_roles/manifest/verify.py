@@ -34,7 +34,7 @@ def verify(*, configs: tuple[Path, ...], manifest: Path | None = None) -> None:
         *config_faults(entries["config"], study.model_dump(mode="json"), configs),
         *input_faults(entries["inputs"]),
         *file_faults(entries, manifest.parent),
-        *job_faults(entries),
+        *job_faults(entries, manifest.parent),
     ]
     for fault in faults:
         print(fault, file=sys.stderr)
@@ -107,18 +107,23 @@ def file_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
 
 
 def remade(entry: dict[str, Any]) -> str:
-    """How to make a lost file again. `make paper` alone does nothing while later outputs exist."""
-    return f"{entry['rule']} makes it: snakemake --cores all --forcerun {entry['rule']} -- paper"
+    """How to make a lost file again. Snakemake alone does nothing while later outputs exist."""
+    return f"{entry['rule']} makes it; `make paper` or `encoder-roles repair` makes it again, and no others"
 
 
-def job_faults(manifest: dict[str, Any]) -> Iterator[str]:
-    """Results of other code or another environment than the current ones: one line per rule and fault."""
+def job_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
+    """Results of other code or another environment than the current ones: one line per rule and fault.
+
+    The remedy names exactly the outputs at fault, or the rule if those are all of its outputs.
+    """
     outputs: dict[tuple[str, str], list[str]] = {}
     for job in manifest["jobs"]:
         if fault := job_fault(job, manifest):
             outputs.setdefault((job["rule"], fault), []).extend(job["outputs"])
     for (rule, fault), names in outputs.items():
-        remedy = f"snakemake --cores all --forcerun {rule} -- paper"
+        every = [name for job in manifest["jobs"] if job["rule"] == rule for name in job["outputs"]]
+        forced = rule if len(names) == len(every) else " ".join(str(results / name) for name in names)
+        remedy = f"snakemake --cores all --forcerun {forced} -- paper"
         yield f"{', '.join(names[:SHOWN])}{and_more(names)} ({rule}): {fault}; {remedy}"
 
 

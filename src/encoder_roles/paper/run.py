@@ -32,6 +32,8 @@ def make_paper(*, study: Path | None = None, cores: str = "all") -> None:
     report = Path("results") / load_study(*configs).study / PLACES["report"]
     base = [sys.executable, "-m", "snakemake", "--cores", cores, "--rerun-incomplete"]
     base += [] if study is None else ["--configfile", str(study)]
+    options = ["--configs", *map(str, configs), "--cores", cores]
+    run([sys.executable, "-m", "encoder_roles.cli", "repair", *options])
     run([*base, "--logger", "study", "--", "paper"])
     run([*base, "--quiet", "host", "progress", "rules", "--report", str(report), "--", "paper"])
     locate_results(configs=configs)

@@ -26,6 +26,7 @@ from snakemake_logger_plugin_study import LOG_LINES, TimeLeft, in_words, log_lin
 from snakemake_logger_plugin_study.events import read_events
 
 SHOWN = 5  # running jobs, slowest jobs and losses at most
+CLOCKS = 5.0  # seconds by which the clocks of a node and of this machine may differ
 BARS = "▁▂▃▄▅▆▇█"
 LOSS = re.compile(r"\bloss (\d+\.?\d*)")  # in the progress lines of a training's log
 
@@ -45,6 +46,11 @@ class Job:
     def name(self) -> str:
         return f"{self.rule} {self.wildcards}".rstrip()
 
+    @property
+    def began(self) -> bool:
+        """Whether a submitted job has begun: its shell then opens its log, which may be there from before."""
+        return self.log.is_file() and self.log.stat().st_mtime >= self.started - CLOCKS
+
     def seconds(self, now: float) -> float:
         """How long it took, or has been running."""
         return (self.ended or now) - self.started
@@ -58,6 +64,7 @@ class RunState:
     cores: int
     host: str
     pid: int
+    cluster: bool = False  # whether jobs are submitted, and may wait in a queue
     jobs: dict[int, Job] = field(default_factory=dict)  # the last attempt of each
 
     @property
@@ -66,7 +73,8 @@ class RunState:
         return self.host != socket.gethostname() or _exists(self.pid)
 
     def running(self) -> list[Job]:
-        return [job for job in self.jobs.values() if job.ended is None]
+        """The jobs that have begun and not ended; on a cluster, submitted ones wait until they begin."""
+        return [job for job in self.jobs.values() if job.ended is None and (job.began or not self.cluster)]
 
     def finished(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.ended is not None and not job.failed]
@@ -93,7 +101,8 @@ def run_state(events: Iterator[dict[str, Any]], study: str) -> RunState:
     state: RunState | None = None
     for event in events:
         if event["event"] == "run":
-            state = RunState(Counter(event["jobs"]), event["cores"], event["host"], event["pid"])
+            where = event["cores"], event["host"], event["pid"], event.get("cluster", False)
+            state = RunState(Counter(event["jobs"]), *where)
         elif state is None:
             break
         elif event["event"] == "start":
@@ -131,9 +140,9 @@ def headline(study: str, state: RunState, now: float) -> str:
     left = TimeLeft(todo=Counter(state.todo), cores=state.cores)
     for job in state.finished():
         left.finish(job.rule, job.seconds(now))
-    seconds = [job.seconds(now) for job in state.running()]
-    clock = time.strftime("%H:%M", time.localtime(now + left.estimate(seconds)))
-    return f"{study}: {done} of {total} jobs done, {left.in_words(seconds)} left, until about {clock}"
+    running = [(job.rule, job.seconds(now)) for job in state.running()]
+    clock = time.strftime("%H:%M", time.localtime(now + left.estimate(running)))
+    return f"{study}: {done} of {total} jobs done, {left.in_words(running)} left, until about {clock}"
 
 
 def stage_lines(state: RunState, now: float) -> list[str]:

@@ -40,7 +40,8 @@ def refuse_foreign_name(name: str, configs: Sequence[Path], changes: Mapping[str
         )
     stated = [_name_in(path) for path in configs]
     renamed = "study" in changes and name != next((n for n in reversed(stated) if n is not None), None)
-    if not naming and not renamed:
+    settings = Path("results", name, "settings").resolve()  # what the study itself wrote is its own
+    if not renamed and all(path.resolve().parent == settings for path in naming):
         return
     others = [*(configs if renamed else configs[:1]), *_files_of(STUDIES, configs)]
     if owner := next((path for path in others if _name_in(path) == name), None):
