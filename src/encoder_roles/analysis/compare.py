@@ -86,7 +86,7 @@ def compare(
         _within(scores[scores["benchmark"].isin(shared)], settings.pool, pool)
         for scores, settings in ((first, first_settings), (second, second_settings))
     ]
-    paired = [name for name in sorted(shared) if _same_questions(*tables, name)]
+    paired = [name for name in sorted(shared) if _same_questions(tables[0], tables[1], name)]
     settings = first_settings.model_copy(update={"pool": pool})
     lattices = [_lattices(tables[0], settings, 0, []), _lattices(tables[1], settings, 1, paired)]
     rows = _differences(*lattices)
