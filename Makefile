@@ -6,6 +6,8 @@
 
 SHELL := /bin/bash
 PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.13 || command -v python3.12),python3)
+# as envs/install.py says it
+GET_PYTHON = get one with `uv python install 3.11`, `conda create -n py311 python=3.11` or `sudo apt-get install python3 python3-venv` (Debian 12 and 13), then: make paper PYTHON=<path of that python>
 CORES ?= all
 STUDY ?=
 TESTS ?=
@@ -65,4 +67,5 @@ relock: environment  ## compile the locks of all environments from envs/laptop.i
 	@python envs/relock.py
 
 environment:
+	@command -v $(firstword $(PYTHON)) > /dev/null || { echo '$(PYTHON) is not here. Python 3.11, 3.12 or 3.13 is needed: $(GET_PYTHON)' >&2; exit 1; }
 	@$(PYTHON) envs/install.py .venv

@@ -297,6 +297,15 @@ def test_another_python_is_told_with_three_ways_to_get_one(monkeypatch: pytest.M
     assert "\n" not in message
 
 
+def test_make_tells_a_missing_python_with_the_same_three_ways() -> None:
+    made = subprocess.run(
+        ["make", "-C", str(ROOT), "environment", "PYTHON=python3.absent"], capture_output=True, text=True
+    )
+    assert made.returncode != 0
+    line = made.stderr.splitlines()[0]
+    assert line.startswith("python3.absent is not here. ") and line.endswith(script("install").GET_PYTHON)
+
+
 def test_the_readme_has_the_size_and_the_time_that_the_installer_prints() -> None:
     readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert all(f"({size})" in readme for size in script("install").SIZES.values())
