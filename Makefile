@@ -1,10 +1,13 @@
 # The two main commands are `make paper` and `make test`. Each first makes .venv from envs/laptop.lock;
-# with ENCODER_ROLES_PLATFORM=cuda in the environment, from envs/laptop.cuda.lock.
-# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all), PYTHON=<python3.11>,
-# TESTS='-m "not slurm"' (options for pytest).
+# with ENCODER_ROLES_PLATFORM=cuda in the environment, from envs/laptop.cuda.lock. Without make,
+# `python3 envs/install.py` and `.venv/bin/encoder-roles paper` do the same.
+# Options: STUDY=studies/<name>.yaml (a study that overrides config.yaml), CORES=<n> (default: all),
+# PYTHON=<python of 3.11 to 3.13>, TESTS='-m "not slurm"' (options for pytest).
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.13 || command -v python3.12),python3)
+# as envs/install.py says it
+GET_PYTHON = get one with `uv python install 3.11`, `conda create -n py311 python=3.11` or `sudo apt-get install python3 python3-venv` (Debian 12 and 13), then: make paper PYTHON=<path of that python>
 CORES ?= all
 STUDY ?=
 TESTS ?=
@@ -25,10 +28,7 @@ help:                ## list the commands
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
 
 paper: environment   ## run the study; draw its figures, tables, PDF and report (STUDY=studies/ci.yaml: a small study)
-	@encoder-roles repair --configs config.yaml $(STUDY) --cores $(CORES)
-	@$(snakemake) --logger study -- paper
-	@$(snakemake) --quiet host progress rules --report $$(encoder-roles locate-results --configs config.yaml $(STUDY) --only report) -- paper
-	@encoder-roles locate-results --configs config.yaml $(STUDY)
+	@encoder-roles paper --cores $(CORES) $(if $(STUDY),--study $(STUDY))
 
 variants: environment ## compare the variants of a study (STUDY=studies/laptop_connectors.yaml, _levels, _frozen)
 	@$(snakemake) --logger study -- variants
@@ -67,4 +67,5 @@ relock: environment  ## compile the locks of all environments from envs/laptop.i
 	@python envs/relock.py
 
 environment:
+	@command -v $(firstword $(PYTHON)) > /dev/null || { echo '$(PYTHON) is not here. Python 3.11, 3.12 or 3.13 is needed: $(GET_PYTHON)' >&2; exit 1; }
 	@$(PYTHON) envs/install.py .venv

@@ -1,9 +1,9 @@
 """What several test files need: which tests run, in which order and where; a tiny study; test clusters.
 
 Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
-and the summary says so. Tests marked `fuzz` take minutes and are selected by `-m fuzz` only. `make
-test` runs each file in one worker of pytest-xdist, so that its fixtures are made once and a cluster serves
-one test at a time.
+and the summary says so. Tests marked `fuzz`, `index` and `bare` take minutes and are selected by `-m fuzz`
+(`index`, `bare`) only. `make test` runs each file in one worker of pytest-xdist, so that its fixtures are
+made once and a cluster serves one test at a time.
 """
 
 from __future__ import annotations
@@ -63,15 +63,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     leave_out_cuda(config, items)
-    leave_out_fuzz(config, items)
+    leave_out_long(config, items)
 
 
-def leave_out_fuzz(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked `fuzz` unless they are asked for by name."""
-    if "fuzz" not in config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("fuzz")]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+def leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests that take minutes unless their mark is asked for by name."""
+    for mark in ("fuzz", "index", "bare"):
+        if mark not in config.option.markexpr:
+            long = [item for item in items if item.get_closest_marker(mark)]
+            items[:] = [item for item in items if item not in long]
+            config.hook.pytest_deselected(items=long)
 
 
 def leave_out_cuda(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -100,3 +100,27 @@ def test_an_unknown_command_is_one_line_that_names_those_like_it(name: str, mess
         main([name])
     assert message in str(error.value.code)
     assert "\n" not in str(error.value.code)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("torch", "the package torch is not installed: pip install 'encoder-roles\\[all]'"),
+        ("snakemake_logger_plugin_study", "run this in a checkout of the project"),
+    ],
+)
+def test_a_command_whose_library_is_missing_is_one_line_with_what_brings_it(
+    module: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "verify", f"{module}_absent:verify")
+    monkeypatch.setattr("encoder_roles.cli.options_of", lambda target: lambda: {})
+    real = importlib.import_module
+
+    def missing(name: str) -> object:
+        if name == f"{module}_absent":
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(SystemExit, match=f"^encoder-roles verify: .*{message}"):
+        main(["verify"])

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from encoder_roles.cli import COMMANDS
 from encoder_roles.manifest.code import PACKAGE, code_of
@@ -36,8 +37,9 @@ def normal(name: str) -> str:
 
 
 def pins(text: str) -> dict[str, str]:
-    """The pinned version of every package in a requirements file."""
-    return {normal(name): version for name, version in PIN.findall(text)}
+    """The pinned version of every package in a requirements file; for torch the one for CPUs on Linux."""
+    found = [(normal(name), version) for name, version in PIN.findall(text)]
+    return dict(sorted(found, key=lambda pin: "+" in pin[1]))
 
 
 LOCK = pins((ENVS / "laptop.lock").read_text())
@@ -67,7 +69,8 @@ def test_every_environment_has_a_lock_for_each_platform() -> None:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_package_of_a_lock_is_exact_and_has_a_hash(lock: str) -> None:
     entries = re.split(r"\n(?=[a-zA-Z0-9])", (ENVS / lock).read_text().strip())
-    assert len(entries) == len(pins((ENVS / lock).read_text())) > 50
+    builds = sum(entry.startswith("torch==") for entry in entries)
+    assert len(entries) - max(builds - 1, 0) == len(pins((ENVS / lock).read_text())) > 50
     assert all(PIN.match(entry) and "--hash=sha256:" in entry for entry in entries)
 
 
@@ -89,7 +92,7 @@ def test_a_package_has_one_version_in_all_locks(lock: str) -> None:
 def test_the_lock_holds_every_direct_requirement_at_its_pin() -> None:
     wanted = pins((ENVS / "laptop.in").read_text())
     lines = [line for line in (ENVS / "laptop.in").read_text().splitlines() if line and line[0] != "#"]
-    assert len(wanted) == len(lines), "a direct requirement is not pinned"
+    assert len(wanted) == len(lines) - 1, "a direct requirement is not pinned, or torch has not two builds"
     assert {name: LOCK[name] for name in wanted} == wanted
 
 
@@ -104,7 +107,7 @@ def test_conda_provides_an_exact_python_and_pip_and_nothing_that_has_no_hash(nam
     environment = yaml.safe_load((ENVS / f"{name}.yaml").read_text())
     python, pip = environment["dependencies"]
     assert re.fullmatch(r"python=3\.11\.\d+", python) and re.fullmatch(r"pip=[\d.]+", pip)
-    assert python.startswith("python={}.{}.".format(*script("install").PYTHON))
+    assert python.startswith("python={}.{}.".format(*script("install").PYTHONS[0]))
     assert environment == yaml.safe_load((ENVS / f"{CONDA[0]}.yaml").read_text()), "all have the same"
 
 
@@ -196,28 +199,143 @@ def test_the_platform_is_chosen_by_name_and_an_unknown_one_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install = script("install")
+
+    def names(name: str) -> list[str]:
+        return [lock.name for lock in install.locks_of(name)]
+
     monkeypatch.delenv(install.PLATFORM, raising=False)
-    assert [install.lock_of(name).name for name in ("laptop", "paper")] == ["laptop.lock", "paper.cpu.lock"]
+    assert names("laptop") == ["laptop.lock", "laptop.cuda.lock"], "the small build where it can be had"
+    monkeypatch.setenv(install.PLATFORM, "cpu")
+    assert (names("laptop"), names("paper")) == (["laptop.lock"], ["paper.cpu.lock"])
     monkeypatch.setenv(install.PLATFORM, "cuda")
-    assert [install.lock_of(name).name for name in ("laptop", "paper")] == [
-        "laptop.cuda.lock",
-        "paper.cuda.lock",
-    ]
+    assert (names("laptop"), names("paper")) == (["laptop.cuda.lock"], ["paper.cuda.lock"])
     monkeypatch.setenv(install.PLATFORM, "rocm")
     with pytest.raises(SystemExit, match="ENCODER_ROLES_PLATFORM=rocm: must be cpu or cuda"):
-        install.lock_of("paper")
+        names("paper")
 
 
-def test_another_python_is_told_with_the_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "version_info", (3, 13, 1, "final", 0))
-    with pytest.raises(SystemExit, match=r"^Python 3\.11 is needed, .* make PYTHON="):
+@pytest.mark.parametrize(
+    ("platform", "torch", "listed", "lock", "message"),
+    [
+        (None, "torch==2.13.0+cpu", True, "laptop.lock", ""),
+        (None, "torch==2.13.0", False, "laptop.lock", ""),  # macOS: the public build is small
+        (None, "torch==2.13.0+cpu", False, "laptop.cuda.lock", "is on none of pip's indexes"),
+        (None, "", True, "laptop.cuda.lock", "is locked for Python 3.11"),
+        (
+            "cpu",
+            "torch==2.13.0+cpu",
+            False,
+            None,
+            "ENCODER_ROLES_PLATFORM=cpu: its build of torch is on none",
+        ),
+        ("cuda", "torch==2.13.0", False, "laptop.cuda.lock", ""),
+    ],
+)
+def test_the_small_build_of_torch_is_taken_where_pip_finds_it_and_else_the_public_one_is_told(
+    platform: str | None,
+    torch: str,
+    listed: bool,
+    lock: str | None,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install = script("install")
+    monkeypatch.delenv(install.PLATFORM, raising=False)
+    if platform:
+        monkeypatch.setenv(install.PLATFORM, platform)
+    monkeypatch.setattr(install, "entries_for", lambda python, lock: ["numpy==2.0", torch or "x==1"])
+    monkeypatch.setattr(install, "pip_finds", lambda python, requirement: listed)
+    if lock is None:
+        with pytest.raises(SystemExit, match=message):
+            install.choose_lock("laptop", Path(sys.executable))
+        return
+    assert install.choose_lock("laptop", Path(sys.executable)).name == lock
+    told = capsys.readouterr().err
+    assert (message in told and told.count("\n") == 1) if message else told == ""
+
+
+def test_an_environment_without_torch_needs_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    install = script("install")
+    monkeypatch.delenv(install.PLATFORM, raising=False)
+    monkeypatch.setattr(install, "pip_finds", lambda python, requirement: pytest.fail("asked pip"))
+    assert install.choose_lock("paper", Path(sys.executable)).name == "paper.cpu.lock"
+
+
+MACHINES = {  # machine -> how its markers read; Python
+    "Linux on x86_64": {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"},
+    "Linux on aarch64": {"sys_platform": "linux", "platform_machine": "aarch64", "platform_system": "Linux"},
+    "Darwin on arm64": {"sys_platform": "darwin", "platform_machine": "arm64", "platform_system": "Darwin"},
+}
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_machine_and_python_has_a_lock_with_one_build_of_torch(machine: str, version: str) -> None:
+    assert set(MACHINES) == set(script("install").MACHINES)
+    here = MACHINES[machine] | {"python_version": version, "python_full_version": f"{version}.2"}
+    builds: dict[str, list[str]] = {}
+    for lock in ("laptop.lock", "laptop.cuda.lock"):
+        lines = re.findall(r"^(torch==.*?) \\", (ENVS / lock).read_text(), re.MULTILINE)
+        requirements = [Requirement(line) for line in lines]
+        builds[lock] = [str(r.specifier) for r in requirements if r.marker is None or r.marker.evaluate(here)]
+    version_of_all = {build.partition("+")[0] for found in builds.values() for build in found}
+    assert version_of_all == {"==2.13.0"}, "the same version whichever build"
+    small = machine != "Linux on aarch64" and (machine, version[-1]) not in {
+        ("Linux on x86_64", "2"),
+        ("Linux on x86_64", "3"),
+    }
+    assert len(builds["laptop.lock"]) == small and len(builds["laptop.cuda.lock"]) == 1
+
+
+def test_another_python_is_told_with_three_ways_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 1, "final", 0))
+    with pytest.raises(SystemExit, match=r"^Python 3\.11, 3\.12 or 3\.13 is needed, .* make ") as stopped:
         script("install").check_machine()
+    message = str(stopped.value)
+    assert all(f"`{tool}" in message for tool in ("uv python", "conda create", "sudo apt-get"))
+    assert "\n" not in message
 
 
-def test_a_missing_wheel_of_torch_is_told_with_what_to_do() -> None:
-    said = "ERROR: No matching distribution found for torch==2.13.0+cpu"
-    with pytest.raises(SystemExit, match="index of CPU wheels"):
-        script("install").run([sys.executable, "-c", f"import sys; sys.exit({said!r})"])
+def test_make_tells_a_missing_python_with_the_same_three_ways() -> None:
+    made = subprocess.run(
+        ["make", "-C", str(ROOT), "environment", "PYTHON=python3.absent"], capture_output=True, text=True
+    )
+    assert made.returncode != 0
+    line = made.stderr.splitlines()[0]
+    assert line.startswith("python3.absent is not here. ") and line.endswith(script("install").GET_PYTHON)
+
+
+def test_the_readme_has_the_size_and_the_time_that_the_installer_prints() -> None:
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert all(f"({size})" in readme for size in script("install").SIZES.values())
+
+
+def test_an_old_python_can_read_the_installer() -> None:
+    ast.parse((ENVS / "install.py").read_text(), feature_version=(3, 7))
+
+
+def test_a_python_that_can_make_no_environment_is_told_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = script("install")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="sudo apt-get install python3-venv"):
+        install.main(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_progress_counts_the_packages_of_the_lock_and_names_the_call_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install = script("install")
+    entries = install.entries_for(Path(sys.executable), ENVS / "paper.cpu.lock")
+    assert len(entries) == len(pins((ENVS / "paper.cpu.lock").read_text())), "every machine needs all of it"
+    run = [sys.executable, "-c", "import sys; sys.exit('idna==' in open(sys.argv[-1]).read() and 'no')"]
+    failed = install.install_entries(run, entries, {})
+    assert failed.returncode == 1 and failed.stdout == "no\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert [f" of {len(entries)}: " in line for line in lines] == [True] * len(lines) and len(lines) < 6
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ COMMANDS: dict[str, str] = {
     "replay-advisor": "encoder_roles.analysis.advisor.commands:replay_advisor",
     "advise": "encoder_roles.analysis.advisor.commands:advise_next",
     "compare-variants": "encoder_roles.analysis.claims.variant_claims:compare_variants",
+    "paper": "encoder_roles.paper.run:make_paper",
     "build-paper": "encoder_roles.paper.build:build_paper",
     "preflight": "encoder_roles.cluster.preflight:preflight",
     "cancel-orphans": "encoder_roles.cluster.orphans:cancel_orphans",
@@ -78,6 +79,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "use a model": ("chat", "export-model"),
     "analyse scores": ("analyse-scores", "advise", "compare-studies"),
     "run a study": (
+        "paper",
         "check-environment",
         "preflight",
         "cancel-orphans",
@@ -210,10 +212,10 @@ def run(name: str, options: Sequence[str]) -> None:
         except StudyError as error:
             sys.exit(f"encoder-roles {name}: {error}")
     gc.disable()  # imported objects stay: collecting garbage among them costs time for nothing
-    command = getattr(importlib.import_module(module), function)
-    gc.freeze()
-    gc.enable()
     try:
+        command = getattr(importlib.import_module(module), function)
+        gc.freeze()
+        gc.enable()
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
@@ -226,6 +228,17 @@ def run(name: str, options: Sequence[str]) -> None:
         if line := renounce(error):
             print(line, file=sys.stderr)
         sys.exit(f"encoder-roles {name}: {error}")
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("encoder_roles"):
+            raise
+        sys.exit(f"encoder-roles {name}: {how_to_get(error.name)}")
+
+
+def how_to_get(module: str) -> str:
+    """Where a missing module comes from: the wheel's own dependencies hold neither torch nor Snakemake."""
+    if module.startswith("snakemake_"):
+        return f"{module} is not here: run this in a checkout of the project, with its .venv (see README)"
+    return f"the package {module.partition('.')[0]} is not installed: pip install 'encoder-roles[all]'"
 
 
 if __name__ == "__main__":

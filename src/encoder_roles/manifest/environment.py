@@ -12,8 +12,8 @@ from pathlib import Path
 from encoder_roles.provenance import sha256_of
 from encoder_roles.study.names import StudyError
 
-PLATFORM_VARIABLE = "ENCODER_ROLES_PLATFORM"  # cpu (default) or cuda: the lock of an environment
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", re.MULTILINE)
+PLATFORM_VARIABLE = "ENCODER_ROLES_PLATFORM"  # cpu or cuda: the lock of an environment; unset: either
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)(?: *; *([^\\\n]+))?", re.MULTILINE)
 UNPINNED = {
     "encoder-roles",
     "pip",
@@ -88,14 +88,14 @@ def used_environment(locks: Path) -> Environment:
 
 
 def check_platform(lock: str) -> None:
-    """Raise StudyError if a lock is not for the requested platform."""
-    platform = os.environ.get(PLATFORM_VARIABLE, "cpu")
+    """Raise StudyError if a lock is not for the requested platform; without a request, each will do."""
+    platform = os.environ.get(PLATFORM_VARIABLE, platform_of(lock))
     if platform not in ("cpu", "cuda"):
         raise StudyError(f"{PLATFORM_VARIABLE}={platform}: must be cpu or cuda")
     if platform != platform_of(lock):
         raise StudyError(
             f"{sys.prefix} was made from {lock}, for {platform_of(lock)}, but {PLATFORM_VARIABLE} "
-            f"requests {platform} (default: cpu); {how_to_remake(lock)}"
+            f"requests {platform}; {how_to_remake(lock)}"
         )
 
 
@@ -117,8 +117,17 @@ def normal(name: str) -> str:
 
 
 def read_pins(text: str) -> dict[str, str]:
-    """Package -> version, of a requirements file or a lock."""
-    return {normal(name): version for name, version in PIN.findall(text)}
+    """Package -> version, of a requirements file or a lock, without those that other machines need."""
+    return {
+        normal(name): version for name, version, marker in PIN.findall(text) if not marker or holds(marker)
+    }
+
+
+def holds(marker: str) -> bool:
+    """Whether the marker of a requirement holds for this machine and Python."""
+    from packaging.markers import Marker  # only few packages of a lock have one
+
+    return Marker(marker).evaluate()
 
 
 def installed(paths: Iterable[str]) -> dict[str, str]:

@@ -124,7 +124,7 @@ def draw_figures(analysis: Analysis, output: Path) -> tuple[list[str], list[str]
     from matplotlib import pyplot as plt  # a second to import
 
     names, missing = drawable(analysis)
-    with _results_in(output):
+    with results_in(output):
         for name in names:
             before = plt.get_fignums()
             runpy.run_path(str(scripts / f"draw_{name}.py"))
@@ -161,7 +161,7 @@ def find_scripts() -> Path | None:
 
 
 @contextmanager
-def _results_in(folder: Path) -> Iterator[None]:
+def results_in(folder: Path) -> Iterator[None]:
     """Let the figures' scripts read and write this folder, as when they are opened as notebooks."""
     before = os.environ.get(RESULTS_VARIABLE)
     os.environ[RESULTS_VARIABLE] = str(folder)

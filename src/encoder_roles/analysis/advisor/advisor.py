@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +22,13 @@ import pandas as pd
 from scipy.special import ndtr
 
 from encoder_roles.analysis.advisor.predictor import Prediction, Scores, predict_lattice
+from encoder_roles.analysis.external.summary import to_html
 from encoder_roles.analysis.statistics import Array, generator
+from encoder_roles.provenance import write_table, write_text
 from encoder_roles.study.names import StudyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DRAWS = 4096  # draws of the lattice, from which probabilities of being the best are counted
 
@@ -58,9 +66,10 @@ class Goal:
         return f"at most {self.at_most} encoders{budget}, within {self.margin:g} points of the full pool"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
-    """What to train next, and how sure the answers are so far. As text: a table and sentences.
+    """What to train next, and how sure the answers are so far. As text: a table and sentences. A notebook
+    shows it as HTML.
 
     Attributes:
         predictions: a row per subset: subset, encoders, trained, measured (its own score, NaN if it is not
@@ -75,14 +84,48 @@ class Advice:
     next: pd.DataFrame
     statements: tuple[str, ...]
 
-    def __str__(self) -> str:
-        shown = {"index": False, "float_format": "{:.2f}".format}
-        head = "Next to train:" if len(self.next) else "Every subset that can be an answer is trained."
-        table = self.predictions.rename(columns={"score": "predicted"})
-        lines = [table.to_string(na_rep="", **shown), "", head]  # type: ignore[call-overload]
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The encoders, in order."""
+        return tuple(self.predictions["subset"].iloc[-1].split("+"))
+
+    def __repr__(self) -> str:
+        table = self._named().to_string(index=False, na_rep="", float_format="{:.2f}".format)
+        return f"{table}\n\n{self._sentences()}"
+
+    def _repr_html_(self) -> str:
+        return to_html(self._sentences(), self._named())
+
+    def _named(self) -> pd.DataFrame:
+        """The predictions under the names that they are shown with."""
+        return self.predictions.rename(columns={"score": "predicted"})
+
+    def _sentences(self) -> str:
+        lines = ["Next to train:" if len(self.next) else "Every subset that can be an answer is trained."]
         for place, (subset, reason) in enumerate(zip(self.next["subset"], self.next["reason"], strict=True)):
             lines.append(f"  {place + 1}. {subset}: {reason}")
         return "\n".join([*lines, "", *self.statements])
+
+    def save(self, folder: Path | str, *, figures: bool = True) -> None:
+        """Write predictions.csv, next.csv, advice.txt and figures/subset_lattice.png into a folder."""
+        output = Path(folder)
+        write_table(output / "predictions.csv", self.predictions)
+        write_table(output / "next.csv", self.next)
+        write_text(output / "advice.txt", f"{self}\n")
+        if figures:
+            (output / "figures").mkdir(exist_ok=True)
+            self.figure("subset_lattice").savefig(output / "figures" / "subset_lattice.png", dpi=220)
+
+    def figure(self, name: str) -> Figure:
+        """The figure `subset_lattice`: the predicted scores with their intervals.
+
+        Raises:
+            StudyError: there is no figure of this name.
+        """
+        # by name: drawing stands a floor above
+        draw = resolve_name("encoder_roles.paper.drawing:draw_predictions")
+        figure: Figure = draw(self.predictions, self.pool, name)
+        return figure
 
 
 def advise(

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from encoder_roles.analysis.claims.claim import Claim
 from encoder_roles.analysis.commands import analyse_lattices
-from encoder_roles.analysis.external.summary import summarise
+from encoder_roles.analysis.external.summary import role_frame, summarise, to_html
 from encoder_roles.analysis.external.tables import ExternalScores, read_external_scores
 from encoder_roles.analysis.lattice import LatticeSet, arrange_lattices, build_lattices
 from encoder_roles.analysis.statistics import Array, ScoreArrays, generator
@@ -26,15 +28,18 @@ from encoder_roles.study.names import BENCHMARKS
 from encoder_roles.study.sections import StatisticsSettings
 from encoder_roles.study.stages import RoleStage
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STATISTICS = StatisticsSettings(resamples=10_000, level=0.95, seed=0, overall="benchmarks")
 TAU = 0.1
 NO_RANKS = pd.DataFrame(columns=["subset", "seed", "encoder", "erank", "ratio", "ratio_low", "ratio_high"])
 NO_COSTS = pd.DataFrame({"subset": [], "seed": [], "parameters": np.zeros(0)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
-    """The result of `analyse_table`.
+    """The result of `analyse_table`. As text: its summary. A notebook shows it as HTML.
 
     Attributes:
         tables: the tables of docs/contracts.md, by file name without ending; and `averages`.
@@ -56,6 +61,29 @@ class Analysis:
     def summary(self) -> str:
         """Scores, roles, best pair and verdicts in at most twenty lines of text."""
         return "\n".join(summarise(self.tables, self.claims, self.notes, self.pool))
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return to_html(self.summary(), role_frame(self.tables, self.pool).reset_index(names="encoder"))
+
+    # Drawing is imported by name and when it is used: it stands a floor above, and every command that reads a
+    # table of scores would otherwise depend on the figures.
+
+    def save(self, folder: Path | str, *, figures: bool = True) -> None:
+        """Write the tables, claims, notes, figures and report.html into a folder.
+
+        Args:
+            folder: it is made if it does not exist; files of the same names are replaced.
+            figures: draw the figures, which take most of the time.
+        """
+        resolve_name("encoder_roles.paper.external_report:write_report")(self, Path(folder), figures=figures)
+
+    def figure(self, name: str) -> Figure:
+        """A figure, such as `subset_lattice`. Raises StudyError if the scores do not allow it."""
+        figure: Figure = resolve_name("encoder_roles.paper.drawing:draw_analysis")(self, name)
+        return figure
 
 
 def analyse_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -149,3 +150,11 @@ def _note_lines(notes: Sequence[Mapping[str, str]], most: int) -> list[str]:
         return [*first, *(f"Note: {text}" for text in others)]
     shown = [f"Note: {text}" for text in others[: room - 1]]
     return [*first, *shown, f"{_count(len(others) - len(shown), 'more note')} in notes.json."]
+
+
+def to_html(text: str, *tables: pd.DataFrame) -> str:
+    """A text and tables as a notebook shows them."""
+    shown = [
+        table.to_html(index=False, border=0, na_rep="", float_format="{:.2f}".format) for table in tables
+    ]
+    return "\n".join([f"<pre>{html.escape(text)}</pre>", *shown])
