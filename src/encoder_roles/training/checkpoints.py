@@ -17,10 +17,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from encoder_roles.provenance import digests, key_of, sha256_of, versions, write_json
-from encoder_roles.study.names import StudyError
+from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
 from encoder_roles.training.engine import Engine
 
-KEPT = 2  # the newest may turn out damaged, then the one before it is used
 LOG_FILE, SUMS_FILE = "log.json", "sha256.json"
 PART = ".part"  # ending of a checkpoint that is being written
 
@@ -85,7 +84,7 @@ class Checkpoints:
         target = self.folder / part.name.removeprefix(".").removesuffix(PART)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
-        for old in self._steps()[KEPT:]:
+        for old in self._steps()[KEPT_CHECKPOINTS:]:
             shutil.rmtree(old)
 
     def load(self, engine: Engine) -> tuple[Path | None, list[dict[str, Any]]]:
