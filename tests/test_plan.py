@@ -158,6 +158,8 @@ def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     models = pd.read_csv(tmp_path / "models.csv").set_index("subset")
     assert list(models.index) == ["clip", "clip+sam", "blind"]
     assert models.loc["clip+sam", "parameters"] > models.loc["clip", "parameters"]
+    largest = 3 * 12 * models["trained"].max() / 1e9
+    assert f"{largest:,.1f} GB for each training that runs at once (2 kept, one being written)" in said
     assert pd.read_csv(tmp_path / "plan.csv")["device_hours"].sum() > 0
     rules = pd.read_csv(tmp_path / "plan.csv")
     assert "TOO LITTLE" not in describe_plan(study, rules, models.reset_index().assign(variant=""))

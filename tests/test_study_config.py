@@ -39,6 +39,16 @@ FAULTS = {
     "an empty pool": ("pool", [], "pool: has 0 entries"),
     "an encoder twice": ("pool", ["clip", "clip"], "pool: an encoder is named twice"),
     "a reserved name": ("pool", ["clip", "blind"], "'blind'] is a reserved word"),
+    "two rules of when checkpoints are written": (
+        "training.checkpoint_minutes",
+        20,
+        "checkpoint_every, checkpoint_minutes: both are set; set one of them and the other to null",
+    ),
+    "no rule of when checkpoints are written": (
+        "training.checkpoint_every",
+        None,
+        "checkpoint_every, checkpoint_minutes: neither is set; set one of them and the other to null",
+    ),
     "seeds that are words": ("seeds", ["first"], "seeds.0: must be a valid integer, not 'first'"),
     "seeds that are fractions": ("seeds", [0.5], "seeds.0: must be a valid integer, not 0.5"),
     "seeds that are no list": ("seeds", 3, "seeds: must be a valid list, not 3"),

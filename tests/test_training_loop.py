@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_roles.data.prompts import Prompt
+from encoder_roles.provenance import sha256_of
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import accumulation
+from encoder_roles.training import checkpoints as checkpoints_module
 from encoder_roles.training.batches import Batches, PicturePrompts, group_by_length
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
+from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
 from encoder_roles.training.progress import Progress, duration
@@ -114,7 +118,7 @@ class Line(torch.nn.Module):
         return TorchEngine(self, parts, weight_decay=0.0, clip_norm=1.0)
 
     def train(self, checkpoints, every=3, minutes=None):
-        saving = Saving(checkpoints, every, minutes)
+        saving = Saving(checkpoints, None if minutes else every, minutes)
         engine = self.engine()
         _, log = checkpoints.load(engine)
         return train(engine, self, Schedule(self.steps, 0.1), saving, 0.1, log)
@@ -155,6 +159,48 @@ def test_only_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over
     assert (folder, len(log)) == (tmp_path / "step000000009", 9)
     assert "step000000011 is damaged" in capsys.readouterr().err
     assert not (tmp_path / "step000000011").exists()
+
+
+class ThreadEngine:
+    """An engine's saving, with a thread for every process."""
+
+    def __init__(self, rank, values, barrier):
+        self.process, self.values, self.barrier = ProcessRank(rank, len(values)), values, barrier
+
+    def gather(self, value):
+        self.values[self.process.rank] = value
+        self.barrier.wait(timeout=20)
+        values = list(self.values)
+        self.barrier.wait(timeout=20)
+        return values
+
+    def save(self, folder):
+        file = folder / f"state-{self.process.rank:05d}.safetensors"
+        file.write_bytes(bytes([self.process.rank]) * 100)
+        return file
+
+
+def test_each_process_hashes_the_file_that_it_wrote(tmp_path, monkeypatch):
+    hashed = {}
+
+    def hash_and_note(path):
+        hashed[path.name] = threading.current_thread().name
+        return sha256_of(path)
+
+    monkeypatch.setattr(checkpoints_module, "sha256_of", hash_and_note)
+    values, barrier = [None] * 3, threading.Barrier(3)
+    engines = [ThreadEngine(rank, values, barrier) for rank in range(3)]
+    saves = [
+        threading.Thread(target=Checkpoints(tmp_path).save, args=(engine, [{}]), name=str(rank))
+        for rank, engine in enumerate(engines)
+    ]
+    for save in saves:
+        save.start()
+    for save in saves:
+        save.join()
+    files = {f"state-{rank:05d}.safetensors": str(rank) for rank in range(3)}
+    assert hashed == files | {"log.json": "0"}
+    assert damage(tmp_path / "step000000001") is None
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "log.json", "sha256.json"])

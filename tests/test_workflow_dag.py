@@ -123,6 +123,19 @@ def test_sources_to_train_are_pretrained_in_the_dag_before_they_are_staged(workf
     assert (jobs["pretrain_encoder"], jobs["pretrain_language_model"], jobs["train_tune"]) == (5, 1, 32)
 
 
+def test_records_of_ones_own_lie_outside_the_folder_that_make_world_replaces(workflow: Path) -> None:
+    pictures = {"records": "mine.jsonl", "pictures": "pictures"}
+    study = {"study": "mine", "training": {"data": dict.fromkeys(("align", "tune", "probe"), pictures)}}
+    (workflow / "mine.yaml").write_text(yaml.safe_dump(study))
+    summary = snakemake(workflow, "--summary", "--configfile", "mine.yaml", "--", "paper")
+    assert summary.returncode == 0, summary.stderr
+    outputs = {row.split("\t")[0] for row in summary.stdout.splitlines()}
+    world = {output for output in outputs if output.startswith("results/mine/data/")}
+    assert any("/data/benchmarks/" in output for output in world), "the benchmarks are the world's"
+    staged = {f"results/mine/records/{name}/{name}.jsonl" for name in ("align", "tune", "probe")}
+    assert staged <= outputs and not any("/own/" in output for output in world)
+
+
 def test_a_study_on_a_hub_is_planned_without_its_lock_and_fetches_what_it_names(workflow: Path) -> None:
     study = {
         "study": "public",

@@ -153,7 +153,7 @@ def test_a_staged_picture_is_found_from_its_records(
         shutil.move(place / link, scratch / "moved")
         (place / link).symlink_to(scratch / "moved")
     stage_probe(place, start, monkeypatch)
-    staged = place / "results/own/data/own/probe/probe.jsonl"
+    staged = place / "results/own/records/probe/probe.jsonl"
     image = json.loads(staged.read_text())["image"]
     assert (staged.parent / image).read_bytes() == picture
     assert (staged.resolve().parent / image).read_bytes() == picture
@@ -170,5 +170,5 @@ def stage_probe(checkout: Path, start: str, monkeypatch: pytest.MonkeyPatch) -> 
     (way / "lock.json").write_text(json.dumps(settings))
     lock = way / "own.lock.yaml"
     lock_sources(settings=way / "lock.json", output=lock)
-    output = way / "results/own/data/own/probe"
+    output = way / "results/own/records/probe"
     stage_records(settings=way / "lock.json", lock=lock, name="probe", output=output)

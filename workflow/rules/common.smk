@@ -143,7 +143,7 @@ def encoders_of(subset):
 def records_of(name):
     """The records for `align` or `tune`, or those of the `probe` pictures for effective rank."""
     if name in STUDY.user_records:
-        return f"{RESULTS}/data/own/{name}/{name}.jsonl"
+        return f"{RESULTS}/records/{name}/{name}.jsonl"
     return PROBE if name == "probe" else TRAIN
 
 

@@ -40,7 +40,7 @@ rule stage_records:
             file for file in [STUDY.user_records[wildcards.name].records] if Path(file).is_file()
         ],
     output:
-        f"{RESULTS}/data/own/{{name}}/{{name}}.jsonl",
+        f"{RESULTS}/records/{{name}}/{{name}}.jsonl",
     log:
         f"{RESULTS}/logs/stage_records/{{name}}.log",
     benchmark:

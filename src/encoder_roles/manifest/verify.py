@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from encoder_roles.manifest.code import code_key
-from encoder_roles.manifest.write import below, digests, kept_files, present_code
-from encoder_roles.provenance import sha256_of
+from encoder_roles.manifest.write import below, kept_files, present_code
+from encoder_roles.provenance import digests, sha256_of
 from encoder_roles.study.config import load_study
 from encoder_roles.study.names import StudyError
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from encoder_roles.manifest.code import Code, code_key, code_of
 from encoder_roles.manifest.environment import read_pins
 from encoder_roles.manifest.job import machine, read_record, read_used
-from encoder_roles.provenance import key_of, sha256_of, versions, write_json
+from encoder_roles.provenance import digests, key_of, sha256_of, versions, write_json
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.stages import read_settings
@@ -230,12 +229,6 @@ def kept_files(results: Path) -> list[Path]:
     """All files of a study except the incidental ones."""
     top = [path for path in sorted(results.iterdir()) if path.name not in INCIDENTAL]
     return [file for path in top for file in files_of(path)]
-
-
-def digests(files: Sequence[Path]) -> dict[str, str]:
-    """File -> SHA-256, in a thread per core: hashing releases the interpreter lock."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip(map(str, files), pool.map(sha256_of, files), strict=True))
 
 
 def below(path: Path, results: Path) -> str:

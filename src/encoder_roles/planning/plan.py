@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.planning.costs import Model, Planner, Row, frame_jobs
+from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
-from encoder_roles.study.names import BLIND
+from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
 from encoder_roles.study.stages import read_settings
 from encoder_roles.study.variants import Made, owner
 
@@ -123,6 +123,11 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
             else ": TOO LITTLE, take more processes, a smaller micro_batch, ZeRO-3 or offload"
         ),
     ]
+    each = MASTER * models["trained"].max() / GIGA
+    lines.append(
+        f"restart checkpoints: up to {each:,.1f} GB each; {(KEPT_CHECKPOINTS + 1) * each:,.1f} GB for each "
+        f"training that runs at once ({KEPT_CHECKPOINTS} kept, one being written), removed at its end"
+    )
     if study.pictures == "read":
         lines.append(
             f"pictures are decoded by every job; framed once (`pictures: stored`) they would take up to "

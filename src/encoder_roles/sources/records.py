@@ -39,7 +39,7 @@ def stage_records(*, settings: Path, lock: Path, name: str, output: Path) -> Non
         settings: settings/lock.json.
         lock: studies/<study>.lock.yaml, with the SHA-256 of the file.
         name: align, tune or probe.
-        output: data/own/<name>.
+        output: records/<name>.
 
     Raises:
         StudyError: the file is missing or not the one that was locked, there is no record or a wrong one, or

@@ -47,6 +47,8 @@ JOBS: dict[str, str] = {
     "replay_advisor": "replay the design advisor",
     "paper": "draw one figure, write one table, or build the PDF",
 }
+# restart checkpoints of a training: if the newest turns out damaged, the one before it is used
+KEPT_CHECKPOINTS = 2
 TRAINING_JOBS = ("train_align", "train_tune")  # these run training.engine.processes processes
 
 

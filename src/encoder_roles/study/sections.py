@@ -462,9 +462,13 @@ class TrainingSettings(Settings):
         description="CPU threads of each process that computes, and of those that read pictures ahead; "
         "changing it can change result bytes."
     )
-    checkpoint_every: Positive = Field(description="Steps between two restart checkpoints.")
+    checkpoint_every: Positive | None = Field(
+        default=None,
+        description="Steps between two restart checkpoints; null where `checkpoint_minutes` is set.",
+    )
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Also write a checkpoint after this many minutes, if steps are long."
+        default=None,
+        description="Minutes between two restart checkpoints; null where `checkpoint_every` is set.",
     )
     max_tokens: Positive | None = Field(
         default=None,
@@ -487,6 +491,16 @@ class TrainingSettings(Settings):
     def group_by_picture(self) -> bool:
         """Whether all records of a picture are one sample."""
         return self.data == "world"
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> Self:
+        """Checkpoints are counted in steps or in minutes; both together would write more than either."""
+        if (self.checkpoint_every is None) == (self.checkpoint_minutes is None):
+            count = "neither is" if self.checkpoint_every is None else "both are"
+            raise ValueError(
+                f"checkpoint_every, checkpoint_minutes: {count} set; set one of them and the other to null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

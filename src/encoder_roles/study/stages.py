@@ -38,7 +38,7 @@ class TrainingStage(Settings):
     connector: ConnectorSettings
     group_by_picture: bool = True
     threads: Positive
-    checkpoint_every: Positive
+    checkpoint_every: Positive | None = None
     checkpoint_minutes: float | None = None
     max_tokens: Positive | None = None
     engine: EngineSettings = EngineSettings()

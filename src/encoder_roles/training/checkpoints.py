@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from encoder_roles.provenance import key_of, sha256_of, versions, write_json
-from encoder_roles.study.names import StudyError
+from encoder_roles.provenance import digests, key_of, sha256_of, versions, write_json
+from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
 from encoder_roles.training.engine import Engine
 
-KEPT = 2  # the newest may turn out damaged, then the one before it is used
 LOG_FILE, SUMS_FILE = "log.json", "sha256.json"
 PART = ".part"  # ending of a checkpoint that is being written
 
@@ -64,9 +63,11 @@ class Checkpoints:
         part, first = self._part(len(log)), engine.process.rank == 0
         faults = engine.gather(_fault(lambda: _make(part)) if first else None)
         if not any(faults):
-            faults = engine.gather(_fault(lambda: engine.save(part)))
+            written: dict[str, str] = {}
+            faults = engine.gather(_fault(lambda: written.update(_write(engine, part))))
+            sums = {name: digest for each in engine.gather(written) for name, digest in each.items()}
         if first and not any(faults):
-            faults = [_fault(lambda: self._finish(part, log))]
+            faults = [_fault(lambda: self._finish(part, log, sums))]
         faults = [fault for fault in engine.gather(next(filter(None, faults), None)) if fault]
         if faults:
             if first:
@@ -76,13 +77,14 @@ class Checkpoints:
                 "make room, then run the job again; it continues from the checkpoint before"
             )
 
-    def _finish(self, part: Path, log: list[dict[str, Any]]) -> None:
+    def _finish(self, part: Path, log: list[dict[str, Any]], sums: Mapping[str, str]) -> None:
+        """Add the log and the SHA-256 of every file (of the engine's files: `sums`), rename."""
         write_json(part / LOG_FILE, log)
-        write_json(part / SUMS_FILE, {f.name: sha256_of(f) for f in sorted(part.iterdir())})
+        write_json(part / SUMS_FILE, {**sums, LOG_FILE: sha256_of(part / LOG_FILE)})
         target = self.folder / part.name.removeprefix(".").removesuffix(PART)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
-        for old in self._steps()[KEPT:]:
+        for old in self._steps()[KEPT_CHECKPOINTS:]:
             shutil.rmtree(old)
 
     def load(self, engine: Engine) -> tuple[Path | None, list[dict[str, Any]]]:
@@ -118,6 +120,16 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
+def _write(engine: Engine, folder: Path) -> dict[str, str]:
+    """Write this process's file of a checkpoint. Returns its name and SHA-256.
+
+    Every process hashes its own file, at the same time as the others: all files together have 12 bytes for
+    each trained parameter, and one process alone would keep all devices waiting while it reads them.
+    """
+    file = engine.save(folder)
+    return {file.name: sha256_of(file)}
+
+
 def _fault(write: Callable[[], None]) -> str | None:
     """Run a function that writes; the error it raised, on one line, or None."""
     try:
@@ -136,5 +148,6 @@ def damage(folder: Path) -> str | None:
     present = {f.name for f in folder.iterdir()} - {SUMS_FILE}
     if not isinstance(sums, dict) or set(sums) != present:
         return f"files are {sorted(present)}"
-    altered = [name for name, digest in sums.items() if sha256_of(folder / name) != digest]
+    present_sums = digests([folder / name for name in sums])
+    altered = [name for name, digest in sums.items() if present_sums[str(folder / name)] != digest]
     return f"{', '.join(altered)}: SHA-256 differs" if altered else None

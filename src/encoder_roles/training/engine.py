@@ -93,15 +93,17 @@ class Engine(ABC):
         """The values of all processes, by rank, in every process; waits for all processes."""
         return [value]
 
-    def save(self, folder: Path) -> None:
-        """Write this process's part of the checkpoint: weights, optimizer, random state."""
+    def save(self, folder: Path) -> Path:
+        """Write this process's part of the checkpoint: weights, optimizer, random state. Returns the file."""
         tensors = {f"random/{self.process.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors[f"device_random/{self.process.rank}"] = torch.cuda.get_rng_state(self.device)
         for number, (key, tensor) in enumerate(self.state()):
             if number % self.process.world_size == self.process.rank:
                 tensors[key] = tensor.detach().cpu().contiguous()
-        save_file(tensors, folder / STATE_FILES.replace("*", f"{self.process.rank:05d}"))
+        file = folder / STATE_FILES.replace("*", f"{self.process.rank:05d}")
+        save_file(tensors, file)
+        return file
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote, with any number of processes.

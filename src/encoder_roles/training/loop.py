@@ -83,11 +83,19 @@ def termination() -> Iterator[Termination]:
 
 @dataclass(frozen=True)
 class Saving:
-    """When checkpoints are written: every `steps` steps, and `minutes` minutes after the last one."""
+    """When checkpoints are written: every `steps` steps, or `minutes` minutes after the last one."""
 
     checkpoints: Checkpoints
-    steps: int
+    steps: int | None = None
     minutes: float | None = None
+
+    def after(self, step: int) -> bool:
+        """Whether a checkpoint is due after so many steps."""
+        return self.steps is not None and step % self.steps == 0
+
+    def late(self, seconds: float) -> bool:
+        """Whether a checkpoint is due so many seconds after the last one."""
+        return self.minutes is not None and seconds > 60 * self.minutes
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def train(
     saved = started
     with termination() as stop:
         for step in range(len(log), task.steps):
-            late = saving.minutes is not None and time.perf_counter() - saved > 60 * saving.minutes
+            late = saving.late(time.perf_counter() - saved)
             value, vote = compute_gradient(engine, task, step, late, stop.requested)
             norm = engine.step(schedule.scale(step))
             if not math.isfinite(norm):
@@ -161,7 +169,7 @@ def train(
             )
             progress.update(step + 1, f"loss {value:.3f}")
             last = step + 1 == task.steps  # saved too, so that a failed final write repeats no step
-            if last or vote.save or vote.stop or (step + 1) % saving.steps == 0:
+            if last or vote.save or vote.stop or saving.after(step + 1):
                 saving.checkpoints.save(engine, log)
                 saved = time.perf_counter()
             if vote.stop:
