@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ from encoder_roles.cluster import preflight
 from encoder_roles.cluster.profile import open_profile, profile_or_exit, started_configs
 from encoder_roles.cluster.site import MARK, Site, active_site, job_resources, launcher, read_site
 from encoder_roles.cluster.slurm import fitting_status_command, in_minutes, run_prefix
-from encoder_roles.planning import hours, plan
+from encoder_roles.planning import limits, plan
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import JOBS, StudyError
 from encoder_roles.study.sections import JobRequest
@@ -403,20 +404,42 @@ def test_the_profile_without_slurm_is_one_line(place: Path, monkeypatch: pytest.
     assert "\n" not in str(error.value) and "`make paper` runs a study without Slurm" in str(error.value)
 
 
-def test_a_study_of_many_gpu_hours_waits_until_its_user_agrees(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def large_study(place: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study with GPU jobs, planned at 2,500 hours, 50 GB of results and checkpoints of 12 GB."""
+    rules = [{"rule": "train_tune", "jobs": 32, "device_hours": 2500.0, "disk_gb": 50.0}]
+    monkeypatch.setattr(plan, "plan_rows", lambda study: (rules, [{"trained": 10**9}, {"trained": 10**8}]))
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda path: SimpleNamespace(free=1300 * 10**9))
     study = load_study(Path("config.yaml"))
-    monkeypatch.setattr(plan, "plan_rows", lambda study: ([{"device_hours": 2500.0}], []))
-    hours.check_hours(study, None)  # its jobs request no GPU
-    large = study.model_copy(update={"jobs": {"train_tune": JobRequest(memory_mb=1000, minutes=60, gpus=8)}})
+    return study.model_copy(update={"jobs": {"train_tune": JobRequest(memory_mb=1000, minutes=60, gpus=8)}})
+
+
+def test_a_study_of_many_gpu_hours_waits_until_its_user_agrees(large_study: Study) -> None:
+    limits.check_limits(load_study(Path("config.yaml")), None)  # its jobs request no GPU
     for site in (None, read_site()):
         with pytest.raises(StudyError, match=r"about 2,500 hours .* more than the 100 in slurm/site.yaml"):
-            hours.check_hours(large, site)
-    hours.check_hours(large, Site(gpu_hours=3000))
+            limits.check_limits(large_study, site)
+    limits.check_limits(large_study, Site(gpu_hours=3000))
 
 
-def test_the_check_of_hours_costs_a_run_of_small_jobs_no_second() -> None:
+def test_the_checkpoints_of_all_trainings_at_once_must_fit_the_disk(
+    large_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 trainings hold three checkpoints of 12 GB each, beside 50 GB of results: 1,202 GB."""
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda path: SimpleNamespace(free=1200 * 10**9))
+    with pytest.raises(StudyError, match=r"1,200 GB free, but the study keeps 50 GB, and 32 trainings"):
+        limits.check_limits(large_study, Site(gpu_hours=3000))
+    limits.check_limits(large_study, Site(gpu_hours=3000, jobs=31))
+
+
+def test_a_warned_training_has_the_time_to_write_a_checkpoint(large_study: Study) -> None:
+    site = Site(gpu_hours=3000, write_gb_per_second=0.1, warning_seconds=239)
+    with pytest.raises(StudyError, match=r"a checkpoint of 12 GB takes 120 s at 0\.1 GB/s .* at least 240"):
+        limits.check_limits(large_study, site)
+    limits.check_limits(large_study, site.model_copy(update={"warning_seconds": 240}))
+
+
+def test_the_check_of_limits_costs_a_run_of_small_jobs_no_second() -> None:
     """The Snakefile imports it at every start, and torch takes ten seconds."""
-    code = "import sys, encoder_roles.planning.hours; sys.exit('torch' in sys.modules)"
+    code = "import sys, encoder_roles.planning.limits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

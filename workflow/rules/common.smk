@@ -17,7 +17,7 @@ from encoder_roles.paper.catalogue import (
     VARIANT_FIGURES,
     VARIANT_TABLES,
 )
-from encoder_roles.planning.hours import check_hours
+from encoder_roles.planning.limits import check_limits
 from encoder_roles.study.names import BENCHMARKS, BLIND, NO_MASK, NONE_KEPT, StudyError, parse_subset
 from encoder_roles.study.stages import stage_table
 from encoder_roles.study.config import load_study
@@ -80,7 +80,7 @@ def check_start(workflow):
     try:
         changes = workflow.config_settings.config
         refuse_changed_results(Path(RESULTS), STUDY.model_dump(mode="json"), changes)
-        check_hours(STUDY, SITE)
+        check_limits(STUDY, SITE)
         if SITE is None:
             check_environment()
             if workflow.local_exec:

@@ -53,6 +53,7 @@ class Site(Settings):
     warning_seconds: Positive = 300
     free_gb: float = Field(default=20, ge=0)
     gpu_hours: float = Field(default=100, gt=0)
+    write_gb_per_second: float = Field(default=1, gt=0)
 
     def partition(self, name: str, request: JobRequest) -> str | None:
         """The first partition that accepts a rule's jobs; None (Slurm's default) if the site lists none."""

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
+from encoder_roles.planning.costs import Model, Planner, Row, frame_jobs
+from encoder_roles.planning.limits import needs_of
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
@@ -123,10 +124,11 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
             else ": TOO LITTLE, take more processes, a smaller micro_batch, ZeRO-3 or offload"
         ),
     ]
-    each = MASTER * models["trained"].max() / GIGA
+    needs = needs_of(rules.to_dict("records"), models.to_dict("records"))
     lines.append(
-        f"restart checkpoints: up to {each:,.1f} GB each; {(KEPT_CHECKPOINTS + 1) * each:,.1f} GB for each "
-        f"training that runs at once ({KEPT_CHECKPOINTS} kept, one being written), removed at its end"
+        f"restart checkpoints: up to {needs.checkpoint_gb:,.1f} GB each; {needs.running_gb:,.1f} GB for each "
+        f"training that runs at once ({KEPT_CHECKPOINTS} kept, one being written), "
+        f"{needs.trainings * needs.running_gb:,.1f} GB if all {needs.trainings} do, removed at its end"
     )
     if study.pictures == "read":
         lines.append(

@@ -1,0 +1,107 @@
+"""No study on GPUs starts whose plan needs more than its user has agreed to, or than its cluster has."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encoder_roles.cluster.site import SITE_FILE, Site, read_site
+from encoder_roles.study.config import Study
+from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
+
+TUNE_RULES = ("train_tune", "tune_variant")
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the plan of a study needs.
+
+    Attributes:
+        hours: hours of a device, over all jobs.
+        kept_gb: the results on disk at the end.
+        checkpoint_gb: one restart checkpoint of the largest model.
+        trainings: jobs that tune a model.
+    """
+
+    hours: float
+    kept_gb: float
+    checkpoint_gb: float
+    trainings: int
+
+    @property
+    def running_gb(self) -> float:
+        """The most checkpoints of one training that are on disk at once."""
+        return (KEPT_CHECKPOINTS + 1) * self.checkpoint_gb  # the oldest goes when the newest is whole
+
+
+def needs_of(rules: Rows, models: Rows) -> Needs:
+    """What the rows of plan.csv and plan_models.csv need."""
+    from encoder_roles.planning.costs import GIGA, MASTER
+
+    return Needs(
+        hours=sum(float(row["device_hours"]) for row in rules),
+        kept_gb=sum(float(row["disk_gb"]) for row in rules),
+        checkpoint_gb=MASTER * max((int(row["trained"]) for row in models), default=0) / GIGA,
+        trainings=sum(int(row["jobs"]) for row in rules if row["rule"] in TUNE_RULES),
+    )
+
+
+def check_limits(study: Study, site: Site | None) -> None:
+    """Refuse to start a study whose plan passes a limit in slurm/site.yaml or the disk of results/.
+
+    Args:
+        study: the study; one whose jobs request no GPU is never refused.
+        site: the site of a run through Slurm; None for a run on this machine, which reads the same file.
+
+    Raises:
+        StudyError: one line per limit, with the planned value and what to change.
+    """
+    if not any(job.gpus for job in study.jobs.values()):
+        return
+    from encoder_roles.planning import plan  # imports torch, which a run of small jobs need not wait for
+
+    limits = site or read_site()
+    needs = needs_of(*plan.plan_rows(study))
+    faults = [*_hours(study, needs, limits), *_disk(study, needs, limits)]
+    if site is not None:  # only Slurm ends a job at a time limit
+        faults += _warning(needs, limits)
+    if faults:
+        raise StudyError("\n".join(faults))
+
+
+def _hours(study: Study, needs: Needs, site: Site) -> Iterator[str]:
+    if needs.hours > site.gpu_hours:
+        yield (
+            f"study {study.study} needs about {needs.hours:,.0f} hours of {study.plan.device}, more than the "
+            f"{site.gpu_hours:,.0f} in {SITE_FILE}: raise gpu_hours there to start it; see `snakemake plan`"
+        )
+
+
+def _disk(study: Study, needs: Needs, site: Site) -> Iterator[str]:
+    """The results and the checkpoints of the trainings that may run at once."""
+    at_once = min(needs.trainings, site.jobs)
+    most = needs.kept_gb + at_once * needs.running_gb
+    folder = Path("results") / study.study
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 10**9
+    if free < most:
+        yield (
+            f"{folder}: {free:,.0f} GB free, but the study keeps {needs.kept_gb:,.0f} GB, and {at_once} "
+            f"trainings at once hold {needs.running_gb:,.0f} GB of checkpoints each: link results/ to a "
+            f"larger disk, or lower jobs in {SITE_FILE} (fewer run at once)"
+        )
+
+
+def _warning(needs: Needs, site: Site) -> Iterator[str]:
+    """A training that is warned must have the time to finish a checkpoint, twice over."""
+    seconds = needs.checkpoint_gb / site.write_gb_per_second
+    if site.warning_seconds < 2 * seconds:
+        yield (
+            f"{SITE_FILE}: warning_seconds: {site.warning_seconds}, but a checkpoint of "
+            f"{needs.checkpoint_gb:,.0f} GB takes {seconds:,.0f} s at {site.write_gb_per_second:g} GB/s "
+            f"(write_gb_per_second): set at least {2 * seconds:,.0f}, for a step that is under way and slower writes"
+        )
