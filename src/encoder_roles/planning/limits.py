@@ -97,11 +97,11 @@ def _disk(study: Study, needs: Needs, site: Site) -> Iterator[str]:
 
 
 def _warning(needs: Needs, site: Site) -> Iterator[str]:
-    """A training that is warned must have the time to finish a checkpoint, twice over."""
+    """A training that is warned finishes its step and writes a checkpoint; shared disks have slow days."""
     seconds = needs.checkpoint_gb / site.write_gb_per_second
     if site.warning_seconds < 2 * seconds:
         yield (
             f"{SITE_FILE}: warning_seconds: {site.warning_seconds}, but a checkpoint of "
             f"{needs.checkpoint_gb:,.0f} GB takes {seconds:,.0f} s at {site.write_gb_per_second:g} GB/s "
-            f"(write_gb_per_second): set at least {2 * seconds:,.0f}, for a step that is under way and slower writes"
+            f"(write_gb_per_second): set at least {2 * seconds:,.0f}, twice the time"
         )
