@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from encoder_roles.cluster.site import SITE_FILE, Site, read_site
 from encoder_roles.study.config import Study
-from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
+from encoder_roles.study.names import StudyError
 
-TUNE_RULES = ("train_tune", "tune_variant")
-Rows = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the plan of a study needs.
-
-    Attributes:
-        hours: hours of a device, over all jobs.
-        kept_gb: the results on disk at the end.
-        checkpoint_gb: one restart checkpoint of the largest model.
-        trainings: jobs that tune a model.
-    """
-
-    hours: float
-    kept_gb: float
-    checkpoint_gb: float
-    trainings: int
-
-    @property
-    def running_gb(self) -> float:
-        """The most checkpoints of one training that are on disk at once."""
-        return (KEPT_CHECKPOINTS + 1) * self.checkpoint_gb  # the oldest goes when the newest is whole
-
-
-def needs_of(rules: Rows, models: Rows) -> Needs:
-    """What the rows of plan.csv and plan_models.csv need."""
-    from encoder_roles.planning.costs import GIGA, MASTER
-
-    return Needs(
-        hours=sum(float(row["device_hours"]) for row in rules),
-        kept_gb=sum(float(row["disk_gb"]) for row in rules),
-        checkpoint_gb=MASTER * max((int(row["trained"]) for row in models), default=0) / GIGA,
-        trainings=sum(int(row["jobs"]) for row in rules if row["rule"] in TUNE_RULES),
-    )
+if TYPE_CHECKING:
+    from encoder_roles.planning.plan import Needs
 
 
 def check_limits(study: Study, site: Site | None) -> None:
@@ -65,7 +30,7 @@ def check_limits(study: Study, site: Site | None) -> None:
     from encoder_roles.planning import plan  # imports torch, which a run of small jobs need not wait for
 
     limits = site or read_site()
-    needs = needs_of(*plan.plan_rows(study))
+    needs = plan.needs_of(*plan.plan_rows(study))
     faults = [*_hours(study, needs, limits), *_disk(study, needs, limits)]
     if site is not None:  # only Slurm ends a job at a time limit
         faults += _warning(needs, limits)

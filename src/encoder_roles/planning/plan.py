@@ -7,14 +7,15 @@ the length of texts.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from encoder_roles.planning.costs import Model, Planner, Row, frame_jobs
-from encoder_roles.planning.limits import needs_of
+from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
@@ -27,6 +28,41 @@ OF_A_VARIANT = {  # a study's rules, and a variant's rules for the same files
     "train_tune": "tune_variant",
     "predict_subset": "predict_variant",
 }
+
+TUNE_RULES = ("train_tune", "tune_variant")
+Rows = Sequence[Mapping[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the plan of a study needs.
+
+    Attributes:
+        hours: hours of a device, over all jobs.
+        kept_gb: the results on disk at the end.
+        checkpoint_gb: one restart checkpoint of the largest model.
+        trainings: jobs that tune a model.
+    """
+
+    hours: float
+    kept_gb: float
+    checkpoint_gb: float
+    trainings: int
+
+    @property
+    def running_gb(self) -> float:
+        """The most checkpoints of one training that are on disk at once."""
+        return (KEPT_CHECKPOINTS + 1) * self.checkpoint_gb  # the oldest goes when the newest is whole
+
+
+def needs_of(rules: Rows, models: Rows) -> Needs:
+    """What the rows of plan.csv and plan_models.csv need."""
+    return Needs(
+        hours=sum(float(row["device_hours"]) for row in rules),
+        kept_gb=sum(float(row["disk_gb"]) for row in rules),
+        checkpoint_gb=MASTER * max((int(row["trained"]) for row in models), default=0) / GIGA,
+        trainings=sum(int(row["jobs"]) for row in rules if row["rule"] in TUNE_RULES),
+    )
 
 
 def plan_study(*, settings: Path, output: Path, models: Path) -> None:
