@@ -399,6 +399,7 @@ def test_preflight_checks_the_study_that_the_profile_starts(
 def test_the_profile_without_slurm_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "bin/scontrol").unlink()
     monkeypatch.setenv("PATH", str(place / "bin"))
+    monkeypatch.setenv(MARK, "")  # opening the profile sets it, for its jobs and not for the next test
     with pytest.raises(SystemExit, match="error: --profile slurm: scontrol: no such program") as error:
         profile_or_exit()
     assert "\n" not in str(error.value) and "`make paper` runs a study without Slurm" in str(error.value)
