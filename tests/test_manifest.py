@@ -163,8 +163,8 @@ def leave_an_orphan() -> None:
 
 def edit_the_config() -> None:
     text = Path("config.yaml").read_text()
-    assert "    epochs: 1" in text
-    Path("config.yaml").write_text(text.replace("    epochs: 1", "    epochs: 2"))
+    assert "    epochs: 6" in text
+    Path("config.yaml").write_text(text.replace("    epochs: 6", "    epochs: 7"))
 
 
 def edit_an_input() -> None:
@@ -193,7 +193,7 @@ def edit_a_script() -> None:
             leave_an_orphan,
             r"clip\+sam/seed0/tune/model.safetensors: orphaned: no rule of this study makes it",
         ),
-        (edit_the_config, r"another config than config\.yaml: training\.tune\.epochs was 1, is 2"),
+        (edit_the_config, r"another config than config\.yaml: training\.tune\.epochs was 6, is 7"),
         (edit_an_input, "sources/clip.safetensors: an input has changed since the results were made"),
         (
             edit_a_script,
