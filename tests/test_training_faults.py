@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_study import ALIGN, TUNE, TinyStudy, write_tiny_study
+from waiting import there, wait_for
 
 from encoder_roles.study.names import StudyError
 from encoder_roles.training.align import train_align
@@ -89,15 +90,9 @@ def check_whole(study, stage, output) -> None:
     assert (output / FILES[stage]).read_bytes() == (study.root / stage / FILES[stage]).read_bytes()
 
 
-def wait_for(condition, process, seconds=120.0) -> bool:
+def wait_while_alive(condition, process) -> bool:
     """Wait until a condition holds; False if the process ends before."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if not process.is_alive():
-            return False
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.0005)
-    return True
+    return wait_for(condition, alive=process.is_alive, interval=0.0005)
 
 
 @pytest.mark.parametrize("stage", ["align", "tune"])
@@ -111,7 +106,7 @@ def test_a_job_killed_at_random_moments_ends_in_the_bytes_of_one_left_alone(stud
             break
         process = start(study, stage, restart, output)
         if kills == 1:  # one of them while a checkpoint is written
-            alive = wait_for(lambda: list(restart.glob("*/.step*.part")), process)
+            alive = wait_while_alive(lambda: there(restart, "*/.step*.part"), process)
             during_save += alive
         else:
             process.join(moments.random() * lasts)
@@ -135,7 +130,7 @@ def test_a_job_killed_at_random_moments_ends_in_the_bytes_of_one_left_alone(stud
 def test_a_job_that_is_warned_saves_and_a_retry_goes_on(study, number, tmp_path):
     restart, output = tmp_path / "restart", tmp_path / "tune"
     process = start(study, "tune", restart, output)
-    wait_for(lambda: list(restart.glob("*/step*")), process)
+    wait_while_alive(lambda: there(restart, "*/step*"), process)
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == TERMINATED
@@ -178,7 +173,7 @@ def disk(tmp_path):
 def test_a_full_disk_is_one_line_and_with_room_again_the_job_ends_in_the_same_bytes(study, disk, tmp_path):
     restart, output = disk, tmp_path / "tune"
     process = start(study, "tune", restart, output)
-    wait_for(lambda: list(restart.glob("*/step*")), process)
+    wait_while_alive(lambda: there(restart, "*/step*"), process)
     os.kill(process.pid, signal.SIGTERM)
     process.join()
     before = {f: f.read_bytes() for f in restart.glob("*/step*/*")}

@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_study import ALIGN, TUNE, write_tiny_study
+from waiting import there, wait_for
 
 from encoder_roles.encoders.weights import read_tensors
 from encoder_roles.evaluation.predict import predict_masks
@@ -187,15 +187,16 @@ def start_long_tune(study, aligned, output):
     )
 
 
-def wait_for_step(restart, step, seconds=300):
+def wait_for_step(restart, step):
     """Wait until there is a checkpoint of this step or a later one; returns the newest."""
-    end = time.monotonic() + seconds
-    while True:
-        found = max(restart.glob("*/step*"), key=lambda folder: folder.name, default=None)
-        if found is not None and int(found.name.removeprefix("step")) >= step:
-            return found
-        assert time.monotonic() < end, f"no checkpoint of step {step}"
-        time.sleep(0.005)
+    newest = []
+
+    def late_enough():
+        newest[:] = there(restart, "*/step*")[-1:]
+        return newest and int(newest[0].name.removeprefix("step")) >= step
+
+    wait_for(late_enough, seconds=300)
+    return newest[0]
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(

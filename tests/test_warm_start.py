@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tiny_study import ALIGN, TUNE, TinyStudy, write_tiny_study
+from waiting import there, wait_for
 
 from encoder_roles.manifest.job import read_record, read_used
 from encoder_roles.training.loop import TERMINATED
@@ -33,13 +33,6 @@ def job_environment(address: str, **more: str) -> dict[str, str]:
     """The environment of a job in a run; pytest's own variables differ from test to test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ENCODER"))}
     return kept | THREADS | {WARM_VARIABLE: address} | more
-
-
-def wait_for(condition, seconds: float = SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def command_line(name: str, **options: object) -> list[str]:
@@ -198,7 +191,7 @@ def test_a_warned_warm_job_saves_and_its_retry_ends_in_the_cold_bytes(study, run
         folder.mkdir()
     words = [tune(study, aligned, folder / "tune") for folder in folders]
     job = start_job(words[0], job_environment(run.address), folders[0] / "log")
-    wait_for(lambda: list((folders[0] / "restart").glob("*/step*")) or job.poll() is not None)
+    wait_for(lambda: there(folders[0] / "restart", "*/step*") or job.poll() is not None)
     job.send_signal(number)
     assert job.wait(SECONDS) == TERMINATED
     assert not (folders[0] / "tune").exists()
@@ -213,7 +206,7 @@ def running(study: TinyStudy, run: Run, aligned: Path, folder: Path) -> tuple[su
     before = set(run.children)
     words = tune(study, aligned, folder / "tune", settings="long")
     job = start_job(words, job_environment(run.address), folder / "log")
-    wait_for(lambda: list((folder / "restart").glob("*/step*")))
+    wait_for(lambda: there(folder / "restart", "*/step*"))
     (child,) = set(run.children) - before
     return job, child
 
@@ -246,7 +239,7 @@ def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned,
         folder.mkdir()
         words = tune(study, aligned, folder / "tune", settings="long")
         job = start_job(words, job_environment(address), folder / "log")
-        wait_for(lambda restart=folder / "restart": list(restart.glob("*/step*")))
+        wait_for(lambda restart=folder / "restart": there(restart, "*/step*"))
         job.send_signal(signal.SIGINT)
         codes.append(job.wait(SECONDS))
         last = (folder / "log").read_text().splitlines()[-1]
