@@ -65,6 +65,8 @@ class Checkout:
 
     def __init__(self, folder: Path, cluster: Cluster, **site: object) -> None:
         self.folder, self.cluster = folder, cluster
+        for node in cluster.take_back():  # one test does not pay for another
+            print(f"test cluster: an earlier test lost {node}")
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder / name)
         for name in ("workflow", "studies", "paper", "envs", "slurm"):
@@ -134,6 +136,7 @@ class Checkout:
         try:
             return process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
+            print(f"no end after {seconds:g} seconds: {self.cluster.explain()}")
             self.kill(process)
             return False
 
@@ -164,5 +167,6 @@ class Checkout:
         while not true():
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
+                print(self.cluster.explain())
                 raise AssertionError(f"{what} did not happen; Snakemake said {self.said()[-3000:]}")
             time.sleep(0.3)

@@ -3,7 +3,8 @@
     python tests/slurm_cluster.py install     # Debian's packages, as root; nothing to do when they are there
     python tests/slurm_cluster.py run COMMAND...     # a command with a cluster around it
 
-One node, this machine, or several that are all this machine. They offer more processors than it has and fake
+One node, this machine, or several that are all this machine. A busy machine is slow to answer, so Slurm waits
+ten minutes before it takes a node for lost. They offer more processors than it has and fake
 GPUs (character devices that read nothing), in partitions `cpu` and `gpu`. With accounting, MariaDB and
 slurmdbd run beside them. Everything that was started ends with `stop`, or with the process that started it.
 """
@@ -60,6 +61,10 @@ JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 MinJobAge={min_job_age}
 KillWait=2
+MessageTimeout=60
+BatchStartTimeout=600
+UnkillableStepTimeout=600
+SlurmdTimeout=0
 MaxArraySize=10001
 MaxJobCount=20000
 GresTypes=gpu
@@ -193,6 +198,26 @@ class Cluster:
         """Whether every node takes jobs."""
         states = self.command("sinfo", "-h", "-N", "-p", "cpu", "-o", "%T").split()
         return len(states) == len(self.nodes) and all(state.startswith("idle") for state in states)
+
+    def set_aside(self) -> list[str]:
+        """The nodes that take no jobs, each with its state and Slurm's reason."""
+        states = self.command("sinfo", "-h", "-N", "-p", "cpu", "-o", "%N %T %E").splitlines()
+        takes_jobs = ("idle", "mixed", "allocated", "completing")
+        return [line for line in states if not line.split()[1].startswith(takes_jobs)]
+
+    def take_back(self) -> list[str]:
+        """Let the nodes that were set aside take jobs again; returns what `set_aside` said of them."""
+        lost = self.set_aside()
+        for node in (line.split()[0] for line in lost):
+            for change in (["state=down", "reason=taken-back"], ["state=resume"]):
+                self.command("scontrol", "update", f"nodename={node}", *change)
+        return lost
+
+    def explain(self) -> str:
+        """What is known when a run hangs: nodes, jobs, and the last words of the daemons."""
+        facts = [self.command("sinfo", "-N", "-o", "%N %T %E"), self.command("squeue", "-r", "-t", "PD,R,CG")]
+        facts += [f"{name}: {(self.folder / f'{name}.out').read_text()[-2000:]}" for name, _ in self.daemons]
+        return "\n".join(facts)
 
     def munge_files(self) -> list[str]:
         """munged's own key, socket and records, in the cluster's folder."""

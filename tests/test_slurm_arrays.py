@@ -20,7 +20,7 @@ from slurm_cluster import ACCOUNT, Cluster
 
 from snakemake_executor_plugin_slurm_arrays import Executor, array_script
 
-PATIENCE = 1200  # seconds; on two idle cores a run takes half a minute
+PATIENCE = 600  # seconds; on two idle cores a run takes half a minute
 CELLS = "0-1-2-3-4-5-6"
 FIVE = "0-1-2-3-4"
 REVIEWED = {"snakemake-executor-plugin-slurm": "2.8.0", "snakemake-executor-plugin-slurm-jobstep": "0.6.1"}
@@ -244,3 +244,13 @@ def test_jobs_of_an_array_that_sbatch_refuses_are_submitted_again(cells: Cells) 
     assert cells.ends_well(cells.begin("0-3"), PATIENCE), cells.said()[-3000:]
     assert cells.said().count("not submitted: sbatch: error: try later") == 2, cells.said()[-3000:]
     assert cells.made() == {"0", "3"} and cells.attempts("0") == ["2000"]
+
+
+@pytest.mark.slurm
+def test_a_node_that_slurm_sets_aside_takes_the_jobs_of_the_next_test(cluster: Cluster) -> None:
+    cluster.command("scontrol", "update", "nodename=localhost", "state=drain", "reason=Kill task failed")
+    (lost,) = cluster.set_aside()
+    assert lost == "localhost drained Kill task failed" and lost in cluster.explain()
+    assert cluster.take_back() == [lost]
+    assert cluster.set_aside() == cluster.take_back() == []
+    assert cluster.command("srun", "--mem=10", "echo", "taken").strip() == "taken"
