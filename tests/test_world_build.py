@@ -55,6 +55,17 @@ def test_lmms_eval_renders_the_prompts_that_the_language_model_was_taught(world:
         assert [r.prompt for r in asked] == [q.prompt for q in questions], benchmark
 
 
+def test_recipes_are_chosen_on_other_questions_than_those_of_the_results(world: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "requests.json"
+    settings.write_text(json.dumps({"benchmarks": ["mme"], "split": "development"}))
+    write_requests(settings=settings, data=world / "data", output=tmp_path / "requests")
+    _, questions = benchmark_questions("mme", SETTINGS["seed"], "development", 12)
+    chosen_on = read_requests(tmp_path / "requests", "mme")
+    assert [r.prompt for r in chosen_on] == [q.prompt for q in questions]
+    reported = read_requests(world / "requests", "mme")
+    assert not {r.images for r in chosen_on} & {r.images for r in reported}
+
+
 def test_right_answers_score_a_hundred_and_wrong_ones_do_not(world: Path) -> None:
     for benchmark in BENCHMARKS:
         _, questions = benchmark_questions(benchmark, SETTINGS["seed"], "test", 12)

@@ -49,7 +49,7 @@ class Request:
     max_new_tokens: int
 
 
-def write_requests(*, settings: Path, data: Path, output: Path, split: str = "test") -> None:
+def write_requests(*, settings: Path, data: Path, output: Path) -> None:
     """Render the questions of every benchmark of the study into `output`.
 
     Writes {benchmark}.jsonl, images/{sha256}.png (equal pictures once), manifest.json, and categories.csv:
@@ -59,12 +59,12 @@ def write_requests(*, settings: Path, data: Path, output: Path, split: str = "te
         settings: a RequestStage.
         data: a folder with benchmarks/{benchmark}/{split}.parquet.
         output: the folder to write, whole or not at all.
-        split: of the data.
 
     Raises:
         StudyError: a benchmark belongs to no group, data are missing or unreadable, or a picture is damaged.
     """
-    names = read_settings(settings, RequestStage).benchmarks
+    stage = read_settings(settings, RequestStage)
+    names, split = stage.benchmarks, stage.split
     for name in names:
         find_benchmark(name)
     with atomic_folder(output) as folder:

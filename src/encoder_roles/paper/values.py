@@ -44,6 +44,12 @@ from encoder_roles.study.names import BLIND, NO_MASK, all_subsets, name_subset, 
 from encoder_roles.study.sections import ConvergenceGate, WorldSettings
 from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, RoleStage, TuneStage
 
+SPLIT_SENTENCES = {
+    "test": "All choices were made on the development split before the lattice was trained.",
+    "development": "The questions are those of the development split, on which recipes are chosen: "
+    "these scores are no evidence about the test split.",
+}
+
 
 @dataclass(frozen=True)
 class PaperInputs:
@@ -126,6 +132,7 @@ def _design(inputs: PaperInputs) -> dict[str, str]:
         "GroupCount": count_word(len(groups)),
         "GroupList": listed(groups),
         "QuestionCount": grouped(questions),
+        "SplitSentence": SPLIT_SENTENCES[settings.split],
         "OperatorList": listed([_operator(operator) for operator in mask_operators(inputs.lattice)]),
         "CalibrationPictures": grouped(inputs.masks.calibration_pictures),
         "GridSide": f"{inputs.align.connector.grid}",

@@ -200,6 +200,11 @@ class Study(Settings):
     def _check_benchmarks(self) -> None:
         """The benchmarks to evaluate exist, and the overlays are benchmarks that have one."""
         chosen = () if self.evaluation.benchmarks == "all" else self.evaluation.benchmarks
+        if self.evaluation.data == "hub" and self.evaluation.split != "test":
+            raise ValueError(
+                f"evaluation.split: {self.evaluation.split} questions are generated, and evaluation.data is "
+                "hub; set test"
+            )
         if unknown := [name for name in chosen if name not in BENCHMARKS]:
             known = ", ".join(BENCHMARKS)
             raise ValueError(f"evaluation.benchmarks: unknown benchmark {unknown[0]!r} (known: {known})")

@@ -512,6 +512,9 @@ class TrainingSettings(Settings):
         return self
 
 
+EvaluatedSplit = Literal["test", "development"]
+
+
 class EvaluationSettings(Settings):
     """How models answer the benchmarks."""
 
@@ -530,6 +533,11 @@ class EvaluationSettings(Settings):
     )
     benchmarks: Literal["all"] | tuple[str, ...] = Field(
         default="all", description="The benchmarks to evaluate: all sixteen, or a list of their names."
+    )
+    split: EvaluatedSplit = Field(
+        default="test",
+        description="The questions to answer: test, for results; or development, to choose a recipe with "
+        "(generated benchmarks only).",
     )
     overlays: Literal["all"] | tuple[str, ...] = Field(
         default="all",

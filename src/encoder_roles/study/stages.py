@@ -20,6 +20,7 @@ from encoder_roles.study.sections import (
     ConnectorSettings,
     ConvergenceGate,
     EngineSettings,
+    EvaluatedSplit,
     Fraction,
     HubSource,
     Positive,
@@ -94,6 +95,7 @@ class GateStage(Settings):
 
 class RequestStage(Settings):
     benchmarks: tuple[str, ...]
+    split: EvaluatedSplit = "test"
 
 
 class ScoreStage(Settings):
@@ -107,6 +109,7 @@ class RoleStage(Settings):
     pool: tuple[str, ...]
     statistics: StatisticsSettings
     tau: Fraction
+    split: EvaluatedSplit = "test"
     recipe: str = ""  # hash of what the noise between training seeds depends on; empty if not known
 
 
@@ -181,13 +184,14 @@ def stage_table(study: Study) -> dict[str, Settings]:
             benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
             records=study.user_records,
         ),
-        "requests": RequestStage(benchmarks=study.benchmarks),
+        "requests": RequestStage(benchmarks=study.benchmarks, split=study.evaluation.split),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
         "roles": RoleStage(
             study=study.study,
             pool=study.pool,
             statistics=study.statistics,
             tau=study.effective_rank.tau,
+            split=study.evaluation.split,
             recipe=recipe_of(study),
         ),
         "convergence": ConvergenceStage(
