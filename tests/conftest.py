@@ -1,8 +1,8 @@
 """What several test files need: which tests run, in which order and where; a tiny study; test clusters.
 
 Tests marked `slurm` fail without Slurm. Tests marked `cuda` need a GPU: without one they are not selected,
-and the summary says so. Tests marked `fuzz`, `index` and `bare` take minutes and are selected by `-m fuzz`
-(`index`, `bare`) only. `make test` runs each file in one worker of pytest-xdist, so that its fixtures are
+and the summary says so. Tests marked `fuzz`, `index`, `bare` and `pages` take minutes and are selected only
+by `-m` with that mark. `make test` runs each file in one worker of pytest-xdist, so that its fixtures are
 made once and a cluster serves one test at a time.
 """
 
@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests that take minutes unless their mark is asked for by name."""
-    for mark in ("fuzz", "index", "bare"):
+    for mark in ("fuzz", "index", "bare", "pages"):
         if mark not in config.option.markexpr:
             long = [item for item in items if item.get_closest_marker(mark)]
             items[:] = [item for item in items if item not in long]

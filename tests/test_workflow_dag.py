@@ -197,6 +197,19 @@ def test_a_faulty_config_ends_in_one_line_and_not_in_a_traceback(
     assert not (workflow / "results").exists()
 
 
+def test_trainings_of_more_gpu_hours_than_agreed_to_do_not_start(tmp_path: Path) -> None:
+    """`plan` and `lock_sources` start whatever the study needs: they are how its user finds out."""
+    workflow = copy_workflow(tmp_path)
+    shutil.rmtree(workflow / "sources")
+    (workflow / "sources").symlink_to(ROOT / "sources")  # the plan counts their parameters
+    (workflow / "slurm").mkdir(exist_ok=True)
+    (workflow / "slurm/site.yaml").write_text("gpu_hours: 0.001\n")
+    jobs = "jobs={train_tune: {memory_mb: 3000, minutes: 60, gpus: 1}}"
+    started = snakemake(workflow, "--config", jobs, "study=costly", "pool=[clip]", "--", "paper")
+    assert started.returncode != 0 and "raise gpu_hours there to start it" in started.stdout + started.stderr
+    assert not (workflow / "results/costly/settings").exists(), "no job has run"
+
+
 def test_a_finished_study_has_nothing_to_do_and_says_so(finished: Path) -> None:
     done = snakemake(finished, "--dry-run")
     assert "Nothing to be done" in done.stdout + done.stderr

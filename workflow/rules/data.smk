@@ -83,7 +83,9 @@ rule fetch_benchmark:
 rule write_requests:
     input:
         settings=f"{RESULTS}/settings/requests.json",
-        benchmarks=expand(f"{ROWS}/benchmarks/{{benchmark}}/{STUDY.evaluation.split}.parquet", benchmark=STUDY.benchmarks),
+        benchmarks=expand(
+            f"{ROWS}/benchmarks/{{benchmark}}/{STUDY.evaluation.split}.parquet", benchmark=STUDY.benchmarks
+        ),
     output:
         manifest=REQUESTS,
         requests=expand(f"{RESULTS}/requests/{{benchmark}}.jsonl", benchmark=STUDY.benchmarks),
