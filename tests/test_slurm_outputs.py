@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import snakemake_executor_plugin_slurm as plugin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from snakemake_executor_plugin_slurm import accounts
 from snakemake_interface_common.exceptions import WorkflowError
 
 from encoder_roles.cluster import slurm
@@ -129,3 +131,13 @@ def test_the_id_of_a_submitted_job_is_the_line_that_is_one(line: str) -> None:
 def test_sbatch_output_without_an_id_is_an_error() -> None:
     with pytest.raises(WorkflowError):
         plugin.validate_or_get_slurm_job_id("hello", "hello\n")
+
+
+def test_the_plugin_reads_a_banner_that_is_not_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sacctmgr").write_bytes(b"#!/bin/sh\nprintf 'W\xe4rme im Rechnerraum\nvision\n'\n")
+    (tmp_path / "sacctmgr").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert accounts.validate_account("vision", logging.getLogger("executor")) == "vision"
+    submitted = plugin.subprocess.Popen(["sacctmgr"], text=True, stdout=subprocess.PIPE)
+    assert submitted.communicate()[0].split()[-1] == "vision"
+    assert b"W\xe4rme" in plugin.subprocess.check_output(["sacctmgr"]), "bytes stay bytes"

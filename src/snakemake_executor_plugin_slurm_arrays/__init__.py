@@ -9,17 +9,20 @@ is the plugin's; tests/test_slurm_arrays.py checks what this package relies on.
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
 import asyncio
+import functools
 import re
 import shlex
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from logging import Logger
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import snakemake_executor_plugin_slurm as slurm
 from snakemake_executor_plugin_slurm import common_settings as common_settings
@@ -218,6 +221,25 @@ async def job_states(command: str, logger: Logger) -> tuple[dict[str, str] | Non
         return None, None
     return {row[0]: row[1] for row in table_rows(printed, columns=2)}, time.monotonic() - start
 
+
+def reading_any_bytes(start: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `subprocess` that decodes whatever text a command prints, where it decodes at all."""
+
+    @functools.wraps(start)
+    def decoding(*command: Any, **options: Any) -> Any:
+        lenient = {"encoding": "utf-8", "errors": "replace"} if options.get("text") else {}
+        return start(*command, **options, **lenient)
+
+    return decoding
+
+
+# The plugin starts sbatch, sacctmgr and the like with `text=True`, which fails on a banner in Latin-1
+lenient_subprocess = SimpleNamespace(**{name: getattr(subprocess, name) for name in subprocess.__all__})
+for name in ("Popen", "run", "check_output"):
+    setattr(lenient_subprocess, name, reading_any_bytes(getattr(subprocess, name)))
+for name, module in list(sys.modules.items()):
+    if name.split(".")[0] == slurm.__name__ and getattr(module, "subprocess", None) is subprocess:
+        module.subprocess = lenient_subprocess  # type: ignore[attr-defined]
 
 # The plugin's readers of Slurm's output, which it takes from its module: with theirs, a banner that is not
 # UTF-8 leaves every job unanswered, and one with a number makes a submitted job a failed one.
