@@ -34,7 +34,7 @@ ENTER = (
 
 def commands_of_readme() -> list[str]:
     """The commands of README's first code block, without their comments."""
-    block = re.search(r"```\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"```sh long\n(.*?)```", README, re.DOTALL)
     assert block is not None
     return [line.partition("#")[0].strip() for line in block[1].splitlines()]
 
