@@ -11,8 +11,10 @@ from PIL import Image
 
 from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.data.llava import PictureIndex
+from encoder_roles.evaluation.chat import BenchmarkPicture
 from encoder_roles.evaluation.judge import Judge
 from encoder_roles.evaluation.requests import read_requests, write_requests
+from encoder_roles.evaluation.truth import study_of
 from encoder_roles.provenance import read_jsonl, sha256_of
 from encoder_roles.study.names import BENCHMARKS
 from encoder_roles.world.build import make_world
@@ -75,6 +77,33 @@ def test_right_answers_score_a_hundred_and_wrong_ones_do_not(world: Path) -> Non
         assert not unparsable.any(), benchmark
         scores, weights, unparsable = judge.judge(["mauve"] * len(questions))
         assert np.average(scores, weights=weights) == 0, benchmark
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_chat_shows_the_true_answer_to_a_benchmarks_question(
+    world: Path, benchmark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, questions = benchmark_questions(benchmark, SETTINGS["seed"], "test", 12)
+    requests = read_requests(world / "requests", benchmark)
+    request, question = next((r, q) for r, q in zip(requests, questions, strict=True) if len(r.images) == 1)
+    shown = BenchmarkPicture(world / "requests" / request.images[0], study_of(world / "models/clip"))
+    shown.print_truth(f"{request.prompt}\n", 6)
+    printed = capsys.readouterr().out.replace("(A)", "A").replace("(B)", "B")  # CV-Bench writes (A)
+    assert printed.lower() == f" truth  {question.answer}  ({benchmark})\n".lower()
+    shown.print_truth("What is the meaning of it?", 6)
+    shown.print_questions()
+    out, errors = capsys.readouterr()
+    assert out == "" and f"  {request.prompt.splitlines()[0]}\n" in errors
+
+
+def test_a_picture_of_no_benchmark_and_a_model_of_no_study_have_no_true_answer(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study_of(tmp_path / "models/clip") is None
+    picture = min((world / "data/train/pictures").glob("*.png"))
+    for study in (None, world):
+        BenchmarkPicture(picture, study).print_questions()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_clusters_hold_the_questions_of_one_picture_pair_or_circle(world: Path) -> None:

@@ -17,6 +17,7 @@ from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.encoders.compute import choose_device
 from encoder_roles.evaluation.decoding import Question, answer
 from encoder_roles.evaluation.predict import file_inputs, join, parse_mask, project
+from encoder_roles.evaluation.truth import questions_about, study_of, true_answer
 from encoder_roles.models.masking import mask_features
 from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
@@ -39,6 +40,9 @@ def chat(
 ) -> None:
     """Print a model's greedy answer to a question about a picture, then its answer under every mask.
 
+    Where the picture and the question are those of a benchmark of the model's study, the true answer follows.
+    About such a picture, a first line on standard error has the benchmarks' own questions.
+
     Args:
         picture: a picture file.
         model: the folder written by train-tune.
@@ -60,23 +64,31 @@ def chat(
     if models is not None:
         if question is None or keep:
             raise StudyError("--models needs --question, and has no --keep: masks are of one --model")
-        _ask_all(models, picture, question, precision, choose_device(device))
+        width = _ask_all(models, picture, question, precision, choose_device(device))
+        BenchmarkPicture(picture, study_of(models)).print_truth(question, width)
         return
     assert model is not None
     vlm = load_vlm(model, precision, choose_device(device))
     talk = Conversation(vlm, load_tokenizer(model), picture, keep)
+    shown = BenchmarkPicture(picture, study_of(model))
     if question is not None:
         talk.print_answers(question)
+        shown.print_truth(question, talk.width)
         return
+    shown.print_questions()
     for number, line in _lines():
         try:
             talk.print_answers(line)
+            shown.print_truth(line, talk.width)
         except StudyError as error:
             print(f"encoder-roles chat: line {number}: {error}", file=sys.stderr, flush=True)
 
 
-def _ask_all(models: Path, picture: Path, question: str, precision: Precision, device: torch.device) -> None:
-    """Print the answer of every model in a folder, small subsets first; one model is in memory at a time."""
+def _ask_all(models: Path, picture: Path, question: str, precision: Precision, device: torch.device) -> int:
+    """Print the answer of every model in a folder, small subsets first, one model in memory at a time.
+
+    Returns the width of the column of names.
+    """
     folders = sorted(
         (path.parent for path in models.glob("*/seed*/tune/training.json")),
         key=lambda folder: (folder.parts[-3].count("+") + (folder.parts[-3] != BLIND), folder.parts[-3:-1]),
@@ -87,9 +99,34 @@ def _ask_all(models: Path, picture: Path, question: str, precision: Precision, d
         )
     several = len({folder.parts[-2] for folder in folders}) > 1
     names = [" ".join(folder.parts[-3:-1] if several else folder.parts[-3:-2]) for folder in folders]
+    width = max(map(len, names))
     for name, folder in zip(names, folders, strict=True):
         talk = Conversation(load_vlm(folder, precision, device), load_tokenizer(folder), picture, ())
-        print(f"{name:>{max(map(len, names))}}  {talk.answers(question)[NO_MASK]}", flush=True)
+        print(f"{name:>{width}}  {talk.answers(question)[NO_MASK]}", flush=True)
+    return width
+
+
+class BenchmarkPicture:
+    """What the benchmarks of a study ask about a picture, and what they hold for true."""
+
+    def __init__(self, picture: Path, study: Path | None) -> None:
+        self.study = study
+        self.questions = [] if study is None else questions_about(picture, study)
+
+    def print_questions(self) -> None:
+        """Print the benchmarks' questions about the picture on standard error, if there are any."""
+        texts = dict.fromkeys(known.request.prompt.partition("\n")[0] for known in self.questions)
+        if texts:
+            print("the benchmarks ask about this picture:", *texts, sep="\n  ", file=sys.stderr, flush=True)
+
+    def print_truth(self, question: str, width: int) -> None:
+        """Print the true answer if a benchmark asks this question."""
+        for known in self.questions:
+            if self.study is not None and known.is_asked_by(question):
+                print(
+                    f"{'truth':>{width}}  {true_answer(known, self.study)}  ({known.benchmark})", flush=True
+                )
+                return
 
 
 class Conversation:

@@ -91,6 +91,13 @@ def benchmark_file(data: Path, benchmark: str, split: str) -> Path:
     return parquet
 
 
+def encode_picture(picture: Any) -> tuple[str, bytes]:
+    """The name of a PIL picture among the requests, by the hash of its bytes, and these bytes: a PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return hashlib.sha256(buffer.getvalue()).hexdigest()[:16] + ".png", buffer.getvalue()
+
+
 class PictureFolder:
     """A folder of pictures named by the hash of their bytes, each encoded and written once."""
 
@@ -104,10 +111,8 @@ class PictureFolder:
         pixels = f"{picture.mode} {picture.size} ".encode() + picture.tobytes()
         key = hashlib.sha256(pixels).digest()
         if key not in self._names:
-            buffer = io.BytesIO()
-            picture.save(buffer, format="PNG")
-            name = hashlib.sha256(buffer.getvalue()).hexdigest()[:16] + ".png"
-            (self._folder / name).write_bytes(buffer.getvalue())
+            name, png = encode_picture(picture)
+            (self._folder / name).write_bytes(png)
             self._names[key] = f"{self._folder.name}/{name}"
         return self._names[key]
 
