@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from encoder_roles.study.names import StudyError, study_of
 
 Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
+HookOperator = Literal["zero", "mean", "shuffle"]  # of masks on the modules of any model
 Precision = Literal["fp32", "bf16"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
