@@ -37,6 +37,7 @@ from encoder_roles.study.sections import (
     HubSource,
     JobRequest,
     LanguageModelSpec,
+    MaskedCheckpoint,
     MaskSettings,
     Name,
     PlanSettings,
@@ -96,6 +97,10 @@ class Study(Settings):
         default=None,
         description="A table of scores from elsewhere, analysed without training: its file, or a section of "
         "keys.",
+    )
+    checkpoint: MaskedCheckpoint | None = Field(
+        default=None,
+        description="A trained model from elsewhere, which `snakemake mask_checkpoint` masks and analyses.",
     )
     advisor: AdvisorSettings = Field(default=AdvisorSettings(), description="The design advisor.")
     plan: PlanSettings = Field(description="What `snakemake plan` assumes. No run reads it.")
