@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from benchmark_cases import write_case
@@ -12,11 +14,12 @@ from tiny_llava import write_tiny_llava
 from tiny_study import TinyStudy
 
 from encoder_roles.evaluation.checkpoint import LmmsCheckpoint, calibration_pictures
-from encoder_roles.evaluation.mask_checkpoint import answer_masks
+from encoder_roles.evaluation.mask_checkpoint import answer_masks, mask_checkpoint
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
 from encoder_roles.evaluation.requests import read_requests, write_requests
 from encoder_roles.models.module_masks import ModuleMask
 from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import MaskedCheckpoint
 from encoder_roles.study.stages import CheckpointStage
 
@@ -27,14 +30,29 @@ MASKS = {"batch_tokens": 800, "threads": 1, "calibration_pictures": PICTURES}
 
 
 @pytest.fixture(scope="module")
-def data(study: TinyStudy) -> Path:
+def data(study: TinyStudy, model: Path) -> Path:
+    """Two benchmarks; the model is right about half of gqa, whose answers are made from its own."""
     folder = study.root / "cases"
     for benchmark in BENCHMARKS:
-        write_case(folder, benchmark, 12)
-    write_json(folder / "requests.json", {"benchmarks": BENCHMARKS})
-    write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
+        write_case(folder, benchmark, 24 if benchmark == "gqa" else 12)
     write_json(folder / "masks.json", MASKS)
     write_json(folder / "predict.json", {key: MASKS[key] for key in ("batch_tokens", "threads")})
+    write_json(folder / "requests.json", {"benchmarks": BENCHMARKS})
+    write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
+    answer_masks(
+        CheckpointStage(checkpoint=of_project(model, study), threads=1),
+        folder / "requests",
+        [("clip+sam", "unmasked")],
+        folder / "first",
+        None,
+    )
+    texts = answers_in(folder / "first/clip+sam/seed0/clip+sam.unmasked")["gqa"]
+    file = folder / "benchmarks/gqa/test.parquet"
+    table = pq.read_table(file)
+    golds = [text if i % 2 else "elephant" for i, text in enumerate(texts)]
+    place = table.column_names.index("answer")
+    pq.write_table(table.set_column(place, table.field(place), [golds]), file)
+    write_requests(settings=folder / "requests.json", data=folder, output=folder / "requests")
     return folder
 
 
@@ -106,11 +124,12 @@ def test_masking_the_encoder_of_a_llava_changes_its_visual_tokens_as_computed_by
     llava: MaskedCheckpoint, data: Path, study: TinyStudy
 ) -> None:
     checkpoint = LmmsCheckpoint(llava)
-    rows, folder = read_requests(data / "requests", "gqa")[:3], data / "requests"
+    folder = data / "requests"
+    rows = list({row.images: row for row in read_requests(folder, "gqa")}.values())[:3]
     removed = frozenset({"clip"})
     seeing = visual_tokens(checkpoint, rows, folder, ModuleMask(frozenset(), "zero"))
     assert seeing.shape[1:] == (4, 24)
-    assert not torch.allclose(seeing[1], seeing[2])
+    assert len(seeing) == 1 + len(rows) and not torch.allclose(seeing[-2], seeing[-1])
 
     first, second = (getattr(checkpoint.model.model.multi_modal_projector, f"linear_{i}") for i in (1, 2))
     zero = visual_tokens(checkpoint, rows, folder, ModuleMask(removed, "zero"))
@@ -129,3 +148,72 @@ def test_masking_the_encoder_of_a_llava_changes_its_visual_tokens_as_computed_by
     hidden = torch.nn.functional.gelu(mean @ first.weight.T + first.bias)
     by_hand = hidden @ second.weight.T + second.bias
     assert torch.allclose(masked, by_hand.expand_as(masked), atol=1e-4)
+
+
+def command(folder: Path, study: TinyStudy, data: Path, output: Path, **keys: Any) -> None:
+    given = {"model": "encoder_roles", "model_args": f"pretrained={folder}", "encoders": ENCODERS}
+    given |= {"data": data, "output": output, "benchmarks": BENCHMARKS, "operators": ("zero", "mean")}
+    given |= {"calibration": study.data, "calibration_pictures": PICTURES, "threads": 1}
+    mask_checkpoint(**(given | keys))
+
+
+def test_the_command_ends_in_masked_roles_with_intervals_a_figure_and_a_report(
+    data: Path, study: TinyStudy, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(model, study, data, tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "Masked roles (zero; information gap" in printed
+    roles = pd.read_csv(tmp_path / "out/roles/roles.csv")
+    roles = roles[(roles["level"] == "overall") & (roles["operator"] != "retrained")]
+    scores = pd.read_csv(tmp_path / "out/scores.csv")
+    scores = scores[scores["level"] == "overall"].set_index(["mask", "operator"])["score"]
+    for operator in ("zero", "mean"):
+        of = roles[roles["operator"] == operator].set_index(["measure", "encoder"])
+        full, alone = scores["clip+sam", "unmasked"], scores["clip", operator]
+        assert of.loc[("capacity", "clip"), "value"] == pytest.approx(alone, abs=1e-5)
+        assert of.loc[("necessity", "sam"), "value"] == pytest.approx(full - alone, abs=1e-5)
+        assert {"cur", "information_gap"} <= set(of.index.get_level_values("measure"))
+        assert (of["low"] <= of["value"]).all() and (of["low"] < of["high"]).any()
+    games = pd.read_csv(tmp_path / "out/roles/games.csv")
+    shapley = games[(games["index"] == "shapley") & (games["level"] == "overall")]
+    assert set(shapley["operator"]) == {"zero", "mean"}
+    page = (tmp_path / "out/roles/report.html").read_text(encoding="utf-8")
+    assert "Masked roles: zero" in page and "Masked roles: mean" in page
+    assert (tmp_path / "out/roles/figures/masked_roles.svg").is_file()
+
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/predictions").rglob("*.jsonl")}
+    (tmp_path / "out/predictions/clip+sam/seed0/sam.mean/prediction.json").unlink()
+    command(model, study, data, tmp_path / "out", figures=False)
+    again = {path for path, at in written.items() if path.stat().st_mtime_ns != at}
+    assert {path.parent.name for path in again} == {"sam.mean"}  # the others were not answered again
+
+    swapped = {"clip": ENCODERS["sam"], "sam": ENCODERS["clip"]}
+    with pytest.raises(StudyError, match="has answers of another checkpoint, or to other requests"):
+        command(model, study, data, tmp_path / "out", encoders=swapped)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"model": "llava_fh"}, "model 'llava_fh': lmms-eval .* has none of this name; did you mean llava"),
+        ({"model": "llava"}, "model llava: name 'get_model_name_from_path' is not defined: the package"),
+        ({"model": "openai_none:Class"}, "model openai_none:Class: No module named 'openai_none'"),
+        ({"model_args": "pretrained=nowhere"}, "model encoder_roles: cannot be loaded with|nowhere"),
+        (
+            {"encoders": {"clip": "norms.clip"}},
+            r"module norms\.clip: the model has no 'norms' \(it has encoders",
+        ),
+        ({"encoders": {"clip": "encoders.clip"}}, r"module encoders\.clip: was never called for a picture"),
+        ({"encoders": {"blind": "encoders.clip"}}, "encoders: 'blind' is a reserved word"),
+        ({"channels": {"sam": 1}, "encoders": {"clip": "encoders.clip"}}, "'sam' is none of the encoders"),
+        ({"operators": ("mean",), "calibration": None}, "operator mean: needs calibration pictures"),
+        ({"operators": ("mean",), "calibration": Path("none")}, "none: no such folder of pictures"),
+        ({"benchmarks": ("gqqa",)}, "benchmark 'gqqa' belongs to no group"),
+    ],
+)
+def test_a_fault_is_one_line(
+    keys: dict[str, Any], message: str, data: Path, study: TinyStudy, model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=message) as error:
+        command(model, study, data, tmp_path / "out", **keys)
+    assert "\n" not in str(error.value)
