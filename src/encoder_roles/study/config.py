@@ -158,6 +158,7 @@ class Study(Settings):
         self._check_jobs()
         self._check_processes()
         self._check_external_scores()
+        self._check_checkpoint()
         self._check_sources()
         return self
 
@@ -239,6 +240,10 @@ class Study(Settings):
             raise ValueError(
                 f"scores: results/{self.study} is the folder of this study; rename {self.scores.file}"
             )
+
+    def _check_checkpoint(self) -> None:
+        if self.checkpoint is not None and len(self.checkpoint.encoders) < 2:
+            raise ValueError("checkpoint.encoders: has 1 entry, and roles need two encoders or more")
 
     def _check_sources(self) -> None:
         if self.sources == "train" and (fetched := self.hub_sources):
