@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from benchmark_cases import write_case
-from tiny_llava import write_tiny_llava
+from tiny_checkpoints import write_tiny_deepseek_vl, write_tiny_llava
 from tiny_study import TinyStudy
 
 from encoder_roles.evaluation.checkpoint import LmmsCheckpoint, calibration_pictures
@@ -148,6 +148,35 @@ def test_masking_the_encoder_of_a_llava_changes_its_visual_tokens_as_computed_by
     hidden = torch.nn.functional.gelu(mean @ first.weight.T + first.bias)
     by_hand = hidden @ second.weight.T + second.bias
     assert torch.allclose(masked, by_hand.expand_as(masked), atol=1e-4)
+
+
+def test_masking_either_encoder_of_deepseek_vl_empties_its_input_of_the_aligner_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = MaskedCheckpoint(
+        model="image_text_to_text",
+        model_args={"pretrained": str(write_tiny_deepseek_vl(tmp_path / "deepseek"))},
+        encoders={"siglip": "model.vision_model", "sam": "model.high_res_vision_proj"},
+        channels={"sam": 1},
+    )
+    checkpoint = LmmsCheckpoint(settings)
+    folder = data / "requests"
+    rows = list({row.images: row for row in read_requests(folder, "gqa")}.values())[:2]
+    seen: list[tuple[Any, torch.Tensor]] = []
+    aligner = checkpoint.model.model.aligner
+    aligner.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
+
+    checkpoint.answer({"gqa": rows}, folder, ModuleMask(frozenset(), "zero"))
+    whole = [inputs for inputs, _ in seen]
+    assert all((block != 0).any() for block in whole[-1])
+    for place, name in enumerate(settings.pool):
+        seen.clear()
+        checkpoint.answer({"gqa": rows}, folder, ModuleMask(frozenset({name}), "zero"))
+        for before, (inputs, output) in zip(whole, seen, strict=True):
+            by_hand = [torch.zeros_like(b) if i == place else b for i, b in enumerate(before)]
+            assert all(torch.equal(now, wanted) for now, wanted in zip(inputs, by_hand, strict=True))
+            with torch.no_grad():
+                assert torch.allclose(output, aligner.forward(*by_hand))
 
 
 def command(folder: Path, study: TinyStudy, data: Path, output: Path, **keys: Any) -> None:
