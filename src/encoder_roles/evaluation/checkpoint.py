@@ -187,7 +187,8 @@ def find_class(name: str) -> Any:
                 f"model {name!r}: lmms-eval {version} has none of this name; {question}"
                 "a class of your own is module:Class"
             )
-        with stand_in_video_reader(), silent_log():
+        logger.disable("lmms_eval")  # its errors are also raised
+        with stand_in_video_reader():
             return get_model(name)
     except ImportError as error:
         raise StudyError(f"model {name}: {error}; install what it needs") from error
@@ -230,16 +231,6 @@ def torch_model(lmms: Any, name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def silent_log() -> Iterator[None]:
-    """Within the block, lmms-eval logs nothing: its errors are also raised."""
-    logger.disable("lmms_eval")
-    try:
-        yield
-    finally:
-        logger.enable("lmms_eval")
-
-
-@contextlib.contextmanager
 def no_logged_errors(model: str) -> Iterator[None]:
     """Raise StudyError after the block if an error was logged in it.
 
@@ -252,6 +243,7 @@ def no_logged_errors(model: str) -> Iterator[None]:
         yield
     finally:
         logger.remove(sink)
+        logger.disable("lmms_eval")
     if errors:
         first = errors[0].strip().splitlines()[0]
         raise StudyError(f"model {model}: logged {len(errors)} errors, and answered nothing: {first:.300}")
