@@ -18,7 +18,12 @@ import pandas as pd
 
 from encoder_roles.analysis.commands import write_tables
 from encoder_roles.analysis.external.scores import STATISTICS, TAU, Analysis, analyse_table
-from encoder_roles.analysis.external.summary import information_gap_text, operators_in, role_frame
+from encoder_roles.analysis.external.summary import (
+    information_gap_text,
+    is_only_masked,
+    operators_in,
+    role_frame,
+)
 from encoder_roles.analysis.lattice import RETRAINED
 from encoder_roles.paper.job import RESULTS_VARIABLE
 from encoder_roles.provenance import write_json, write_text
@@ -143,7 +148,7 @@ def drawable(analysis: Analysis) -> tuple[list[str], list[str]]:
     masks = counts.drop(index=RETRAINED, errors="ignore")
     known = counts.get(RETRAINED, 0)
     every_mask = len(masks) > 0 and bool((masks == every).all())
-    only_masked = known == 1 and len(masks) > 0  # there is nothing to compare one model with
+    only_masked = is_only_masked(analysis.tables)  # there is nothing to compare one model with
     kinds = (
         (ALWAYS, known > 0 and not only_masked, f"{'several models' if known else 'a model'} without a mask"),
         (OF_ALL_SUBSETS, complete, "all subsets, the blind one included"),
@@ -203,7 +208,6 @@ def page(analysis: Analysis, notes: Sequence[Mapping[str, str]], figures: Sequen
         [(c.claim, c.statement, c.verdict, f"{c.note} {c.to_decide}".strip()) for c in analysis.claims],
         columns=["claim", "statement", "verdict", "note"],
     )
-    remarks = "".join(f"<li>{html.escape(note['table'])}: {html.escape(note['note'])}</li>" for note in notes)
     masked = {
         f"Masked roles: {operator}": _masked_roles(analysis, operator) for operator in operators_in(tables)
     }
@@ -211,14 +215,21 @@ def page(analysis: Analysis, notes: Sequence[Mapping[str, str]], figures: Sequen
         "Summary": f"<pre>{html.escape(analysis.summary())}</pre>",
         "Figures": "".join(_figure(name, folder) for name in figures)
         or "<p>None is drawn; see the notes.</p>",
-        "Roles": _html_table(role_frame(tables, analysis.pool).reset_index()),
-        **masked,
-        "Scores of the subsets": _html_table(scores),
-        "Pairs": _html_table(tables["pairs"]),
-        "Averages of the models": _html_table(tables["averages"]),
-        "Verdicts": f'<div class="claims">{_html_table(verdicts)}</div>',
-        "Notes": f"<ul>{remarks}</ul>",
     }
+    if is_only_masked(tables):  # a short page: what compares models is not in it
+        notes = [note for note in notes if note["table"] == "all" and RETRAINED not in note["note"]]
+        sections |= masked
+    else:
+        sections |= {
+            "Roles": _html_table(role_frame(tables, analysis.pool).reset_index()),
+            **masked,
+            "Scores of the subsets": _html_table(scores),
+            "Pairs": _html_table(tables["pairs"]),
+            "Averages of the models": _html_table(tables["averages"]),
+            "Verdicts": f'<div class="claims">{_html_table(verdicts)}</div>',
+        }
+    remarks = "".join(f"<li>{html.escape(note['table'])}: {html.escape(note['note'])}</li>" for note in notes)
+    sections["Notes"] = f"<ul>{remarks}</ul>"
     body = "".join(f"<h2>{heading}</h2>{content}\n" for heading, content in sections.items())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'

@@ -127,23 +127,29 @@ def operators_in(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     return [str(name) for name in tables["lattice"]["operator"].unique() if name != RETRAINED]
 
 
+def is_only_masked(tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether the scores are those of one model with and without masks: nothing is retrained."""
+    lattice = tables["lattice"]
+    unmasked = lattice[(lattice["level"] == "overall") & (lattice["operator"] == RETRAINED)]
+    return len(unmasked) == 1 and bool(operators_in(tables))
+
+
 def role_lines(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> list[str]:
     """The roles as a table of text; a line that says so if no role is known."""
     frame = role_frame(tables, pool)
     if not (frame == "-").all(axis=None):
         return _text_table(frame)
-    return [] if operators_in(tables) else ["Roles: none is known; see what is missing."]
+    return [] if is_only_masked(tables) else ["Roles: none is known; see what is missing."]
 
 
 def masked_lines(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> list[str]:
     """The masked roles of a model that was only masked, as a table of text for its first operator."""
-    operators = operators_in(tables)
-    if not operators or not (role_frame(tables, pool) == "-").all(axis=None):
+    if not is_only_masked(tables):
         return []
-    gap = information_gap_text(tables, operators[0])
-    others = f"; {', '.join(operators[1:])}: see roles.csv" * (len(operators) > 1)
-    head = f"Masked roles ({operators[0]}; information gap {gap}{others}):"
-    return [head, *_text_table(role_frame(tables, pool, operators[0]))]
+    first, *others = operators_in(tables)
+    more = f"; {', '.join(others)}: see roles.csv" * bool(others)
+    head = f"Masked roles ({first}; information gap {information_gap_text(tables, first)}{more}):"
+    return [head, *_text_table(role_frame(tables, pool, first))]
 
 
 def information_gap_text(tables: Mapping[str, pd.DataFrame], operator: str) -> str:
