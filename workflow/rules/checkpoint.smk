@@ -36,14 +36,15 @@ rule predict_checkpoint:
         " --output {output:q} > {log:q} 2>&1"
 
 
-rule score_checkpoint:
+use rule score_predictions as score_checkpoint with:
     input:
         settings=f"{RESULTS}/settings/score.json",
         manifest=REQUESTS,
         benchmarks=rules.write_requests.input.benchmarks,
-        answers=[
+        unmasked=CHECKPOINT_ANSWERS.format(kept=STUDY.checkpoint.full, replacement=NO_MASK),
+        masked=[
             CHECKPOINT_ANSWERS.format(kept=mask, replacement=operator)
-            for mask, operator in STUDY.checkpoint.runs
+            for mask, operator in STUDY.checkpoint.runs[1:]
         ],
     output:
         scores=f"{CHECKPOINT}/scores.parquet",
@@ -52,16 +53,6 @@ rule score_checkpoint:
         f"{RESULTS}/logs/score_checkpoint.log",
     benchmark:
         f"{RESULTS}/timings/score_checkpoint.tsv"
-    conda:
-        "../../envs/evaluation.yaml"
-    resources:
-        **resources_of("score_predictions"),
-    params:
-        requests=subpath(input.manifest, parent=True),
-        data=lambda wildcards, input: Path(input.benchmarks[0]).parents[2],
-    shell:
-        "encoder-roles score-predictions --settings {input.settings:q} --requests {params.requests:q} --data {params.data:q}"
-        " --predictions {input.answers:q} --output-scores {output.scores:q} --output-table {output.table:q} 2> {log:q}"
 
 
 rule analyse_checkpoint:

@@ -49,7 +49,7 @@ class ImageTextToText(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     ) -> None:
         super().__init__()
         chosen = choose_device(device)
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             pretrained, revision=revision, dtype=dtype_of(precision)
         )
         self.model = model.to(chosen).eval()
