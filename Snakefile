@@ -74,6 +74,14 @@ rule paper:
         f"{RESULTS}/manifest.json",
 
 
+if STUDY.checkpoint:  # a trained model from elsewhere, masked
+
+    include: "workflow/rules/checkpoint.smk"
+
+    localrules:
+        mask_checkpoint,
+
+
 if STUDY.variants:  # the same models with other connectors, layers or recipes
 
     include: "workflow/rules/variant_files.smk"

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from paper_study import SCRIPTS, PaperStudy, make_paper_study
 from PIL import Image
 
-from encoder_roles.paper.catalogue import FIGURES, TABLES, VARIANT_FIGURES, VARIANT_TABLES
+from encoder_roles.paper.catalogue import FIGURES, MASK_FIGURES, TABLES, VARIANT_FIGURES, VARIANT_TABLES
 from encoder_roles.paper.style import COLUMN, encoder_colours, encoder_markers
 
 REPORT = SCRIPTS.parent / "report"
@@ -49,7 +49,9 @@ def test_an_encoder_keeps_its_colour_and_marker_when_the_pool_grows_at_its_end()
 
 def test_every_figure_and_table_has_a_script_and_a_caption() -> None:
     figures, tables = {*FIGURES, *VARIANT_FIGURES}, {*TABLES, *VARIANT_TABLES}
-    expected = {f"draw_{name}.py" for name in figures} | {f"table_{name}.py" for name in tables}
+    expected = {f"draw_{name}.py" for name in {*figures, *MASK_FIGURES}} | {
+        f"table_{name}.py" for name in tables
+    }
     assert {path.name for path in SCRIPTS.glob("*_*.py")} == expected | {"collect_values.py"}
     assert {path.stem for path in (REPORT / "figures").iterdir()} == figures
     assert {path.stem for path in (REPORT / "tables").iterdir()} == tables

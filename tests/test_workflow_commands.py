@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from encoder_roles.cli import COMMANDS
-from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VARIANT_FIGURES, VARIANT_TABLES
+from encoder_roles.paper.catalogue import (
+    FIGURES,
+    FILES,
+    MASK_FIGURES,
+    TABLES,
+    VARIANT_FIGURES,
+    VARIANT_TABLES,
+)
 from encoder_roles.study.names import JOBS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +74,11 @@ def test_every_rule_that_runs_something_asks_for_what_the_config_says() -> None:
 
 def test_every_figure_and_table_has_its_script_and_its_caption() -> None:
     figures, tables = {*FIGURES, *VARIANT_FIGURES}, {*TABLES, *VARIANT_TABLES}
-    wanted = {f"draw_{name}" for name in figures} | {f"table_{name}" for name in tables} | {"collect_values"}
+    wanted = (
+        {f"draw_{name}" for name in {*figures, *MASK_FIGURES}}
+        | {f"table_{name}" for name in tables}
+        | {"collect_values"}
+    )
     assert {path.stem for path in (ROOT / "workflow/scripts").glob("*.py")} == wanted
     for folder, names in (("figures", figures), ("tables", tables)):
         assert {path.stem for path in (ROOT / "workflow/report" / folder).glob("*.rst")} == names

@@ -305,3 +305,18 @@ def test_the_manifest_lists_what_the_dag_makes_and_verify_finds_what_it_does_not
     assert [line for line in said if str(lost.relative_to(finished)) in line and ": missing; " in line]
     assert [line for line in said if str(orphan.relative_to(finished)) in line and ": orphaned: " in line]
     assert not [line for line in said if "another config" in line or "an input" in line]
+
+
+def test_every_mask_of_a_checkpoint_from_elsewhere_is_one_job(workflow: Path) -> None:
+    encoders = {"clip": "model.towers.0", "sam": "model.towers.1"}
+    section = {"model": "llava", "encoders": encoders, "operators": ["zero", "mean"]}
+    config = {"study": "masked", "checkpoint": section}
+    (workflow / "masked.yaml").write_text(yaml.safe_dump(config))
+    jobs = planned(workflow, "--configfile", "masked.yaml", "--", "mask_checkpoint")
+    masks = {(w["kept"], w["replacement"]) for rule, w in jobs if rule == "predict_checkpoint"}
+    every = {(kept, by) for kept in ("none", "clip", "sam") for by in ("zero", "mean")}
+    assert masks == every | {("clip+sam", "unmasked")}
+    counted = Counter(rule for rule, _ in jobs)
+    assert counted["predict_checkpoint"] == len(masks)
+    assert counted["score_checkpoint"] == counted["analyse_checkpoint"] == 1
+    assert not {"train_tune", "stage_encoder", "predict_masks"} & set(counted), "nothing is trained"

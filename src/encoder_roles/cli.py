@@ -47,6 +47,8 @@ COMMANDS: dict[str, str] = {
     "measure-convergence": "encoder_roles.analysis.convergence:measure_convergence",
     "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
     "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
+    "predict-checkpoint": "encoder_roles.evaluation.mask_checkpoint:predict_checkpoint",
+    "mask-checkpoint": "encoder_roles.evaluation.mask_checkpoint:mask_checkpoint",
     "measure-pretrained-ranks": "encoder_roles.effective_rank.measure:measure_pretrained_ranks",
     "measure-ranks": "encoder_roles.effective_rank.measure:measure_ranks",
     "collect-ranks": "encoder_roles.effective_rank.tables:collect_ranks",
@@ -76,7 +78,7 @@ COMMANDS: dict[str, str] = {
 
 # the commands that people call themselves, by what for; Snakemake calls the others
 CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
-    "use a model": ("chat", "export-model"),
+    "use a model": ("chat", "export-model", "mask-checkpoint"),
     "analyse scores": ("analyse-scores", "advise", "compare-studies"),
     "run a study": (
         "paper",

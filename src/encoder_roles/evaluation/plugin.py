@@ -8,8 +8,14 @@ from __future__ import annotations
 from lmms_eval.models.registry_v2 import ModelManifest
 
 
-def manifest() -> ModelManifest:
-    """The name `encoder_roles` and its class."""
-    return ModelManifest(
-        model_id="encoder_roles", simple_class_path="encoder_roles.evaluation.adapter.EncoderRoles"
-    )
+def manifest() -> list[ModelManifest]:
+    """The names of this package's models, and their classes."""
+    return [
+        ModelManifest(
+            model_id="encoder_roles", simple_class_path="encoder_roles.evaluation.adapter.EncoderRoles"
+        ),
+        ModelManifest(
+            model_id="image_text_to_text",
+            chat_class_path="encoder_roles.evaluation.image_text_to_text.ImageTextToText",
+        ),
+    ]

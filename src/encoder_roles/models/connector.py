@@ -76,12 +76,28 @@ def projector_inputs(features: Mapping[str, Tensor], levels: Levels | None = Non
     A LayerNorm without parameters normalises every token over its channels; if an encoder has several
     `levels`, it normalises each level by itself.
     """
-    normalised = {}
-    for encoder, block in features.items():
-        widths = [block.shape[-1]] if levels is None else list(levels[encoder])
-        parts = [F.layer_norm(part, part.shape[-1:]) for part in block.split(widths, dim=-1)]
-        normalised[encoder] = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-    return normalised
+    return {
+        encoder: normalise_levels(block, [block.shape[-1]] if levels is None else levels[encoder])
+        for encoder, block in features.items()
+    }
+
+
+def normalise_levels(block: Tensor, widths: Sequence[int]) -> Tensor:
+    """Features (..., D) of one encoder -> its projector input: each level of these widths by itself."""
+    parts = [F.layer_norm(part, part.shape[-1:]) for part in block.split(list(widths), dim=-1)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+class LevelNorm(nn.Module):
+    """`normalise_levels` of one encoder as a module without parameters: a hook on it acts where masks act."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+
+    def forward(self, block: Tensor) -> Tensor:
+        """Features (B, G, G, D) -> projector input (B, G, G, D)."""
+        return normalise_levels(block, self.widths)
 
 
 def projector(inputs: int, hidden: int, layers: int) -> nn.Sequential:

@@ -31,27 +31,39 @@ class Calibration:
     donors: Tensor | None = None
 
 
+class CalibrationSums:
+    """One encoder's calibration, from batches of its projector input, summed in fp64."""
+
+    def __init__(self, keep_donors: bool = False) -> None:
+        self.tokens = 0
+        self._sum: Tensor | float = 0.0
+        self._squares: Tensor | float = 0.0
+        self._donors: list[Tensor] | None = [] if keep_donors else None
+
+    def add(self, block: Tensor) -> None:
+        """Add a batch (B, ..., D)."""
+        rows = block.detach().flatten(0, -2).double()
+        self._sum = self._sum + rows.sum(0)
+        self._squares = self._squares + rows.square().sum(0)
+        self.tokens += rows.shape[0]
+        if self._donors is not None:
+            self._donors.append(block.detach())
+
+    def result(self) -> Calibration:
+        """The calibration of what was added."""
+        mean = torch.as_tensor(self._sum) / self.tokens
+        std = (torch.as_tensor(self._squares) / self.tokens - mean.square()).clamp(min=0).sqrt()
+        bank = None if self._donors is None else torch.cat(self._donors)
+        return Calibration(mean.float(), std.float(), bank)
+
+
 def calibrate(batches: Iterable[Mapping[str, Tensor]], keep_donors: bool = False) -> dict[str, Calibration]:
     """Calibrations of all encoders from batches of projector inputs (B, G, G, D), summed in fp64."""
-    sums: dict[str, Tensor] = {}
-    squares: dict[str, Tensor] = {}
-    donors: dict[str, list[Tensor]] = {}
-    tokens = 0
+    sums: dict[str, CalibrationSums] = {}
     for batch in batches:
         for encoder, block in batch.items():
-            rows = block.detach().flatten(0, -2).double()
-            sums[encoder] = sums.get(encoder, 0) + rows.sum(0)
-            squares[encoder] = squares.get(encoder, 0) + rows.square().sum(0)
-            if keep_donors:
-                donors.setdefault(encoder, []).append(block.detach())
-        tokens += rows.shape[0]
-    calibrations = {}
-    for encoder, total in sums.items():
-        mean = total / tokens
-        std = (squares[encoder] / tokens - mean.square()).clamp(min=0).sqrt()
-        bank = torch.cat(donors[encoder]) if keep_donors else None
-        calibrations[encoder] = Calibration(mean.float(), std.float(), bank)
-    return calibrations
+            sums.setdefault(encoder, CalibrationSums(keep_donors)).add(block)
+    return {encoder: of.result() for encoder, of in sums.items()}
 
 
 def mask_features(

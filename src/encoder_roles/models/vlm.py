@@ -27,7 +27,7 @@ from encoder_roles.encoders.weights import (
     read_weights,
     without_weights,
 )
-from encoder_roles.models.connector import projector_inputs
+from encoder_roles.models.connector import LevelNorm
 from encoder_roles.models.connectors.factory import build_connector
 from encoder_roles.models.grid import grid_features
 from encoder_roles.study.names import StudyError
@@ -71,6 +71,7 @@ class MultiEncoderVLM(PreTrainedModel):
 
     Attributes:
         encoders: ModuleDict name -> Encoder, in pool order; empty for the blind model.
+        projector_norms: ModuleDict name -> LevelNorm, which returns the encoder's projector input.
         connector: None for the blind model.
         language_model: a transformers causal language model.
     """
@@ -102,6 +103,7 @@ class MultiEncoderVLM(PreTrainedModel):
         self.grid = settings.grid
         self.hidden = int(language_model.config.get_text_config().hidden_size)
         levels = {name: encoder.widths for name, encoder in encoders.items()}
+        self.projector_norms = nn.ModuleDict({name: LevelNorm(widths) for name, widths in levels.items()})
         self.connector = build_connector(levels, settings, self.hidden, seed) if levels else None
         self.post_init()  # type: ignore[no-untyped-call]
         self.eval()  # type: ignore[no-untyped-call]
@@ -261,7 +263,7 @@ class MultiEncoderVLM(PreTrainedModel):
 
     def projector_inputs(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features (B, G, G, D) of every encoder -> projector inputs, on which masks act."""
-        return projector_inputs(features, self.levels)
+        return {name: self.projector_norms[name](block) for name, block in features.items()}
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
         """Run the language model on embeddings (B, T, H), visual tokens included; `kwargs` are passed on."""

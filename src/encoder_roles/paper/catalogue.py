@@ -94,6 +94,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     "benchmark_scores": ("lattice", "settings"),
 }
 
+# Figures of a checkpoint that was only masked, in its HTML report.
+MASK_FIGURES: dict[str, tuple[str, ...]] = {"masked_roles": ("roles", "games", "settings")}
+
 # Figures and tables of a study with variants, which the paper does not show.
 VARIANT_FIGURES: dict[str, tuple[str, ...]] = {"variants": ("variants", "variant_settings")}
 VARIANT_TABLES: dict[str, tuple[str, ...]] = {

@@ -18,11 +18,16 @@ import pandas as pd
 
 from encoder_roles.analysis.commands import write_tables
 from encoder_roles.analysis.external.scores import STATISTICS, TAU, Analysis, analyse_table
-from encoder_roles.analysis.external.summary import role_frame
+from encoder_roles.analysis.external.summary import (
+    information_gap_text,
+    is_only_masked,
+    operators_in,
+    role_frame,
+)
 from encoder_roles.analysis.lattice import RETRAINED
 from encoder_roles.paper.job import RESULTS_VARIABLE
 from encoder_roles.provenance import write_json, write_text
-from encoder_roles.study.names import study_of
+from encoder_roles.study.names import BLIND, NONE_KEPT, study_of
 from encoder_roles.study.ownership import refuse_study_folder
 from encoder_roles.study.sections import StatisticsSettings
 from encoder_roles.study.stages import ExternalScoresStage, read_settings
@@ -42,7 +47,8 @@ OF_ALL_MASKS = {
     "retrained_vs_masked_ranks": "Rankings of the encoders, retrained and masked.",
 }
 OF_COSTS = {"score_cost": "Scores against costs."}
-CAPTIONS = ALWAYS | OF_ALL_SUBSETS | OF_ALL_MASKS | OF_COSTS
+OF_A_MASKED_MODEL = {"masked_roles": "What each encoder gives to the masked model, with intervals."}
+CAPTIONS = ALWAYS | OF_ALL_SUBSETS | OF_ALL_MASKS | OF_COSTS | OF_A_MASKED_MODEL
 
 
 def analyse_scores(
@@ -140,11 +146,15 @@ def drawable(analysis: Analysis) -> tuple[list[str], list[str]]:
     every = 2 ** len(analysis.pool)
     complete = counts.get(RETRAINED, 0) == every
     masks = counts.drop(index=RETRAINED, errors="ignore")
+    known = counts.get(RETRAINED, 0)
+    every_mask = len(masks) > 0 and bool((masks == every).all())
+    only_masked = is_only_masked(analysis.tables)  # there is nothing to compare one model with
     kinds = (
-        (ALWAYS, counts.get(RETRAINED, 0) > 0, "a model without a mask"),
+        (ALWAYS, known > 0 and not only_masked, f"{'several models' if known else 'a model'} without a mask"),
         (OF_ALL_SUBSETS, complete, "all subsets, the blind one included"),
-        (OF_ALL_MASKS, complete and len(masks) > 0 and (masks == every).all(), "all subsets and all masks"),
+        (OF_ALL_MASKS, complete and every_mask, "all subsets and all masks"),
         (OF_COSTS, complete and len(analysis.tables["pareto"]) > 0, "all subsets and their costs"),
+        (OF_A_MASKED_MODEL, every_mask, "all masks of one model"),
     )
     names = [name for captions, possible, _ in kinds if possible for name in captions]
     missing = [
@@ -198,23 +208,44 @@ def page(analysis: Analysis, notes: Sequence[Mapping[str, str]], figures: Sequen
         [(c.claim, c.statement, c.verdict, f"{c.note} {c.to_decide}".strip()) for c in analysis.claims],
         columns=["claim", "statement", "verdict", "note"],
     )
-    remarks = "".join(f"<li>{html.escape(note['table'])}: {html.escape(note['note'])}</li>" for note in notes)
+    masked = {
+        f"Masked roles: {operator}": _masked_roles(analysis, operator) for operator in operators_in(tables)
+    }
     sections = {
         "Summary": f"<pre>{html.escape(analysis.summary())}</pre>",
         "Figures": "".join(_figure(name, folder) for name in figures)
         or "<p>None is drawn; see the notes.</p>",
-        "Roles": _html_table(role_frame(tables, analysis.pool).reset_index()),
-        "Scores of the subsets": _html_table(scores),
-        "Pairs": _html_table(tables["pairs"]),
-        "Averages of the models": _html_table(tables["averages"]),
-        "Verdicts": f'<div class="claims">{_html_table(verdicts)}</div>',
-        "Notes": f"<ul>{remarks}</ul>",
     }
+    if is_only_masked(tables):  # a short page: what compares models is not in it
+        notes = [note for note in notes if note["table"] == "all" and RETRAINED not in note["note"]]
+        sections |= masked
+    else:
+        sections |= {
+            "Roles": _html_table(role_frame(tables, analysis.pool).reset_index()),
+            **masked,
+            "Scores of the subsets": _html_table(scores),
+            "Pairs": _html_table(tables["pairs"]),
+            "Averages of the models": _html_table(tables["averages"]),
+            "Verdicts": f'<div class="claims">{_html_table(verdicts)}</div>',
+        }
+    remarks = "".join(f"<li>{html.escape(note['table'])}: {html.escape(note['note'])}</li>" for note in notes)
+    sections["Notes"] = f"<ul>{remarks}</ul>"
     body = "".join(f"<h2>{heading}</h2>{content}\n" for heading, content in sections.items())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}</body></html>\n"
     )
+
+
+def _masked_roles(analysis: Analysis, operator: str) -> str:
+    """The masked roles and scores of one operator; the scores by kept encoders."""
+    tables = analysis.tables
+    scores = tables["lattice"]
+    scores = scores[(scores["level"] == "overall") & (scores["operator"] == operator)]
+    scores = scores.sort_values("score", ascending=False)[["subset", "score", "low", "high"]]
+    kept = scores.rename(columns={"subset": "kept"}).replace({"kept": {BLIND: NONE_KEPT}})
+    gap = f"<p>Information gap: {information_gap_text(tables, operator)} (CUR, %).</p>"
+    return _html_table(role_frame(tables, analysis.pool, operator).reset_index()) + gap + _html_table(kept)
 
 
 def _html_table(table: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ from encoder_roles.paper.catalogue import (
     COLUMNS,
     FIGURES,
     FILES,
+    MASK_FIGURES,
     TABLES,
     VALUES,
     VARIANT_FIGURES,
@@ -82,7 +83,7 @@ class Job:
 def open_figure(name: str, scope: Mapping[str, Any]) -> Job:
     """The job of draw_<name>.py; `scope` is the script's globals(), where Snakemake puts itself."""
     outputs = {kind: f"figures/{name}.{kind}" for kind in ("pdf", "svg", "png")}
-    return _open(name, (FIGURES | VARIANT_FIGURES)[name], outputs, scope)
+    return _open(name, (FIGURES | MASK_FIGURES | VARIANT_FIGURES)[name], outputs, scope)
 
 
 def open_table(name: str, scope: Mapping[str, Any]) -> Job:

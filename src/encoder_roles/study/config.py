@@ -37,6 +37,7 @@ from encoder_roles.study.sections import (
     HubSource,
     JobRequest,
     LanguageModelSpec,
+    MaskedCheckpoint,
     MaskSettings,
     Name,
     PlanSettings,
@@ -97,6 +98,10 @@ class Study(Settings):
         description="A table of scores from elsewhere, analysed without training: its file, or a section of "
         "keys.",
     )
+    checkpoint: MaskedCheckpoint | None = Field(
+        default=None,
+        description="A trained model from elsewhere, which `snakemake mask_checkpoint` masks and analyses.",
+    )
     advisor: AdvisorSettings = Field(default=AdvisorSettings(), description="The design advisor.")
     plan: PlanSettings = Field(description="What `snakemake plan` assumes. No run reads it.")
     jobs: dict[str, JobRequest] = Field(
@@ -153,6 +158,7 @@ class Study(Settings):
         self._check_jobs()
         self._check_processes()
         self._check_external_scores()
+        self._check_checkpoint()
         self._check_sources()
         return self
 
@@ -239,6 +245,10 @@ class Study(Settings):
             raise ValueError(
                 f"scores: results/{self.study} is the folder of this study; rename {self.scores.file}"
             )
+
+    def _check_checkpoint(self) -> None:
+        if self.checkpoint is not None and len(self.checkpoint.encoders) < 2:
+            raise ValueError("checkpoint.encoders: has 1 entry, and roles need two encoders or more")
 
     def _check_sources(self) -> None:
         if self.sources == "train" and (fetched := self.hub_sources):

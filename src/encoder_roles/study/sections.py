@@ -8,9 +8,18 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from encoder_roles.study.names import StudyError, study_of
+from encoder_roles.study.names import (
+    BLIND,
+    NO_MASK,
+    NONE_KEPT,
+    StudyError,
+    all_subsets,
+    name_subset,
+    study_of,
+)
 
 Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
+HookOperator = Literal["zero", "mean", "shuffle"]  # of masks on the modules of any model
 Precision = Literal["fp32", "bf16"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
@@ -558,6 +567,65 @@ class MaskSettings(Settings):
         description="Number of training pictures that the operators other than zero and drop are calibrated "
         "on."
     )
+
+
+class MaskedCheckpoint(Settings):
+    """A trained model from elsewhere whose encoders are masked: any model that lmms-eval loads."""
+
+    model: str = Field(description="Its name in lmms-eval, or `module:Class` of a class with its interface.")
+    model_args: str | dict[str, Any] = Field(
+        default="", description="What lmms-eval loads it with, as pretrained=<folder or repository>."
+    )
+    encoders: dict[Name, str] = Field(
+        min_length=1,
+        max_length=8,
+        description="Encoder -> path of its module in the torch model; docs/masking.md has paths.",
+    )
+    channels: dict[str, int] = Field(
+        default_factory=dict,
+        description="Encoder -> axis of the channels in what its module returns, where it is not the last.",
+    )
+    operators: tuple[HookOperator, ...] = Field(
+        default=("zero",),
+        min_length=1,
+        description="What replaces what a removed encoder returns: zero, mean or shuffle.",
+    )
+    calibration: str | None = Field(
+        default=None,
+        description="Pictures that mean and shuffle are calibrated on: a folder of them, or LLaVA-format "
+        "records; null: the records of tune.",
+    )
+    calibration_pictures: Positive = Field(default=64, description="Number of these pictures.")
+    batch_size: Positive = Field(default=1, description="Questions that the model is given together.")
+
+    @model_validator(mode="after")
+    def _encoders_fit(self) -> Self:
+        if reserved := sorted({BLIND, NONE_KEPT} & self.encoders.keys()):
+            raise ValueError(f"encoders: {reserved[0]!r} is a reserved word; give the encoder another name")
+        if unknown := sorted(self.channels.keys() - self.encoders.keys()):
+            raise ValueError(f"channels: {unknown[0]!r} is none of the encoders {list(self.encoders)}")
+        return self
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """The encoders, in order."""
+        return tuple(self.encoders)
+
+    @property
+    def full(self) -> str:
+        """The name of the model without a mask."""
+        return name_subset(self.pool, self.pool)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Every proper mask (kept encoders), smallest first; `none` keeps none."""
+        return (NONE_KEPT, *all_subsets(self.pool)[:-1])
+
+    @property
+    def runs(self) -> tuple[tuple[str, str], ...]:
+        """Every (mask, operator) to be answered; the first is the model without a mask."""
+        masked = [(mask, operator) for operator in self.operators for mask in self.masks]
+        return ((self.full, NO_MASK), *masked)
 
 
 class EffectiveRankSettings(Settings):

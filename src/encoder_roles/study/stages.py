@@ -23,6 +23,7 @@ from encoder_roles.study.sections import (
     EvaluatedSplit,
     Fraction,
     HubSource,
+    MaskedCheckpoint,
     Positive,
     Precision,
     Rate,
@@ -61,6 +62,11 @@ class PredictStage(Settings):
 
 class MaskStage(PredictStage):
     calibration_pictures: Positive
+
+
+class CheckpointStage(Settings):
+    checkpoint: MaskedCheckpoint
+    threads: Positive
 
 
 class FeatureStage(Settings):
@@ -147,13 +153,22 @@ def stage_table(study: Study) -> dict[str, Settings]:
     predict = PredictStage(
         batch_tokens=evaluation.batch_tokens, threads=threads, precision=evaluation.precision
     )
-    external = {}
+    external: dict[str, Settings] = {}
     if study.scores is not None:
         external["external_scores"] = ExternalScoresStage(
             study=study.scores.study,
             pool=study.scores.pool,
             leave_out=study.scores.leave_out,
             scales=study.scores.scales,
+            statistics=study.statistics,
+            tau=study.effective_rank.tau,
+        )
+    if study.checkpoint is not None:
+        external["checkpoint"] = CheckpointStage(checkpoint=study.checkpoint, threads=threads)
+        external["checkpoint_scores"] = ExternalScoresStage(
+            study=study.study,
+            pool=study.checkpoint.pool,
+            leave_out=(),
             statistics=study.statistics,
             tau=study.effective_rank.tau,
         )

@@ -16,6 +16,7 @@ from encoder_roles.study.names import BLIND
 MOST_LINES = 19  # a command adds one that says where the results are
 MOST_CLAIMS = 4  # claims with a verdict that are printed
 _ROLES = (("Capacity", "capacity"), ("Necessity", "necessity"), ("redundancy", "redundancy"))
+_MASKED_ROLES = (("Capacity", "capacity"), ("Necessity", "necessity"), ("CUR, %", "cur"))
 
 
 def summarise(
@@ -48,7 +49,7 @@ def summarise(
     scale = "overall scores of 0-100, differences in points"
     head = f"{known}, {_count(benchmarks, 'benchmark')}; {scale}"
     lines = [head, _score_line(scores, pool), _pair_line(tables["pairs"])]
-    lines += [*role_lines(tables, pool), *_claim_lines(claims)]
+    lines += [*role_lines(tables, pool), *masked_lines(tables, pool), *_claim_lines(claims)]
     return [*lines, *_note_lines(notes, MOST_LINES - len(lines))]
 
 
@@ -97,14 +98,20 @@ def _pair_line(pairs: pd.DataFrame) -> str:
     return f"Best pair: {best['first']}+{best['second']} {score}{above}."
 
 
-def role_frame(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> pd.DataFrame:
-    """A row per encoder: its overall Capacity, Necessity, redundancy and Shapley value as text."""
+def role_frame(
+    tables: Mapping[str, pd.DataFrame], pool: Sequence[str], operator: str = RETRAINED
+) -> pd.DataFrame:
+    """A row per encoder: its overall Capacity, Necessity, redundancy and Shapley value as text.
+
+    Under a mask operator they are the masked ones, and CUR (in percent) stands for redundancy.
+    """
     roles, games = tables["roles"], tables["games"]
-    roles = roles[(roles["level"] == "overall") & (roles["operator"] == RETRAINED)]
-    games = games[(games["level"] == "overall") & (games["operator"] == RETRAINED)]
+    roles = roles[(roles["level"] == "overall") & (roles["operator"] == operator)]
+    games = games[(games["level"] == "overall") & (games["operator"] == operator)]
     columns = {
         title: roles[roles["measure"] == name].set_index("encoder")[["value", "low", "high"]]
-        for title, name in _ROLES
+        * (100 if name == "cur" else 1)
+        for title, name in (_ROLES if operator == RETRAINED else _MASKED_ROLES)
     }
     shapley = games[games["index"] == "shapley"].set_index("coalition")
     columns["Shapley"] = shapley[["value", "low", "high"]]
@@ -115,15 +122,49 @@ def role_frame(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> pd.Da
     return pd.DataFrame(cells, index=pd.Index(pool, name="encoder"))
 
 
+def operators_in(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The mask operators with scores, in the order of the table."""
+    return [str(name) for name in tables["lattice"]["operator"].unique() if name != RETRAINED]
+
+
+def is_only_masked(tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether the scores are those of one model with and without masks: nothing is retrained."""
+    lattice = tables["lattice"]
+    unmasked = lattice[(lattice["level"] == "overall") & (lattice["operator"] == RETRAINED)]
+    return len(unmasked) == 1 and bool(operators_in(tables))
+
+
 def role_lines(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> list[str]:
     """The roles as a table of text; a line that says so if no role is known."""
     frame = role_frame(tables, pool)
-    if (frame == "-").all(axis=None):
-        return ["Roles: none is known; see what is missing."]
-    first = max(map(len, pool))
+    if not (frame == "-").all(axis=None):
+        return _text_table(frame)
+    return [] if is_only_masked(tables) else ["Roles: none is known; see what is missing."]
+
+
+def masked_lines(tables: Mapping[str, pd.DataFrame], pool: Sequence[str]) -> list[str]:
+    """The masked roles of a model that was only masked, as a table of text for its first operator."""
+    if not is_only_masked(tables):
+        return []
+    first, *others = operators_in(tables)
+    more = f"; {', '.join(others)}: see roles.csv" * bool(others)
+    head = f"Masked roles ({first}; information gap {information_gap_text(tables, first)}{more}):"
+    return [head, *_text_table(role_frame(tables, pool, first))]
+
+
+def information_gap_text(tables: Mapping[str, pd.DataFrame], operator: str) -> str:
+    """The information gap of an operator, in percent as CUR; `-` without one."""
+    roles = tables["roles"]
+    rows = roles[(roles["level"] == "overall") & (roles["operator"] == operator)]
+    rows = rows[rows["measure"] == "information_gap"]
+    return number_text(*(100 * rows[["value", "low", "high"]].iloc[0].astype(float))) if len(rows) else "-"
+
+
+def _text_table(frame: pd.DataFrame) -> list[str]:
+    first = max(map(len, frame.index))
     width = max(10, *(len(cell) for cell in frame.to_numpy().ravel()))
     lines = [" " * (first + 2) + "".join(f"  {title:>{width}}" for title in frame.columns)]
-    for encoder, cells in zip(pool, frame.itertuples(index=False), strict=True):
+    for encoder, cells in zip(frame.index, frame.itertuples(index=False), strict=True):
         lines.append(f"  {encoder:<{first}}" + "".join(f"  {cell:>{width}}" for cell in cells))
     return lines
 
