@@ -124,6 +124,14 @@ def test_an_untouched_study_verifies(study: dict[str, Any], capsys: pytest.Captu
     assert faults(capsys) == []
 
 
+def test_the_memory_of_staged_pictures_is_no_orphan(pinned: Path) -> None:
+    kept, remembered = RESULTS / "records/tune.faults.csv", RESULTS / "records/.tune.decoded"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    remembered.touch()
+    assert write.kept_files(RESULTS) == [kept]
+
+
 def test_the_manifest_says_what_made_every_file_on_what_and_when(study: dict[str, Any]) -> None:
     assert set(study["files"]) == {
         "settings/study.json",

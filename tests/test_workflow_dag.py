@@ -127,13 +127,19 @@ def test_records_of_ones_own_lie_outside_the_folder_that_make_world_replaces(wor
     pictures = {"records": "mine.jsonl", "pictures": "pictures"}
     study = {"study": "mine", "training": {"data": dict.fromkeys(("align", "tune", "probe"), pictures)}}
     (workflow / "mine.yaml").write_text(yaml.safe_dump(study))
-    summary = snakemake(workflow, "--summary", "--configfile", "mine.yaml", "--", "paper")
+    summary = snakemake(workflow, "--detailed-summary", "--configfile", "mine.yaml", "--", "paper")
     assert summary.returncode == 0, summary.stderr
-    outputs = {row.split("\t")[0] for row in summary.stdout.splitlines()}
+    head, *rows = (line.split("\t") for line in summary.stdout.splitlines())
+    outputs = {row[0] for row in rows}
     world = {output for output in outputs if output.startswith("results/mine/data/")}
     assert any("/data/benchmarks/" in output for output in world), "the benchmarks are the world's"
     staged = {f"results/mine/records/{name}/{name}.jsonl" for name in ("align", "tune", "probe")}
     assert staged <= outputs and not any("/own/" in output for output in world)
+    inputs = {row[0]: set(row[head.index("input-file(s)")].split(",")) for row in rows}
+    trained = [output for output in outputs if output.endswith(("/align", "/tune"))]
+    assert trained and all(staged <= inputs[output] for output in trained), "checked before any training"
+    rendered = {file for file in staged if "results/mine/language_model" in inputs[file]}
+    assert staged - rendered == {"results/mine/records/probe/probe.jsonl"}
 
 
 def test_a_study_on_a_hub_is_planned_without_its_lock_and_fetches_what_it_names(workflow: Path) -> None:

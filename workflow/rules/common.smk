@@ -147,6 +147,11 @@ def records_of(name):
     return PROBE if name == "probe" else TRAIN
 
 
+# Nothing is trained before all records have been checked; their content matters to each stage alone
+CHECKED_RECORDS = ancient([records_of(name) for name in STUDY.user_records])
+RECORD_COUNTS = [f"{RESULTS}/records/{name}/{name}.counts.csv" for name in STUDY.user_records]
+
+
 def pictures_of(name):
     """The folder of pictures, if a rule makes it; the pictures of user records stay where they are."""
     return [] if name in STUDY.user_records else f"{Path(records_of(name)).parent}/pictures"

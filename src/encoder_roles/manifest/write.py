@@ -29,6 +29,7 @@ INCIDENTAL: dict[str, str] = {
     "manifest.json": "this file",
     ".restart": "restart checkpoints of jobs that did not finish",
 }
+REMEMBERED = ".decoded"  # the end of the name of staging's memory of good pictures, which is no result
 STAMP = ".snakemake_timestamp"  # Snakemake's empty file in a folder that a rule makes
 UNRECORDED = ("write_settings",)  # Snakemake writes them from the config, which is compared itself
 
@@ -228,7 +229,7 @@ def files_of(output: Path) -> list[Path]:
 def kept_files(results: Path) -> list[Path]:
     """All files of a study except the incidental ones."""
     top = [path for path in sorted(results.iterdir()) if path.name not in INCIDENTAL]
-    return [file for path in top for file in files_of(path)]
+    return [file for path in top for file in files_of(path) if file.suffix != REMEMBERED]
 
 
 def below(path: Path, results: Path) -> str:
