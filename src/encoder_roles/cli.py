@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "lock-sources": "encoder_roles.sources.lock:lock_sources",
     "fetch-source": "encoder_roles.sources.fetch:fetch_source",
     "fetch-benchmark": "encoder_roles.sources.fetch:fetch_benchmark",
+    "convert-checkpoint": "encoder_roles.sources.convert_checkpoint:convert_checkpoint",
     "stage-records": "encoder_roles.sources.records:stage_records",
     "make-world": "encoder_roles.world.build:make_world",
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
@@ -81,6 +82,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "run a study": (
         "paper",
         "check-environment",
+        "convert-checkpoint",
         "preflight",
         "cancel-orphans",
         "await-orphans",

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from encoder_roles.cluster.preflight import check_run
+from encoder_roles.cluster.preflight import check_run, no_files
 from encoder_roles.cluster.site import active_site, job_resources, launcher
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.paper.catalogue import (
@@ -221,4 +221,4 @@ for source in SOURCES:
         continue
     check_braces(source, source_folder(source), *source_files(source))
     if not source_files(source):
-        sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")
+        sys.exit(f"error: {no_files(source, source_folder(source))}")
