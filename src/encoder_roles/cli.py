@@ -198,7 +198,7 @@ def run(name: str, options: Sequence[str]) -> None:
     """Run the command `name` with its options."""
     import tyro
 
-    from encoder_roles.manifest.job import announce
+    from encoder_roles.manifest.job import announce, announce_files
     from encoder_roles.manifest.retry import renounce
     from encoder_roles.study.names import StudyError
 
@@ -221,6 +221,7 @@ def run(name: str, options: Sequence[str]) -> None:
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
+        announce_files()
     except KeyboardInterrupt:
         print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
         sys.exit(INTERRUPTED)

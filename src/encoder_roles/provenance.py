@@ -31,6 +31,7 @@ RECORDED_PACKAGES = (
 PICKLED = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 )  # formats of weights that are never read
+WRITTEN: list[Path] = []  # what this process has written, files and folders; a job hashes it at its end
 
 
 @contextmanager
@@ -41,6 +42,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        WRITTEN.append(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,6 +59,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
+        WRITTEN.append(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
