@@ -307,9 +307,18 @@ def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dic
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
-    """A causal language model, fp32, in evaluation mode. Raises StudyError if its folder is damaged."""
+    """A causal language model, fp32, in evaluation mode. Raises StudyError if its folder is damaged.
+
+    Some checkpoints have an output layer of their own although their config ties it to the embedding.
+    transformers then does not tie them, and here the config says so too: else whoever builds the network
+    from its config would lose the layer.
+    """
     read_json(folder / "config.json")
     model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder)
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
     return model
 
 

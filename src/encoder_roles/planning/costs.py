@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from tqdm import tqdm
+from pathlib import Path
 
 from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.encoders.compute import DTYPES
+from encoder_roles.planning.progress import show_progress
 from encoder_roles.planning.sizes import (
     NOTHING,
     LanguageModelSizes,
@@ -21,6 +23,9 @@ from encoder_roles.planning.sizes import (
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, parse_subset
 
+CONVERSATIONS = re.compile(rb'(?<!\\)"conversations"\s*:')
+OVERLAP = 64  # bytes of a part in which such a key may have begun
+BLOCK = 2**24  # bytes read at a time
 FP32 = 4  # bytes per number of measured and stored features
 MASTER = 12  # bytes per trained parameter in fp32: its weight and AdamW's two moments
 GIGA = 10**9
@@ -59,8 +64,33 @@ class Model:
 
 
 def count_training_samples(study: Study) -> int:
-    """The number of training pictures: the plan's `training_samples`, or else the world's."""
+    """The number of training samples: the records of tune, the plan's `training_samples`, or the world's.
+
+    The records are counted if they are there: as staged, which leaves out faulty ones, or else as the user
+    has them.
+    """
+    if "tune" in study.user_records:
+        staged = Path(f"results/{study.study}/records/tune/tune.jsonl")
+        for file in (staged, Path(study.user_records["tune"].records)):
+            if file.is_file() and (records := count_records(file, file.stat().st_mtime_ns)):
+                return records
     return study.plan.training_samples or study.world.train_pictures
+
+
+@functools.lru_cache
+def count_records(file: Path, _time: int) -> int:
+    """The records of a list or a file of lines: the keys `conversations`, each followed by a colon.
+
+    Inside a text the quotes of such a key are escaped, so no text counts. The file is read once, in parts.
+    """
+    count, rest = 0, b""
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            part = rest + block
+            keys = list(CONVERSATIONS.finditer(part))
+            count += len(keys)
+            rest = part[max(keys[-1].end() if keys else 0, len(part) - OVERLAP) :]
+    return count
 
 
 def count_questions(study: Study) -> int:
@@ -102,7 +132,7 @@ class Planner:
         self.language = LanguageModelSizes(study.language_model, dtype)
         self.encoders: dict[str, Size] = {}
         self.levels: dict[str, tuple[int, ...]] = {}
-        for name in tqdm(study.pool, desc="sizes", unit="encoder", disable=None):
+        for name in show_progress(study.pool, "sizes", "encoder"):
             encoder = meta_encoder(name, study.encoders[name])
             self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
             self.levels[name] = tuple(encoder.widths)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
+from encoder_roles.planning.progress import show_progress
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
@@ -107,7 +107,7 @@ def makes(study: Study, variant: str, made: Made, of: str) -> bool:
 def made_models(study: Study, variant: str, planner: Planner) -> dict[str, Model]:
     """The costs, by subset, of the models that a variant tunes or answers with itself."""
     subsets = [s for s in (*study.trained_subsets, BLIND) if makes(study, variant, "answers", s)]
-    shown = tqdm(subsets, desc=f"models {variant}".rstrip(), unit="subset", disable=None)
+    shown = show_progress(subsets, f"models {variant}".rstrip(), "subset")
     return {subset: planner.model(subset) for subset in shown}
 
 

@@ -645,7 +645,9 @@ class PlanSettings(Settings):
     )
     answer_tokens: Positive = Field(description="Mean tokens generated per answer.")
     training_samples: Positive | None = Field(
-        default=None, description="Samples in the training data; null: the pictures of the procedural world."
+        default=None,
+        description="Samples in the training data, until your own records are there and are counted; null: "
+        "the pictures of the procedural world.",
     )
 
 
