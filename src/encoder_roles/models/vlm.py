@@ -300,9 +300,7 @@ def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dic
             encoders[row["name"]] = build_encoder(row["name"], spec, row["library_config"])
     for name, encoder in encoders.items():
         give_memory(encoder, torch.float32, device)
-        prefix = f"encoders.{name}."
-        weights = read_weights(folder, prefix=prefix)
-        load_strictly(encoder, {key.removeprefix(prefix): value for key, value in weights.items()}, folder)
+        load_strictly(encoder, read_weights(folder, prefix=f"encoders.{name}."), folder)
     return encoders, ConnectorSettings.model_validate(config.connector).grid
 
 
