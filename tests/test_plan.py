@@ -108,6 +108,29 @@ def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory(zero_stage=2, offload=True) == 2 * 1000 + 2 * 800 // 8
 
 
+def test_a_node_holds_six_bytes_of_a_parameter_for_each_of_its_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def host(nodes: int = 1, **engine: Any) -> float:
+        study = laptop(monkeypatch)
+        training, jobs = (getattr(study, key) for key in ("training", "jobs"))
+        training = training.model_dump(mode="json")
+        training["engine"] |= {"kind": "deepspeed", "processes": 8, **engine}
+        training["align"]["batch_pictures"] = 16
+        jobs = {name: job.model_dump() for name, job in jobs.items()}
+        jobs["train_tune"] |= {"nodes": nodes}
+        planner = Planner(laptop(monkeypatch, training=training, jobs=jobs))
+        return planner._host("train_tune", 1000, 800)
+
+    assert host(precision="bf16") == 8 * 6 * 1000
+    assert host(precision="bf16", nodes=2) == 4 * 6 * 1000
+    assert host(precision="fp32") == 8 * 4 * 1000
+    assert host(precision="bf16", nodes=2, offload=True) == 4 * 6 * 1000 + MASTER * 800 // 2
+    full = Planner(laptop(monkeypatch)).model("clip")
+    row = Planner(laptop(monkeypatch)).tune_row([full])
+    assert row["host_gb"] == 4 * full.parameters / 1e9
+
+
 def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     study = laptop(monkeypatch)
     training = study.training.model_dump(mode="json")

@@ -232,19 +232,42 @@ class Planner:
     def align_row(self, models: Sequence[Model]) -> Row:
         """The row of connector alignment, for all models but the blind one."""
         costs = [(model.align_flops, model.align_memory, model.connector) for model in models]
-        return self._training_row("train_align", costs)
+        loaded = max(model.parameters - self._stored(model.subset) for model in models)
+        host = self._host("train_align", loaded, max(model.connector for model in models))
+        return self._training_row("train_align", costs, host)
 
     def tune_row(self, models: Sequence[Model]) -> Row:
         """The row of tuning."""
         costs = [(model.tune_flops, model.tune_memory, model.parameters) for model in models]
-        return self._training_row("train_tune", costs)
+        loaded, trained = (max(getattr(model, key) for model in models) for key in ("parameters", "trained"))
+        return self._training_row("train_tune", costs, self._host("train_tune", loaded, trained))
 
-    def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]]) -> Row:
+    def _stored(self, subset: str) -> int:
+        """Parameters of the encoders that align does not load, because their features are stored."""
+        names = parse_subset(subset, self.study.pool) if self.features_stored else ()
+        return sum(self.encoders[name].parameters for name in names)
+
+    def _host(self, rule: str, loaded: int, trained: int) -> int:
+        """The most bytes of a training on the host of one node with GPUs, beside what its programs take.
+
+        Every process reads the weights in fp32. DeepSpeed rounds them to bf16 before they go to the device,
+        while the fp32 ones wait to become the optimizer's copies: 6 bytes a parameter and process. The
+        write takes less: one process gathers 4 bytes a parameter. With offload, the shards of the
+        optimizer's states stay on the host, and under ZeRO-3 those of the weights.
+        """
+        engine, nodes = self.study.training.engine, self.study.jobs[rule].nodes
+        rounded = self.bytes if engine.kind == "deepspeed" and self.bytes < FP32 else 0
+        kept = MASTER * trained if engine.offload else 0
+        kept += self.bytes * loaded if engine.offload and engine.zero_stage == 3 else 0
+        return self.processes // nodes * (FP32 + rounded) * loaded + kept // nodes
+
+    def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]], host: int) -> Row:
         """A row from each model's FLOPs, memory and written parameters, in one seed."""
         seeds, (flops, memory, written) = len(self.study.seeds), zip(*costs, strict=True)
         disk = seeds * FP32 * sum(written)
         jobs = seeds * len(costs)
-        return self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
+        row = self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
+        return row | {"host_gb": host / GIGA}
 
     def answer_row(self, models: Sequence[Model]) -> Row:
         """The row of the models' answers, without masks."""
@@ -284,5 +307,6 @@ class Planner:
             "flops": flops,
             "device_hours": flops / reached / HOUR,
             "memory_gb": memory / GIGA,
+            "host_gb": 0.0,
             "disk_gb": disk / GIGA,
         }

@@ -15,4 +15,7 @@ Item = TypeVar("Item")
 def show_progress(items: Sequence[Item], title: str, unit: str) -> Iterable[Item]:
     """The items, with a line on stderr that says how many are done once it has taken a while."""
     interval = 0.5 if sys.stderr.isatty() else QUIET
-    return tqdm(items, desc=title, unit=unit, file=sys.stderr, delay=QUIET, mininterval=interval)
+    shown: Iterable[Item] = tqdm(
+        items, desc=title, unit=unit, file=sys.stderr, delay=QUIET, mininterval=interval
+    )
+    return shown
