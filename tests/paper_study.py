@@ -20,7 +20,7 @@ from encoder_roles.analysis.commands import assign_roles
 from encoder_roles.analysis.convergence import TrainingLog, convergence_table, edge_table
 from encoder_roles.analysis.skills import measure_skills
 from encoder_roles.analysis.statistics import score_intervals
-from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.paper.catalogue import FIGURES, FILES, RECORD_COUNTS, TABLES, VALUES
 from encoder_roles.study.config import validate_study
 from encoder_roles.study.names import GROUPS
 from encoder_roles.study.sections import StatisticsSettings
@@ -51,6 +51,7 @@ class PaperStudy:
     def _run(self, script: str, inputs: Sequence[str], outputs: dict[str, Path]) -> dict[str, Path]:
         """Run a script as Snakemake would: with an object `snakemake` that names its files."""
         files = SimpleNamespace(**{name: str(self.folder / FILES[name]) for name in inputs})
+        files.records = sorted(map(str, self.folder.glob(RECORD_COUNTS)))
         given = SimpleNamespace(
             input=files, output=SimpleNamespace(**{k: str(p) for k, p in outputs.items()})
         )

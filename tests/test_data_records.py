@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from picture_files import write_png_header
 from PIL import Image
+from tiny_language_model import write_tiny_language_model
 
 from encoder_roles.data.llava import read_records
 from encoder_roles.data.pictures import decode_picture
-from encoder_roles.provenance import read_jsonl, write_json
+from encoder_roles.provenance import read_jsonl, sha256_of, write_json
 from encoder_roles.sources import checked_pictures
 from encoder_roles.sources.lock import lock_sources, read_lock
 from encoder_roles.sources.records import stage_records
@@ -46,9 +47,15 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stage(place: Path, name: str) -> Path:
+def stage(place: Path, name: str, language_model: Path | None = None) -> Path:
     output = place / "results/data" / name
-    stage_records(settings=place / "lock.json", lock=place / "own.lock.yaml", name=name, output=output)
+    stage_records(
+        settings=place / "lock.json",
+        lock=place / "own.lock.yaml",
+        name=name,
+        output=output,
+        language_model=language_model,
+    )
     return output / f"{name}.jsonl"
 
 
@@ -200,7 +207,7 @@ def test_a_record_without_an_id_gets_its_place(place: Path) -> None:
 
 @pytest.mark.parametrize("id", [True, False, 1.5, float("inf"), 2.0**53, "", [], {}])
 def test_truth_fractions_and_empty_text_are_no_ids(place: Path, id: object) -> None:
-    with pytest.raises(DataError, match=r"lines\.jsonl, record 1, key 'id': expected text or a whole"):
+    with pytest.raises(DataError, match=r"lines\.jsonl.*record 1, key 'id': expected text or a whole"):
         ids_of(place, id)
 
 
@@ -267,7 +274,7 @@ def test_a_file_that_is_no_records_is_one_line(place: Path, data: bytes, message
 )
 def test_half_a_character_is_named_by_record_and_key(place: Path, old: str, new: str, key: str) -> None:
     data = LINES[0].decode().replace(old, new, 1).encode()
-    with pytest.raises(DataError, match=rf"lines\.jsonl, record 2, key '{key}'") as fault:
+    with pytest.raises(DataError, match=rf"lines\.jsonl.*record 2, key '{key}'") as fault:
         relock(place, LINES[1] + b"\n" + data)
     assert "\n" not in str(fault.value)
 
@@ -281,10 +288,10 @@ def test_every_bad_picture_is_listed_once_with_its_reason(place: Path) -> None:
     write_png_header(folder / "huge.png", 14_000, 14_000)
     names = ("cut.jpg", "a.jpg", "page.jpg", "deep.tif", "huge.png", "none.jpg", "page.jpg", "b.jpg")
     rows = [ROWS[0] | {"image": f"coco/{name}"} for name in names]
-    with pytest.raises(DataError, match=r"lines\.jsonl: 5 of its pictures cannot be .*1 too large.*cut\.jpg"):
+    with pytest.raises(DataError, match=r"lines\.jsonl: 5 pictures cannot be .*1 too large.*cut\.jpg"):
         relock(place, "\n".join(map(json.dumps, rows)).encode())
     assert not (place / "results/data/align").exists()
-    report = place / "results/data/align.bad_pictures.csv"
+    report = place / "results/data/align.faults.csv"
     with report.open(newline="") as file:
         bad = [(int(row["record"]), Path(row["picture"]).name, row["reason"]) for row in csv.DictReader(file)]
     assert bad == [
@@ -326,3 +333,85 @@ def test_a_second_run_decodes_only_what_is_new_changed_or_was_bad(
     decoded.clear()
     relock(place, data)
     assert decoded == ["cut.jpg"]
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("language_model")
+    write_tiny_language_model(folder)
+    return folder
+
+
+def conversation(question: str, answer: str, picture: str | None = "a.jpg") -> dict[str, object]:
+    """A record, as the tiny language model's tokenizer knows its words."""
+    image = {} if picture is None else {"image": f"coco/{picture}"}
+    return image | {"conversations": turns(("<image>\n" if picture else "") + question, answer)}
+
+
+def faulty(place: Path, on_fault: str) -> list[dict[str, object]]:
+    """Records with one fault of each kind and two good ones, locked; at most 24 tokens, 4 of a picture."""
+    (place / "pictures/coco/cut.jpg").write_bytes((place / "pictures/coco/a.jpg").read_bytes()[:-100])
+    rows = [
+        conversation("what", "red"),
+        conversation("what", "red", "cut.jpg"),
+        conversation("what " * 30, "red"),
+        conversation("what", "unheard"),
+        conversation("what", ""),
+        conversation("how", "blue", None),
+        conversation("how", "blue", "cut.jpg"),
+    ]
+    (place / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = json.loads((place / "lock.json").read_text())
+    limits = [{"visual_tokens": 1, "max_tokens": 900}, {"visual_tokens": 4, "max_tokens": 24}]
+    write_json(place / "lock.json", settings | {"on_fault": on_fault, "limits": limits})
+    return rows
+
+
+def relocked(place: Path) -> None:
+    stages = json.loads((place / "lock.json").read_text())
+    only = {key: value for key, value in stages.items() if key not in ("on_fault", "limits")}
+    write_json(place / "only.json", only)
+    lock_sources(settings=place / "only.json", output=place / "own.lock.yaml")
+
+
+FAULTS = [(2, "truncated"), (3, "too long"), (4, "not learnable"), (5, "wrong record")]
+
+
+def listed(file: Path) -> list[tuple[int, str]]:
+    with file.open(newline="") as lines:
+        return [(int(row["record"]), row["reason"]) for row in csv.DictReader(lines)]
+
+
+def test_all_faults_of_records_stop_the_study_in_one_list(place: Path, language_model: Path) -> None:
+    faulty(place, "stop")
+    relocked(place)
+    with pytest.raises(DataError, match=r"lines\.jsonl: 3 records and 1 picture cannot .* record 2: .*cut"):
+        stage(place, "align", language_model)
+    assert listed(place / "results/data/align.faults.csv") == FAULTS
+    assert not (place / "results/data/align").exists()
+
+
+def test_what_is_left_out_is_listed_counted_and_hashed(place: Path, language_model: Path) -> None:
+    faulty(place, "leave_out")
+    relocked(place)
+    kept = list(read_records(stage(place, "align", language_model)))
+    assert [record.turns for record in kept] == [(("what", "red"),), (("how", "blue"),)]
+    folder = place / "results/data/align"
+    assert listed(folder / "align.faults.csv") == FAULTS
+    with (folder / "align.counts.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    counts = {row["reason"]: int(row["records"]) for row in rows}
+    assert counts == {"kept": 2, "not learnable": 1, "too long": 1, "truncated": 2, "wrong record": 1}
+    hashes = {row["file_sha256"] for row in rows if row["reason"] != "kept"}
+    assert hashes == {sha256_of(folder / "align.faults.csv")}
+    assert rows[0]["file_sha256"] == sha256_of(folder / "align.jsonl")
+
+
+def test_records_that_are_all_faulty_stop_the_study_whatever_it_leaves_out(
+    place: Path, language_model: Path
+) -> None:
+    rows = faulty(place, "leave_out")
+    (place / "lines.jsonl").write_text(json.dumps(rows[3]) + "\n")
+    relocked(place)
+    with pytest.raises(DataError, match=r"lines\.jsonl: 1 record cannot .* no other record is left"):
+        stage(place, "align", language_model)

@@ -14,6 +14,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from encoder_roles.encoders import weights
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.framing import resize
 from encoder_roles.encoders.loading import load_encoder, load_source
@@ -192,6 +193,35 @@ def test_a_truncated_file_of_weights_is_named(name: str, tmp_path: Path) -> None
     with pytest.raises(StudyError, match="truncated or damaged") as caught:
         load_encoder(folder)
     assert str(folder) in str(caught.value)
+
+
+def held_of_files() -> int:
+    """Bytes of mapped files that this process holds in memory."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("RssFile:")[1].split()[0])
+
+
+def test_weights_are_copied_without_a_second_copy_of_the_file_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {f"trunk.{n}": torch.full((2**20,), float(n)) for n in range(16)}  # 4 MiB each
+    save_file(parts, tmp_path / "model.safetensors")
+    monkeypatch.setattr(weights, "REMAPPED", 2**23)
+    module = torch.nn.ParameterDict({name.removeprefix("trunk."): torch.zeros(2**20) for name in parts})
+    stored, most, before = weights.read_weights(tmp_path, prefix="trunk."), 0, held_of_files()
+
+    class Watched(dict[str, torch.Tensor]):
+        """The stored weights, and what is held after each."""
+
+        def items(self):  # type: ignore[no-untyped-def, override]
+            nonlocal most
+            for name, value in stored.items():
+                yield name, value
+                most = max(most, held_of_files() - before)
+
+    weights.load_strictly(module, Watched.fromkeys(stored), tmp_path)
+    assert all(torch.equal(module[name.removeprefix("trunk.")], value) for name, value in parts.items())
+    assert most < 2**25, f"{most:,} bytes of a file of 64 MiB"
 
 
 def test_weights_that_are_not_safetensors_are_not_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from encoder_roles import provenance
 from encoder_roles.cli import COMMANDS, main
 from encoder_roles.manifest import environment, job, repair, verify, write
 from encoder_roles.manifest.code import PACKAGE, code_key, code_of
@@ -122,6 +124,70 @@ def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_an_untouched_study_verifies(study: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert faults(capsys) == []
+
+
+@pytest.fixture
+def large(pinned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A large file that a job of the workflow wrote, with the log that is returned."""
+    file, log = RESULTS / "models/clip/seed0/tune/model.safetensors", RESULTS / "logs/train_tune/job.log"
+    monkeypatch.setattr(provenance, "WRITTEN", [])
+    monkeypatch.setattr(job, "WRITTEN", provenance.WRITTEN)
+    with provenance.atomic_folder(file.parent) as folder:
+        provenance.write_text(folder / file.name, "w" * job.HASHED_FROM)
+        provenance.write_text(folder / "log.jsonl", "small")
+    log.parent.mkdir(parents=True)
+    with log.open("w") as stream:
+        stream.write("step 1 of 1\n")
+        job.announce_files(stream)
+    return log
+
+
+def test_a_file_is_hashed_by_the_job_that_wrote_it_and_by_nobody_again(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write.files_of(RESULTS / "models")
+    truth = {file: provenance.sha256_of(file) for file in files}
+    read: list[Path] = []
+    monkeypatch.setattr(provenance, "sha256_of", lambda file: read.append(file) or truth[file])
+    assert write.hashes_of(files, [large, large]) == truth
+    assert [file.name for file in read] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("change", ["size", "time", "log"])
+def test_a_file_that_is_not_as_its_job_left_it_is_hashed_again(large: Path, change: str) -> None:
+    (weights,) = (RESULTS / "models").rglob("*.safetensors")
+    before = weights.stat().st_mtime_ns
+    weights.write_text("v" * (job.HASHED_FROM + (change == "size")))
+    if change != "time":
+        os.utime(weights, ns=(before, before))
+    if change == "log":
+        large.write_text(large.read_text()[:-20])  # cut off by a full disk
+    assert write.hashes_of([weights], [large]) == {weights: provenance.sha256_of(weights)}
+
+
+def test_a_quick_check_reads_no_large_file_and_sees_its_size_and_time(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = RESULTS / "models/clip/seed0/tune/model.safetensors"
+    monkeypatch.setattr(verify, "HASHED_FROM", weights.stat().st_size)
+    before = weights.stat()
+    weights.write_text("weightz")  # as a disk may do it
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    main(["verify", "--configs", "config.yaml", "--quick"])
+    assert "verified by size and time" in capsys.readouterr().out
+    os.utime(weights, (time.time() + 60, time.time() + 60))
+    with pytest.raises(SystemExit):
+        main(["verify", "--configs", "config.yaml", "--quick"])
+    assert "its SHA-256 is not what train_tune wrote" in capsys.readouterr().err
+    assert any("SHA-256" in fault for fault in faults(capsys)), "the default reads every byte"
+
+
+def test_the_memory_of_staged_pictures_is_no_orphan(pinned: Path) -> None:
+    kept, remembered = RESULTS / "records/tune.faults.csv", RESULTS / "records/.tune.decoded"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    remembered.touch()
+    assert write.kept_files(RESULTS) == [kept]
 
 
 def test_the_manifest_says_what_made_every_file_on_what_and_when(study: dict[str, Any]) -> None:

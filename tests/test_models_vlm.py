@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_encoders
@@ -95,6 +97,31 @@ def test_a_model_is_written_as_save_pretrained_writes_it(
         assert sorted(file.name for file in (tmp_path / folder).iterdir()) == FILES
     for name in FILES:
         assert (tmp_path / "written" / name).read_bytes() == (tmp_path / "saved" / name).read_bytes(), name
+
+
+def test_an_output_layer_of_its_own_is_kept_although_the_config_ties_it(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = write_tiny_language_model(tmp_path / "language_model")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"]
+    model = MultiEncoderVLM.from_sources({}, folder, ConnectorSettings(), seed=0)
+    (tmp_path / "blind").mkdir()
+    model.write(tmp_path / "blind", model.state_dict())
+    again: Any = load_vlm(tmp_path / "blind").language_model
+    assert torch.equal(again.lm_head.weight, weights["lm_head.weight"])
+    assert torch.equal(again.model.embed_tokens.weight, weights["model.embed_tokens.weight"])
+
+
+def test_a_library_that_looks_for_deepspeed_prints_no_warning_of_it() -> None:
+    warning, error = (
+        logging.LogRecord("DeepSpeed", level, "", 0, "no GPU", None, None)
+        for level in (logging.WARNING, logging.ERROR)
+    )
+    assert not logging.getLogger("DeepSpeed").filter(warning)
+    assert logging.getLogger("DeepSpeed").filter(error)
 
 
 def test_trained_encoders_are_read_without_the_rest(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,19 @@ def test_the_values_are_the_scores_of_the_table(study: PaperStudy, tmp_path: Pat
     assert (
         best == "clip+siglip+sam" or print_names(best, ("clip", "siglip", "sam")) in values["SubsetsSentence"]
     )
+
+
+def test_the_text_says_how_many_records_were_left_out_and_why(study: PaperStudy, tmp_path: Path) -> None:
+    assert study.values(tmp_path / "values.json")["RecordSentence"] == ""
+    counts = study.folder / "records/tune/tune.counts.csv"
+    counts.parent.mkdir(parents=True)
+    lines = ["data,reason,records,file_sha256", "tune,kept,7994,a", "tune,missing,5,b", "tune,too long,1,b"]
+    counts.write_text("\n".join(lines) + "\n")
+    try:
+        text = study.values(tmp_path / "values.json")["RecordSentence"]
+    finally:
+        shutil.rmtree(study.folder / "records")
+    assert text == "Of the 8,000 records of tune, 6 were left out (5 missing and 1 too long)."
 
 
 def test_sentences_of_the_lattice_and_of_interactions_count_what_the_tables_say(

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from encoder_roles.planning.costs import MASTER, Planner
+from encoder_roles.planning import costs, progress
+from encoder_roles.planning.costs import MASTER, Planner, count_training_samples
 from encoder_roles.planning.plan import describe_plan, plan_rows, plan_study
 from encoder_roles.planning.sizes import LanguageModelSizes, measure, meta_encoder, size_encoder
 from encoder_roles.study.config import Study, load_study
@@ -107,6 +108,29 @@ def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory(zero_stage=2, offload=True) == 2 * 1000 + 2 * 800 // 8
 
 
+def test_a_node_holds_six_bytes_of_a_parameter_for_each_of_its_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def host(nodes: int = 1, **engine: Any) -> float:
+        study = laptop(monkeypatch)
+        training, jobs = (getattr(study, key) for key in ("training", "jobs"))
+        training = training.model_dump(mode="json")
+        training["engine"] |= {"kind": "deepspeed", "processes": 8, **engine}
+        training["align"]["batch_pictures"] = 16
+        jobs = {name: job.model_dump() for name, job in jobs.items()}
+        jobs["train_tune"] |= {"nodes": nodes}
+        planner = Planner(laptop(monkeypatch, training=training, jobs=jobs))
+        return planner._host("train_tune", 1000, 800)
+
+    assert host(precision="bf16") == 8 * 6 * 1000
+    assert host(precision="bf16", nodes=2) == 4 * 6 * 1000
+    assert host(precision="fp32") == 8 * 4 * 1000
+    assert host(precision="bf16", nodes=2, offload=True) == 4 * 6 * 1000 + MASTER * 800 // 2
+    full = Planner(laptop(monkeypatch)).model("clip")
+    row = Planner(laptop(monkeypatch)).tune_row([full])
+    assert row["host_gb"] == 4 * full.parameters / 1e9
+
+
 def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
     study = laptop(monkeypatch)
     training = study.training.model_dump(mode="json")
@@ -116,6 +140,40 @@ def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.Monk
     saved = model.tune_flops - frozen.tune_flops
     assert saved == 2 * joint.encoders["sam"].flops * joint.training_samples
     assert frozen.trained == model.parameters - joint.encoders["sam"].parameters
+
+
+def test_records_that_are_there_are_counted_staged_ones_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    records = {"records": "tune.json", "pictures": "pictures"}
+    study = laptop(monkeypatch)
+    training = study.training.model_dump(mode="json")
+    training["data"] = dict.fromkeys(("align", "tune", "probe"), records)
+    plan = study.plan.model_dump(mode="json") | {"training_samples": 737000}
+    study = laptop(monkeypatch, study="mine", training=training, plan=plan)
+    monkeypatch.chdir(tmp_path)
+    assert count_training_samples(study) == 737000
+    text = 'Is "conversations": here, or \\"conversations\\" : there?'
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": "conversations"}]
+    rows = [{"id": n, "conversations": turns, "note": "conversations"} for n in range(300)]
+    monkeypatch.setattr(costs, "BLOCK", 257)  # keys lie across the parts that are read
+    Path("tune.json").write_text(json.dumps(rows, indent=1))
+    assert count_training_samples(study) == 300
+    (staged := Path("results/mine/records/tune/tune.jsonl")).parent.mkdir(parents=True)
+    staged.write_text("".join(json.dumps(row) + "\n" for row in rows[:7]))
+    assert count_training_samples(study) == 7
+
+
+def test_a_long_plan_shows_how_far_it_is_though_stderr_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    list(progress.show_progress(range(3), "models", "subset"))
+    assert capsys.readouterr().err == "", "a short one shows nothing"
+    monkeypatch.setattr(progress, "QUIET", 0)
+    list(progress.show_progress(range(3), "models", "subset"))
+    assert "3/3" in capsys.readouterr().err
+    rule = (ROOT / "workflow/rules/plan.smk").read_text()
+    assert "tee {log:q} >&2" in rule, "a log alone would be silent"
 
 
 def test_a_mask_costs_the_answers_and_not_the_encoders_again(monkeypatch: pytest.MonkeyPatch) -> None:

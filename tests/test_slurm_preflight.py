@@ -440,6 +440,17 @@ def test_a_warned_training_has_the_time_to_write_a_checkpoint(large_study: Study
     limits.check_limits(large_study, site.model_copy(update={"warning_seconds": 240}))
 
 
+def test_a_training_requests_the_host_memory_that_its_processes_hold(
+    large_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"rule": "tune_variant", "jobs": 1, "device_hours": 1.0, "disk_gb": 1.0, "host_gb": 2.0}
+    monkeypatch.setattr(plan, "plan_rows", lambda study: ([rule], [{"trained": 10**6}]))
+    with pytest.raises(StudyError, match=r"jobs\.train_tune\.memory_mb: 1,000, .* hold 2 GB .* 2,200"):
+        limits.check_limits(large_study, Site())
+    jobs = {"train_tune": JobRequest(memory_mb=2200, minutes=60, gpus=8)}
+    limits.check_limits(large_study.model_copy(update={"jobs": jobs}), Site())
+
+
 def test_the_check_of_limits_costs_a_run_of_small_jobs_no_second() -> None:
     """The Snakefile imports it at every start, and torch takes ten seconds."""
     code = "import sys, encoder_roles.planning.limits; sys.exit('torch' in sys.modules)"

@@ -203,7 +203,7 @@ def test_an_encoder_of_the_table_is_taken_by_its_name() -> None:
 def test_a_row_of_the_config_changes_single_keys_of_the_tables() -> None:
     config = changed("pool", ["clip_l", "dinov2_l"])
     config["encoders"]["clip_l"] = {"layer": [12, 24]}
-    config["encoders"]["dinov2_l"] = {"source": "my/folder", "revision": None}
+    config["encoders"]["dinov2_l"] = {"source": "my/folder"}  # the table's revision is another source's
     study, table = validate_study(config), encoder_table()
     clip = study.encoders["clip_l"]
     assert (clip.layers, clip.pixels, clip.revision) == ((12, 24), 336, table["clip_l"]["revision"])

@@ -123,17 +123,31 @@ def test_sources_to_train_are_pretrained_in_the_dag_before_they_are_staged(workf
     assert (jobs["pretrain_encoder"], jobs["pretrain_language_model"], jobs["train_tune"]) == (5, 1, 32)
 
 
-def test_records_of_ones_own_lie_outside_the_folder_that_make_world_replaces(workflow: Path) -> None:
+def test_records_and_checkpoints_of_ones_own_need_no_place_in_the_world_and_no_gates(workflow: Path) -> None:
     pictures = {"records": "mine.jsonl", "pictures": "pictures"}
     study = {"study": "mine", "training": {"data": dict.fromkeys(("align", "tune", "probe"), pictures)}}
     (workflow / "mine.yaml").write_text(yaml.safe_dump(study))
-    summary = snakemake(workflow, "--summary", "--configfile", "mine.yaml", "--", "paper")
-    assert summary.returncode == 0, summary.stderr
-    outputs = {row.split("\t")[0] for row in summary.stdout.splitlines()}
-    world = {output for output in outputs if output.startswith("results/mine/data/")}
+    (workflow / "sources/laptop/encoders/sam/gates.csv").unlink()  # as a checkpoint of one's own
+    done = snakemake(workflow, "--dry-run", "--configfile", "mine.yaml", "--", "paper")
+    assert done.returncode == 0, done.stderr
+    jobs = [
+        {
+            key: text.split(", ")
+            for key, text in re.findall(r"^    (input|output): (.*)$", block, re.MULTILINE)
+        }
+        for block in re.split(r"\n\[", done.stdout)
+    ]
+    inputs = {output: set(job.get("input", [])) for job in jobs for output in job.get("output", [])}
+    world = {output for output in inputs if output.startswith("results/mine/data/")}
     assert any("/data/benchmarks/" in output for output in world), "the benchmarks are the world's"
     staged = {f"results/mine/records/{name}/{name}.jsonl" for name in ("align", "tune", "probe")}
-    assert staged <= outputs and not any("/own/" in output for output in world)
+    assert staged <= inputs.keys() and not any("/own/" in output for output in world)
+    trained = [output for output in inputs if output.endswith(("/align", "/tune"))]
+    assert trained and all(staged <= inputs[output] for output in trained), "checked before any training"
+    rendered = {file for file in staged if "results/mine/language_model" in inputs[file]}
+    assert staged - rendered == {"results/mine/records/probe/probe.jsonl"}
+    gated = {file for file in inputs["results/mine/gates.csv"] if file.endswith("gates.csv")}
+    assert len(gated) == len(POOL) and not any("/sam/" in file for file in gated)
 
 
 def test_a_study_on_a_hub_is_planned_without_its_lock_and_fetches_what_it_names(workflow: Path) -> None:

@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "lock-sources": "encoder_roles.sources.lock:lock_sources",
     "fetch-source": "encoder_roles.sources.fetch:fetch_source",
     "fetch-benchmark": "encoder_roles.sources.fetch:fetch_benchmark",
+    "convert-checkpoint": "encoder_roles.sources.convert_checkpoint:convert_checkpoint",
     "stage-records": "encoder_roles.sources.records:stage_records",
     "make-world": "encoder_roles.world.build:make_world",
     "write-requests": "encoder_roles.evaluation.requests:write_requests",
@@ -83,6 +84,7 @@ CALLED_BY_HAND: dict[str, tuple[str, ...]] = {
     "run a study": (
         "paper",
         "check-environment",
+        "convert-checkpoint",
         "preflight",
         "cancel-orphans",
         "await-orphans",
@@ -198,7 +200,7 @@ def run(name: str, options: Sequence[str]) -> None:
     """Run the command `name` with its options."""
     import tyro
 
-    from encoder_roles.manifest.job import announce
+    from encoder_roles.manifest.job import announce, announce_files
     from encoder_roles.manifest.retry import renounce
     from encoder_roles.study.names import StudyError
 
@@ -221,6 +223,7 @@ def run(name: str, options: Sequence[str]) -> None:
         parameters = inspect.signature(stand_in).parameters.values()
         unnamed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         command(*(values.pop(name) for name in unnamed), **values)
+        announce_files()
     except KeyboardInterrupt:
         print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ RECORDED_PACKAGES = (
 PICKLED = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 )  # formats of weights that are never read
+WRITTEN: list[Path] = []  # what this process has written, files and folders; a job hashes it at its end
 
 
 @contextmanager
@@ -40,9 +42,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
+        give_usual_mode(temporary)
         temporary.replace(path)
+        WRITTEN.append(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def give_usual_mode(path: Path) -> None:
+    """Give a file, or all files of a folder, the permissions that the umask grants a new file there.
+
+    safetensors writes through a temporary file that only its owner may read, whatever the umask says. No
+    permission is taken away.
+    """
+    name = f"{path.name}.mode"  # no other process writes to this path
+    probe = path / name if path.is_dir() else path.with_name(name)
+    probe.touch()
+    usual = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        mode = file.lstat().st_mode
+        if stat.S_ISREG(mode) and stat.S_IMODE(mode) & usual != usual:
+            file.chmod(stat.S_IMODE(mode) | usual)
 
 
 @contextmanager
@@ -54,9 +75,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        give_usual_mode(temporary)
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
+        WRITTEN.append(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from encoder_roles.cluster.preflight import check_run
+from encoder_roles.cluster.preflight import check_run, no_files
 from encoder_roles.cluster.site import active_site, job_resources, launcher
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.paper.catalogue import (
@@ -153,6 +153,11 @@ def records_of(name):
     return PROBE if name == "probe" else TRAIN
 
 
+# Nothing is trained before all records have been checked; their content matters to each stage alone
+CHECKED_RECORDS = ancient([records_of(name) for name in STUDY.user_records])
+RECORD_COUNTS = [f"{RESULTS}/records/{name}/{name}.counts.csv" for name in STUDY.user_records]
+
+
 def pictures_of(name):
     """The folder of pictures, if a rule makes it; the pictures of user records stay where they are."""
     return [] if name in STUDY.user_records else f"{Path(records_of(name)).parent}/pictures"
@@ -222,4 +227,4 @@ for source in SOURCES:
         continue
     check_braces(source, source_folder(source), *source_files(source))
     if not source_files(source):
-        sys.exit(f"error: {source}: no files in {source_folder(source)}: `make sources`, or set its source")
+        sys.exit(f"error: {no_files(source, source_folder(source))}")

@@ -33,14 +33,24 @@ rule make_world:
 
 rule stage_records:
     input:
-        settings=f"{RESULTS}/settings/lock.json",
+        settings=f"{RESULTS}/settings/records.json",
         lock=LOCKED,
+        # align and tune render their conversations with its tokenizer
+        language_model=branch(
+            lambda wildcards: wildcards.name != "probe", then=f"{RESULTS}/language_model", otherwise=[]
+        ),
         # a dry run needs no records; staging without them is an error
         records=lambda wildcards: [
             file for file in [STUDY.user_records[wildcards.name].records] if Path(file).is_file()
         ],
     output:
         f"{RESULTS}/records/{{name}}/{{name}}.jsonl",
+        f"{RESULTS}/records/{{name}}/{{name}}.faults.csv",
+        report(
+            f"{RESULTS}/records/{{name}}/{{name}}.counts.csv",
+            category="Data",
+            caption="../report/records.rst",
+        ),
     log:
         f"{RESULTS}/logs/stage_records/{{name}}.log",
     benchmark:
@@ -54,9 +64,10 @@ rule stage_records:
     params:
         lock=LOCK,
         folder=subpath(output[0], parent=True),
+        language_model=lambda wildcards, input: option("--language-model", input.language_model),
     shell:
         "encoder-roles stage-records --settings {input.settings:q} --lock {params.lock:q} --name {wildcards.name:q}"
-        " --output {params.folder:q} 2> {log:q}"
+        " {params.language_model:q} --output {params.folder:q} 2> {log:q}"
 
 
 rule fetch_benchmark:

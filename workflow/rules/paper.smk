@@ -61,6 +61,7 @@ for table in TABULATED:
 rule collect_values:
     input:
         **named(VALUES),
+        records=RECORD_COUNTS,
     output:
         json=f"{RESULTS}/values.json",
     log:

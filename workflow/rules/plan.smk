@@ -13,4 +13,4 @@ rule plan:
         folder=lambda wildcards, input: Path(input.settings).parents[1],
     shell:
         "encoder-roles plan-study --settings {input.settings:q} --output {params.folder:q}/plan.csv"
-        " --models {params.folder:q}/plan_models.csv 2> {log:q}"
+        " --models {params.folder:q}/plan_models.csv 2> >(tee {log:q} >&2)"

@@ -86,9 +86,12 @@ rule fetch_source:
         " --output {output:q} 2> {log:q}"
 
 
+# What the workflow pretrained has gates; a checkpoint from a hub or in a folder of one's own has none
 GATED = [
-    source for source in SOURCES if source not in STUDY.hub_sources
-]  # checkpoints from a hub have no gates
+    source
+    for source in SOURCES
+    if STUDY.sources == "train" or (source not in MADE and Path(source_folder(source), "gates.csv").is_file())
+]
 
 
 rule check_gates:

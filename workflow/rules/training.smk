@@ -5,6 +5,7 @@ rule train_align:
     input:
         settings=f"{RESULTS}/settings/align.json",
         gates=ancient(f"{RESULTS}/gates.csv"),  # no training starts from a source that missed a gate
+        records=CHECKED_RECORDS,
         encoders=lambda wildcards: encoders_of(wildcards.subset),
         language_model=f"{RESULTS}/language_model",
         features=features_of,
@@ -36,6 +37,7 @@ rule train_tune:
     input:
         settings=f"{RESULTS}/settings/tune.json",
         gates=ancient(f"{RESULTS}/gates.csv"),
+        records=CHECKED_RECORDS,
         encoders=lambda wildcards: encoders_of(wildcards.subset),
         language_model=f"{RESULTS}/language_model",
         align=branch(

@@ -41,6 +41,7 @@ use rule train_align as align_variant with:
     input:
         settings=f"{VARIANT}/settings/align.json",
         gates=ancient(f"{RESULTS}/gates.csv"),
+        records=CHECKED_RECORDS,
         encoders=variant_encoders,
         language_model=f"{RESULTS}/language_model",
         features=variant_features,
@@ -61,6 +62,7 @@ use rule train_tune as tune_variant with:
     input:
         settings=f"{VARIANT}/settings/tune.json",
         gates=ancient(f"{RESULTS}/gates.csv"),
+        records=CHECKED_RECORDS,
         encoders=variant_encoders,
         language_model=f"{RESULTS}/language_model",
         align=variant_align,

@@ -17,7 +17,7 @@ from encoder_roles.study.stages import AlignStage, ConvergenceStage, EffectiveRa
 
 TABLES = (
     *("scores", "lattice", "roles", "pairs", "games", "differences", "chains", "costs", "gates"),
-    *("convergence", "loss_edges", "complementarity"),
+    *("convergence", "loss_edges", "complementarity", "records"),
 )
 job = open_values(globals())
 inputs = PaperInputs(

@@ -24,7 +24,7 @@ from encoder_roles.cluster.slurm import (
 from encoder_roles.manifest.environment import check_environment
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import TRAINING_JOBS, StudyError
-from encoder_roles.study.sections import JobRequest
+from encoder_roles.study.sections import REPOSITORY, JobRequest
 
 EARLIER = 60  # seconds by which Slurm may send a warning too early
 ARRAY_SIZE = 1001  # Slurm's default MaxArraySize
@@ -187,6 +187,12 @@ def check_folders(study: Study, site: Site) -> Iterator[str]:
             yield f"{folder}: {free:.1f} GB free, {SITE_FILE} requires free_gb: {site.free_gb:g}; free space"
 
 
+def no_files(name: str, folder: str) -> str:
+    """What to do about a pretrained source whose folder has no files."""
+    advice = f"{name}: no files in {folder}; run `make sources`, or set its source to a folder"
+    return f"{advice}, or give the repository's revision" if re.fullmatch(REPOSITORY, folder) else advice
+
+
 def check_sources(study: Study) -> Iterator[str]:
     """Every pretrained source must exist or be in the lock, and the user's records must exist."""
     hub, records = study.hub_sources, study.user_records
@@ -202,7 +208,7 @@ def check_sources(study: Study) -> Iterator[str]:
     sources["language_model"] = study.language_model.source
     for name, folder in sources.items():
         if name not in hub and not any(file.is_file() for file in Path(folder).rglob("*")):
-            yield f"{name}: no files in {folder}; run `make sources`, or set its source"
+            yield no_files(name, folder)
 
 
 def check_installed() -> Iterator[str]:

@@ -9,7 +9,7 @@ answer is tokenised as the text after the generation prompt, where a model write
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +193,39 @@ class PromptRenderer:
             raise DataError(
                 f"question {question!r}: its answer {answer!r} has words that the tokenizer does not know"
             )
+
+
+def fit_prompt(prompt: Prompt, longest: int, visual_tokens: int, cut: bool) -> Prompt:
+    """The prompt, no longer than the language model reads.
+
+    Args:
+        prompt: of a conversation with its answers.
+        longest: the most tokens that the language model reads, visual tokens included.
+        visual_tokens: visual tokens per picture.
+        cut: whether a longer conversation is truncated, as in LLaVA's training; otherwise it is an error.
+
+    Raises:
+        DataError: it is too long, or nothing to learn is left of it.
+    """
+    before = sum(len(ids) + visual_tokens for ids in prompt.prefix)
+    if before + len(prompt.body) <= longest:
+        return prompt
+    if not cut:
+        raise DataError(
+            f"a conversation has {before + len(prompt.body)} tokens, the language model reads at most "
+            f"{longest}; set training.max_tokens to truncate longer ones"
+        )
+    room = max(0, longest - before)
+    short = replace(prompt, body=prompt.body[:room], labels=prompt.labels[:room])
+    if not short.learnt:
+        raise DataError(f"its first answer begins after token {longest}, where it is truncated")
+    return short
+
+
+def longest_conversation(config: Any, max_tokens: int | None) -> int:
+    """The most tokens of a conversation: what a language model of this transformers config reads, or less."""
+    longest = int(config.get_text_config().max_position_embeddings)
+    return longest if max_tokens is None else min(longest, max_tokens)
 
 
 def render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,12 @@ def load_open_clip(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
             f"{path}: vision_cfg has no timm_model_name; only open_clip models with a timm trunk are known"
         )
     library_config = {"architecture": vision["timm_model_name"], "arguments": {}}
-    weights = read_weights(folder, "open_clip_model.safetensors")
-    trunk = {k.removeprefix(OPEN_CLIP_TRUNK): v for k, v in weights.items() if k.startswith(OPEN_CLIP_TRUNK)}
-    return _load(name, spec, folder, library_config, trunk)
+    weights = read_weights(folder, "open_clip_model.safetensors", prefix=OPEN_CLIP_TRUNK)
+    return _load(name, spec, folder, library_config, weights)
 
 
 def _load(
-    name: str, spec: EncoderSpec, folder: Path, library_config: dict[str, Any], weights: dict[str, Tensor]
+    name: str, spec: EncoderSpec, folder: Path, library_config: dict[str, Any], weights: Mapping[str, Tensor]
 ) -> Encoder:
     trunk = network(spec, library_config, f"encoder {name}")
     names = set(trunk.state_dict())

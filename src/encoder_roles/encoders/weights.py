@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from encoder_roles.study.names import StudyError
+
+REMAPPED = 2**28  # bytes of a file that are read through one map of it
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -28,26 +30,78 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_tensors(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of one file whose names begin with `prefix`. Raises StudyError if it is damaged."""
-    if not path.is_file():
-        raise StudyError(f"{path}: no such file of weights; stage or train it again")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    except SafetensorError as error:
-        raise StudyError(f"{path}: truncated or damaged safetensors file ({error}); make it again") from None
+class StoredWeights(Mapping[str, torch.Tensor]):
+    """The tensors of safetensors files by name, each read when it is asked for.
+
+    Files are mapped to memory, and pages that were read stay in a process while its map is there. So the map
+    is made anew after every REMAPPED bytes: who copies the tensors one by one holds no second copy of them.
+
+    Args:
+        files: the files.
+        prefix: only tensors whose names begin with it; it is left out of the names.
+
+    Raises:
+        StudyError: a file is missing, truncated or damaged.
+    """
+
+    def __init__(self, files: Iterable[Path], prefix: str = "") -> None:
+        self.prefix = prefix
+        self.files: dict[str, Path] = {}
+        self._path, self._file, self._read = Path(), cast(Any, None), 0
+        for path in files:
+            for name in self._open(path).keys():  # noqa: SIM118
+                if name.startswith(prefix):
+                    self.files[name.removeprefix(prefix)] = path
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __contains__(self, name: object) -> bool:  # without reading the tensor
+        return name in self.files
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        path = self.files[name]
+        if path != self._path or self._read >= REMAPPED:
+            self._open(path)
+        try:
+            tensor: torch.Tensor = self._file.get_tensor(self.prefix + name)
+        except SafetensorError as error:
+            raise _damaged(path, error) from None
+        self._read += tensor.nbytes
+        return tensor
+
+    def _open(self, path: Path) -> Any:
+        if not path.is_file():
+            raise StudyError(f"{path}: no such file of weights; stage or train it again")
+        try:
+            self._path, self._file, self._read = path, safe_open(path, framework="pt"), 0
+        except SafetensorError as error:
+            raise _damaged(path, error) from None
+        return self._file
 
 
-def read_weights(folder: Path, name: str = "model.safetensors", prefix: str = "") -> dict[str, torch.Tensor]:
-    """The weights of a folder: in the file `name`, or in all files that `name`.index.json lists."""
+def _damaged(path: Path, error: SafetensorError) -> StudyError:
+    return StudyError(f"{path}: truncated or damaged safetensors file ({error}); make it again")
+
+
+def read_tensors(path: Path, prefix: str = "") -> StoredWeights:
+    """The tensors of one file whose names begin with `prefix`, by their names without it."""
+    return StoredWeights([path], prefix)
+
+
+def read_weights(folder: Path, name: str = "model.safetensors", prefix: str = "") -> StoredWeights:
+    """The weights of a folder: in the file `name`, or in all files that `name`.index.json lists.
+
+    Raises StudyError if a file is missing, truncated or damaged. For `prefix` see `StoredWeights`.
+    """
     index = folder / f"{name}.index.json"
     if not index.is_file():
         return read_tensors(folder / name, prefix)
-    tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(read_json(index)["weight_map"].values())):
-        tensors |= read_tensors(folder / shard, prefix)
-    return tensors
+    shards = sorted(set(read_json(index)["weight_map"].values()))
+    return StoredWeights([folder / shard for shard in shards], prefix)
 
 
 def check_names(missing: Collection[str], unexpected: Collection[str], where: Path) -> None:

@@ -12,9 +12,12 @@ from typing import Any, TextIO
 
 from encoder_roles.manifest.code import code_key, code_of
 from encoder_roles.manifest.environment import check_platform, pinned_environment
+from encoder_roles.provenance import WRITTEN, digests
 
 LOCKS_VARIABLE = "ENCODER_ROLES_LOCKS"  # the folder of locks; the Snakefile sets it in every job
 MARK = "made by "  # the start of the line
+WROTE = "wrote "  # the start of the line with the hashes of a job's files
+HASHED_FROM = 2**20  # bytes: a smaller file is hashed again by whoever needs it, which takes no time
 USED = "used "  # the start of the last line of a job that a warm parent forked (encoder_roles.warm_start)
 LINES = 200  # lines of a log to search: a launcher may write before the job
 
@@ -51,6 +54,57 @@ def announce(
         **machine(),
     }
     print(MARK + json.dumps(record, sort_keys=True), file=stream or sys.stderr, flush=True)
+
+
+def announce_files(stream: TextIO | None = None) -> None:
+    """In a job of the workflow, print the hashes of the large files that it wrote. Elsewhere print nothing.
+
+    The job hashes them on its own node while they are in the node's memory. `write-manifest` would read all
+    of a study's files again, on the node where Snakemake runs.
+    """
+    if LOCKS_VARIABLE not in os.environ:
+        return
+    paths = dict.fromkeys(file for output in WRITTEN for file in _files_below(output))
+    large = [file for file in paths if file.stat().st_size >= HASHED_FROM]
+    if not large:
+        return
+    facts = {str(file): file.stat() for file in large}
+    record = {
+        name: {"sha256": sha256, "size": facts[name].st_size, "mtime_ns": facts[name].st_mtime_ns}
+        for name, sha256 in digests(large).items()
+    }
+    print(WROTE + json.dumps(record, sort_keys=True), file=stream or sys.stderr, flush=True)
+
+
+def _files_below(output: Path) -> list[Path]:
+    """A file, or the files of a folder; none if it was written into another output and renamed with it."""
+    if output.is_dir():
+        return [Path(folder, name) for folder, _, names in os.walk(output) for name in names]
+    return [output] if output.is_file() else []
+
+
+def read_hashes(log: Path) -> dict[Path, str]:
+    """The SHA-256 of the files that a job's log records, if they have the same size and time as then."""
+    hashes: dict[Path, str] = {}
+    for name, written in _written(log).items():
+        file = Path(name)
+        try:
+            facts = file.stat()
+        except FileNotFoundError:
+            continue
+        if (facts.st_size, facts.st_mtime_ns) == (written["size"], written["mtime_ns"]):
+            hashes[file] = written["sha256"]
+    return hashes
+
+
+def _written(log: Path) -> dict[str, dict[str, Any]]:
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            record = next((line for line in lines if line.startswith(WROTE)), None)
+        value: dict[str, dict[str, Any]] = {} if record is None else json.loads(record.removeprefix(WROTE))
+        return value
+    except (FileNotFoundError, ValueError):  # no log, or a full disk cut the line off
+        return {}
 
 
 def machine() -> dict[str, Any]:

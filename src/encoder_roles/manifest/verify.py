@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from encoder_roles.manifest.code import code_key
+from encoder_roles.manifest.job import HASHED_FROM
 from encoder_roles.manifest.write import below, kept_files, present_code
 from encoder_roles.provenance import digests, sha256_of
 from encoder_roles.study.config import load_study
@@ -17,7 +19,7 @@ from encoder_roles.study.names import StudyError
 SHOWN = 3  # outputs or keys in one line
 
 
-def verify(*, configs: tuple[Path, ...], manifest: Path | None = None) -> None:
+def verify(*, configs: tuple[Path, ...], manifest: Path | None = None, quick: bool = False) -> None:
     """Check a study against its manifest: one line per fault, and exit code 1 if there is one.
 
     Faults: a file is missing, changed or made by no rule; an input has changed; other code, another config or
@@ -26,14 +28,16 @@ def verify(*, configs: tuple[Path, ...], manifest: Path | None = None) -> None:
     Args:
         configs: config.yaml and the study that overrides it, if any.
         manifest: the manifest; default: results/<study>/manifest.json.
+        quick: read no file of 1 MiB or more, but compare its size, and its time with the manifest's. This
+            misses bytes that a disk or a person changed without a trace, so it is not the default.
     """
     study = load_study(*configs)
     manifest = manifest or Path("results") / study.study / "manifest.json"
     entries = read_manifest(manifest)
     faults = [
         *config_faults(entries["config"], study.model_dump(mode="json"), configs),
-        *input_faults(entries["inputs"]),
-        *file_faults(entries, manifest.parent),
+        *input_faults(entries, quick),
+        *file_faults(entries, manifest.parent, quick),
         *job_faults(entries, manifest.parent),
     ]
     for fault in faults:
@@ -42,7 +46,8 @@ def verify(*, configs: tuple[Path, ...], manifest: Path | None = None) -> None:
         raise StudyError(
             f"{manifest}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}, listed above"
         )
-    print(f"{manifest}: {len(entries['files'])} files of {len(entries['jobs'])} jobs verified")
+    how = "verified by size and time" if quick else "verified"
+    print(f"{manifest}: {len(entries['files'])} files of {len(entries['jobs'])} jobs {how}")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -75,16 +80,25 @@ def flat(value: Any, key: str = "") -> dict[str, str]:
     return {k: v for name, part in value.items() for k, v in flat(part, f"{key}.{name}".lstrip(".")).items()}
 
 
-def input_faults(inputs: dict[str, str]) -> Iterator[str]:
+def is_untouched(file: Path, manifest: dict[str, Any]) -> bool:
+    """Whether a file is large and older than the manifest, so that a quick check does not read it."""
+    facts = file.stat()
+    written = datetime.fromisoformat(manifest["written"]).timestamp()
+    return facts.st_size >= HASHED_FROM and facts.st_mtime <= written + 1  # `written` has whole seconds
+
+
+def input_faults(manifest: dict[str, Any], quick: bool) -> Iterator[str]:
     """Inputs of the workflow outside the results that have changed since."""
-    for name, sha256 in inputs.items():
+    for name, sha256 in manifest["inputs"].items():
         if not (path := Path(name)).is_file():
             yield f"{path}: an input of the study is missing"
+        elif quick and is_untouched(path, manifest):
+            continue
         elif sha256_of(path) != sha256:
             yield f"{path}: an input has changed since the results were made; `make paper`"
 
 
-def file_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
+def file_faults(manifest: dict[str, Any], results: Path, quick: bool) -> Iterator[str]:
     """Files that are missing or changed, or that no rule makes."""
     files = manifest["files"]
     there = {below(path, results): path for path in kept_files(results)}
@@ -96,7 +110,9 @@ def file_faults(manifest: dict[str, Any], results: Path) -> Iterator[str]:
     kept = [name for name in files if name in there]
     sizes = {name: there[name].stat().st_size for name in kept}
     same = [name for name in kept if sizes[name] == files[name]["size"]]
-    hashes = dict(zip(same, digests([there[name] for name in same]).values(), strict=True))
+    read = [name for name in same if not (quick and is_untouched(there[name], manifest))]
+    hashes = {name: files[name]["sha256"] for name in same}
+    hashes |= dict(zip(read, digests([there[name] for name in read]).values(), strict=True))
     for name in kept:
         if name not in hashes:
             yield f"{results / name}: changed: {sizes[name]} bytes, {files[name]['size']} when it was made"

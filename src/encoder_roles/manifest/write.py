@@ -15,7 +15,7 @@ from typing import Any
 
 from encoder_roles.manifest.code import Code, code_key, code_of
 from encoder_roles.manifest.environment import read_pins
-from encoder_roles.manifest.job import machine, read_record, read_used
+from encoder_roles.manifest.job import machine, read_hashes, read_record, read_used
 from encoder_roles.provenance import digests, key_of, sha256_of, versions, write_json
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
@@ -29,6 +29,7 @@ INCIDENTAL: dict[str, str] = {
     "manifest.json": "this file",
     ".restart": "restart checkpoints of jobs that did not finish",
 }
+REMEMBERED = ".decoded"  # the end of the name of staging's memory of good pictures, which is no result
 STAMP = ".snakemake_timestamp"  # Snakemake's empty file in a folder that a rule makes
 UNRECORDED = ("write_settings",)  # Snakemake writes them from the config, which is compared itself
 
@@ -59,6 +60,7 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
     plan = [planned for planned in planned_outputs(study) if planned.output != output]
     made = {file: planned.rule for planned in plan for file in files_of(planned.output)}
     jobs = [describe(results, rule, logs, outputs) for rule, logs, outputs in group(plan)]
+    hashes = hashes_of(made, (log for planned in plan for log in planned.logs))
     read = {Path(name) for planned in plan for name in planned.inputs} | set(workflow)
     inputs = sorted(file for path in read if not path.is_relative_to(results) for file in files_of(path))
     write_json(
@@ -84,11 +86,11 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
             "inputs": digests(inputs),
             "files": {
                 file.relative_to(results).as_posix(): {
-                    "sha256": sha256,
+                    "sha256": hashes[file],
                     "size": file.stat().st_size,
                     "rule": made[file],
                 }
-                for file, sha256 in zip(sorted(made), digests(sorted(made)).values(), strict=True)
+                for file in sorted(made)
             },
             "missing": [
                 {"output": below(planned.output, results), "rule": planned.rule}
@@ -99,6 +101,19 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
             "incidental": INCIDENTAL,
         },
     )
+
+
+def hashes_of(files: Iterable[Path], logs: Iterable[Path]) -> dict[Path, str]:
+    """The SHA-256 of files: as the jobs recorded them in their logs, and of all others from their bytes.
+
+    A recorded hash holds for a file that has the size and time that it had then.
+    """
+    recorded: dict[Path, str] = {}
+    for log in dict.fromkeys(logs):
+        recorded |= read_hashes(log)
+    files = sorted(files)
+    others = [file for file in files if file not in recorded]
+    return recorded | dict(zip(others, digests(others).values(), strict=True))
 
 
 def planned_outputs(study: Path) -> list[Planned]:
@@ -228,7 +243,7 @@ def files_of(output: Path) -> list[Path]:
 def kept_files(results: Path) -> list[Path]:
     """All files of a study except the incidental ones."""
     top = [path for path in sorted(results.iterdir()) if path.name not in INCIDENTAL]
-    return [file for path in top for file in files_of(path)]
+    return [file for path in top for file in files_of(path) if file.suffix != REMEMBERED]
 
 
 def below(path: Path, results: Path) -> str:

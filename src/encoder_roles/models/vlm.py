@@ -302,16 +302,23 @@ def load_trained_encoders(folder: Path, device: torch.device = CPU) -> tuple[dic
             encoders[row["name"]] = build_encoder(row["name"], spec, row["library_config"])
     for name, encoder in encoders.items():
         give_memory(encoder, torch.float32, device)
-        prefix = f"encoders.{name}."
-        weights = read_weights(folder, prefix=prefix)
-        load_strictly(encoder, {key.removeprefix(prefix): value for key, value in weights.items()}, folder)
+        load_strictly(encoder, read_weights(folder, prefix=f"encoders.{name}."), folder)
     return encoders, ConnectorSettings.model_validate(config.connector).grid
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
-    """A causal language model, fp32, in evaluation mode. Raises StudyError if its folder is damaged."""
+    """A causal language model, fp32, in evaluation mode. Raises StudyError if its folder is damaged.
+
+    Some checkpoints have an output layer of their own although their config ties it to the embedding.
+    transformers then does not tie them, and here the config says so too: else whoever builds the network
+    from its config would lose the layer.
+    """
     read_json(folder / "config.json")
     model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder)
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
     return model
 
 

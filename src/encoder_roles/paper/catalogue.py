@@ -52,6 +52,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "rank_regression": ("model", "term", "r2", "permutation_p"),
     "advisor": ("question", "strategy", "trainings", "replays", "regret", "low", "high", "share_found"),
     "gates": ("source", "gate", "value", "low", "high", "n", "threshold", "passed"),
+    "records": ("data", "reason", "records", "file_sha256"),
 }
 
 # workflow/scripts/draw_<name>.py -> figures/<name>.pdf, .svg and .png
@@ -103,6 +104,9 @@ VARIANT_TABLES: dict[str, tuple[str, ...]] = {
     "variants": ("variants", "variant_settings"),
     "variant_claims": ("variant_claims",),
 }
+
+# How many records of the user's own are kept and left out, in a study that has any; values.json reads them.
+RECORD_COUNTS = "records/*/*.counts.csv"
 
 # workflow/scripts/collect_values.py -> values.json
 VALUES: tuple[str, ...] = (

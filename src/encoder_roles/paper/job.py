@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from encoder_roles.paper.catalogue import (
     FIGURES,
     FILES,
     MASK_FIGURES,
+    RECORD_COUNTS,
     TABLES,
     VALUES,
     VARIANT_FIGURES,
@@ -45,7 +46,7 @@ class Job:
         """
         import pandas as pd
 
-        frames = []
+        frames = [pd.DataFrame(columns=list(COLUMNS.get(name, ())))] if not self.inputs[name] else []
         for path in self.inputs[name]:
             try:
                 # "none" is the name of a mask here, so only an empty cell is a missing value
@@ -92,8 +93,13 @@ def open_table(name: str, scope: Mapping[str, Any]) -> Job:
 
 
 def open_values(scope: Mapping[str, Any]) -> Job:
-    """The job of collect_values.py."""
-    return _open("values", VALUES, {"json": "values.json"}, scope)
+    """The job of collect_values.py; its input `records` is empty in a study of the procedural world."""
+    job = _open("values", VALUES, {"json": "values.json"}, scope)
+    if "snakemake" in scope:
+        counts = _paths(scope["snakemake"].input.records)
+    else:
+        counts = tuple(sorted(_results_folder().glob(RECORD_COUNTS)))
+    return replace(job, inputs={**job.inputs, "records": counts})
 
 
 def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: Mapping[str, Any]) -> Job:

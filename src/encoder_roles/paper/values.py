@@ -67,6 +67,7 @@ class PaperInputs:
     convergence: pd.DataFrame
     loss_edges: pd.DataFrame
     complementarity: pd.DataFrame
+    records: pd.DataFrame  # kept and left out; no row in a study of the procedural world
     claims: Sequence[Claim]
     settings: RoleStage
     gate: ConvergenceGate
@@ -104,6 +105,7 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
             "FullPoolSentence": _full_pool_sentence(inputs),
             "CostSentence": _cost_sentence(inputs),
             "GateSentence": _gate_sentence(inputs),
+            "RecordSentence": _record_sentence(inputs.records),
             "ConvergenceSentence": convergence_sentence(inputs.convergence, inputs.gate),
             "ConvergenceWarning": abstract_warning(inputs.convergence),
             "FurtherEpochSentence": further_epoch_sentence(inputs.convergence),
@@ -337,6 +339,23 @@ def _gate_sentence(inputs: PaperInputs) -> str:
         return f"All {len(gates)} gates were passed."
     named = [f"{_source(row['source'])}: {benchmark_name(row['gate'])}" for _, row in missed.iterrows()]
     return f"{len(gates) - len(missed)} of {len(gates)} gates were passed; missed: {listed(named)}."
+
+
+def _record_sentence(records: pd.DataFrame) -> str:
+    """How many of the user's own records were left out of each stage, and why; empty if there are none."""
+    texts = []
+    for name, rows in records.groupby("data", sort=False):
+        counts = dict(zip(rows["reason"], rows["records"].astype(int), strict=True))
+        total = sum(counts.values())
+        kept = counts.pop("kept")
+        if not counts:
+            texts.append(f"All {grouped(total)} records of {name} were used.")
+            continue
+        reasons = listed([f"{grouped(count)} {reason}" for reason, count in counts.items()])
+        texts.append(
+            f"Of the {grouped(total)} records of {name}, {grouped(total - kept)} were left out ({reasons})."
+        )
+    return " ".join(texts)
 
 
 def _source(source: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from tqdm import tqdm
+from pathlib import Path
 
 from encoder_roles.benchmarks.table import TASKS
 from encoder_roles.encoders.compute import DTYPES
+from encoder_roles.planning.progress import show_progress
 from encoder_roles.planning.sizes import (
     NOTHING,
     LanguageModelSizes,
@@ -21,6 +23,9 @@ from encoder_roles.planning.sizes import (
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, parse_subset
 
+CONVERSATIONS = re.compile(rb'(?<!\\)"conversations"\s*:')
+OVERLAP = 64  # bytes of a part in which such a key may have begun
+BLOCK = 2**24  # bytes read at a time
 FP32 = 4  # bytes per number of measured and stored features
 MASTER = 12  # bytes per trained parameter in fp32: its weight and AdamW's two moments
 GIGA = 10**9
@@ -59,8 +64,33 @@ class Model:
 
 
 def count_training_samples(study: Study) -> int:
-    """The number of training pictures: the plan's `training_samples`, or else the world's."""
+    """The number of training samples: the records of tune, the plan's `training_samples`, or the world's.
+
+    The records are counted if they are there: as staged, which leaves out faulty ones, or else as the user
+    has them.
+    """
+    if "tune" in study.user_records:
+        staged = Path(f"results/{study.study}/records/tune/tune.jsonl")
+        for file in (staged, Path(study.user_records["tune"].records)):
+            if file.is_file() and (records := count_records(file, file.stat().st_mtime_ns)):
+                return records
     return study.plan.training_samples or study.world.train_pictures
+
+
+@functools.lru_cache
+def count_records(file: Path, _time: int) -> int:
+    """The records of a list or a file of lines: the keys `conversations`, each followed by a colon.
+
+    Inside a text the quotes of such a key are escaped, so no text counts. The file is read once, in parts.
+    """
+    count, rest = 0, b""
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            part = rest + block
+            keys = list(CONVERSATIONS.finditer(part))
+            count += len(keys)
+            rest = part[max(keys[-1].end() if keys else 0, len(part) - OVERLAP) :]
+    return count
 
 
 def count_questions(study: Study) -> int:
@@ -102,7 +132,7 @@ class Planner:
         self.language = LanguageModelSizes(study.language_model, dtype)
         self.encoders: dict[str, Size] = {}
         self.levels: dict[str, tuple[int, ...]] = {}
-        for name in tqdm(study.pool, desc="sizes", unit="encoder", disable=None):
+        for name in show_progress(study.pool, "sizes", "encoder"):
             encoder = meta_encoder(name, study.encoders[name])
             self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
             self.levels[name] = tuple(encoder.widths)
@@ -202,19 +232,42 @@ class Planner:
     def align_row(self, models: Sequence[Model]) -> Row:
         """The row of connector alignment, for all models but the blind one."""
         costs = [(model.align_flops, model.align_memory, model.connector) for model in models]
-        return self._training_row("train_align", costs)
+        loaded = max(model.parameters - self._stored(model.subset) for model in models)
+        host = self._host("train_align", loaded, max(model.connector for model in models))
+        return self._training_row("train_align", costs, host)
 
     def tune_row(self, models: Sequence[Model]) -> Row:
         """The row of tuning."""
         costs = [(model.tune_flops, model.tune_memory, model.parameters) for model in models]
-        return self._training_row("train_tune", costs)
+        loaded, trained = (max(getattr(model, key) for model in models) for key in ("parameters", "trained"))
+        return self._training_row("train_tune", costs, self._host("train_tune", loaded, trained))
 
-    def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]]) -> Row:
+    def _stored(self, subset: str) -> int:
+        """Parameters of the encoders that align does not load, because their features are stored."""
+        names = parse_subset(subset, self.study.pool) if self.features_stored else ()
+        return sum(self.encoders[name].parameters for name in names)
+
+    def _host(self, rule: str, loaded: int, trained: int) -> int:
+        """The most bytes of a training on the host of one node with GPUs, beside what its programs take.
+
+        Every process reads the weights in fp32. DeepSpeed rounds them to bf16 before they go to the device,
+        while the fp32 ones wait to become the optimizer's copies: 6 bytes a parameter and process. The
+        write takes less: one process gathers 4 bytes a parameter. With offload, the shards of the
+        optimizer's states stay on the host, and under ZeRO-3 those of the weights.
+        """
+        engine, nodes = self.study.training.engine, self.study.jobs[rule].nodes
+        rounded = self.bytes if engine.kind == "deepspeed" and self.bytes < FP32 else 0
+        kept = MASTER * trained if engine.offload else 0
+        kept += self.bytes * loaded if engine.offload and engine.zero_stage == 3 else 0
+        return self.processes // nodes * (FP32 + rounded) * loaded + kept // nodes
+
+    def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]], host: int) -> Row:
         """A row from each model's FLOPs, memory and written parameters, in one seed."""
         seeds, (flops, memory, written) = len(self.study.seeds), zip(*costs, strict=True)
         disk = seeds * FP32 * sum(written)
         jobs = seeds * len(costs)
-        return self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
+        row = self._row(rule, jobs, "training", flops=seeds * sum(flops), memory=max(memory), disk=disk)
+        return row | {"host_gb": host / GIGA}
 
     def answer_row(self, models: Sequence[Model]) -> Row:
         """The row of the models' answers, without masks."""
@@ -254,5 +307,6 @@ class Planner:
             "flops": flops,
             "device_hours": flops / reached / HOUR,
             "memory_gb": memory / GIGA,
+            "host_gb": 0.0,
             "disk_gb": disk / GIGA,
         }

@@ -11,6 +11,8 @@ from encoder_roles.cluster.site import SITE_FILE, Site, read_site
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import StudyError
 
+SPARE = 1.1  # programs and pictures take memory beside the weights
+
 if TYPE_CHECKING:
     from encoder_roles.planning.plan import Needs
 
@@ -33,7 +35,7 @@ def check_limits(study: Study, site: Site | None) -> None:
     needs = plan.needs_of(*plan.plan_rows(study))
     faults = [*_hours(study, needs, limits), *_disk(study, needs, limits)]
     if site is not None:  # only Slurm ends a job at a time limit
-        faults += _warning(needs, limits)
+        faults += [*_warning(needs, limits), *_host(study, needs)]
     if faults:
         raise StudyError("\n".join(faults))
 
@@ -59,6 +61,17 @@ def _disk(study: Study, needs: Needs, site: Site) -> Iterator[str]:
             f"trainings at once hold {needs.running_gb:,.0f} GB of checkpoints each: link results/ to a "
             f"larger disk, or lower jobs in {SITE_FILE} (fewer run at once)"
         )
+
+
+def _host(study: Study, needs: Needs) -> Iterator[str]:
+    """Slurm ends a job that takes more memory than it requests."""
+    for job, most in needs.host_gb.items():
+        request = study.jobs.get(job)
+        if request and request.gpus and request.memory_mb * 10**6 < most * 10**9:
+            yield (
+                f"jobs.{job}.memory_mb: {request.memory_mb:,}, but a node's processes hold {most:,.0f} GB "
+                f"while they read the weights: set at least {1000 * most * SPARE:,.0f}, or more nodes"
+            )
 
 
 def _warning(needs: Needs, site: Site) -> Iterator[str]:

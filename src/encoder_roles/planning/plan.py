@@ -8,14 +8,14 @@ the length of texts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
+from encoder_roles.planning.progress import show_progress
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
@@ -30,6 +30,7 @@ OF_A_VARIANT = {  # a study's rules, and a variant's rules for the same files
 }
 
 TUNE_RULES = ("train_tune", "tune_variant")
+ALIGN_RULES = ("train_align", "align_variant")
 Rows = Sequence[Mapping[Any, Any]]
 
 
@@ -42,12 +43,14 @@ class Needs:
         kept_gb: the results on disk at the end.
         checkpoint_gb: one restart checkpoint of the largest model.
         trainings: jobs that tune a model.
+        host_gb: training job of the config -> the most memory of a node's host.
     """
 
     hours: float
     kept_gb: float
     checkpoint_gb: float
     trainings: int
+    host_gb: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def running_gb(self) -> float:
@@ -62,6 +65,10 @@ def needs_of(rules: Rows, models: Rows) -> Needs:
         kept_gb=sum(float(row["disk_gb"]) for row in rules),
         checkpoint_gb=MASTER * max((int(row["trained"]) for row in models), default=0) / GIGA,
         trainings=sum(int(row["jobs"]) for row in rules if row["rule"] in TUNE_RULES),
+        host_gb={
+            job: max((float(row.get("host_gb", 0)) for row in rules if row["rule"] in names), default=0.0)
+            for job, names in {"train_align": ALIGN_RULES, "train_tune": TUNE_RULES}.items()
+        },
     )
 
 
@@ -93,7 +100,7 @@ def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
         models += [{"variant": variant, **asdict(model)} for model in made.values()]
     if study.pictures == "stored":
         jobs, gigabytes = frame_jobs(study)
-        nothing: Row = {"devices": 1, "flops": 0, "device_hours": 0.0, "memory_gb": 0.0}
+        nothing: Row = {"devices": 1, "flops": 0, "device_hours": 0.0, "memory_gb": 0.0, "host_gb": 0.0}
         row: Row = {"rule": "frame_pictures", "jobs": jobs, **nothing, "disk_gb": gigabytes}
         rules.insert(0, {"variant": study.baseline, **row})
     return rules, models
@@ -107,7 +114,7 @@ def makes(study: Study, variant: str, made: Made, of: str) -> bool:
 def made_models(study: Study, variant: str, planner: Planner) -> dict[str, Model]:
     """The costs, by subset, of the models that a variant tunes or answers with itself."""
     subsets = [s for s in (*study.trained_subsets, BLIND) if makes(study, variant, "answers", s)]
-    shown = tqdm(subsets, desc=f"models {variant}".rstrip(), unit="subset", disable=None)
+    shown = show_progress(subsets, f"models {variant}".rstrip(), "subset")
     return {subset: planner.model(subset) for subset in shown}
 
 
@@ -136,6 +143,7 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
         flops=rules["flops"].map("{:.2e}".format),
         device_hours=rules["device_hours"].map("{:,.2f}".format),
         memory_gb=rules["memory_gb"].map(lambda gb: f"{gb:,.1f}" if gb else ""),
+        host_gb=rules["host_gb"].map(lambda gb: f"{gb:,.1f}" if gb else ""),
         disk_gb=rules["disk_gb"].map(lambda gb: f"{gb:,.1f}" if gb else ""),
     )
     largest = models.sort_values("parameters").to_dict("records")[-1]
@@ -165,6 +173,10 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
         f"restart checkpoints: up to {needs.checkpoint_gb:,.1f} GB each; {needs.running_gb:,.1f} GB for each "
         f"training that runs at once ({KEPT_CHECKPOINTS} kept, one being written), "
         f"{needs.trainings * needs.running_gb:,.1f} GB if all {needs.trainings} do, removed at its end"
+    )
+    lines.append(
+        f"host memory: up to {max(needs.host_gb.values()):,.1f} GB on each node of a training, while its "
+        "processes read the weights"
     )
     if study.pictures == "read":
         lines.append(

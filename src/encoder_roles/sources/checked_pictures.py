@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from encoder_roles.data.pictures import PictureError, decode_picture
-from encoder_roles.provenance import write_rows
 
 RULES = "1"  # raise it when the rules of decoding change: all pictures are decoded again then
 DIGEST = 16  # bytes that a picture takes in the memory
 WAITING = 16  # pictures per thread that are begun before the first is waited for
-COLUMNS = ("record", "picture", "reason", "detail")
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,6 @@ class PictureCheck:
             self._file.write(key)
         except PictureError as error:
             self.bad.append(BadPicture(record, error, picture))
-
-
-def report(bad: list[BadPicture], file: Path) -> str:
-    """Write the bad pictures as CSV; returns how many there are for each reason, in words."""
-    rows = [(one.record, one.picture, one.error.reason, one.error.detail) for one in bad]
-    write_rows(file, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
-    counts = Counter(one.error.reason for one in bad)
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
 def _key(picture: Path) -> bytes:

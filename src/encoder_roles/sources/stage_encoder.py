@@ -64,7 +64,11 @@ def copy_source(source: Path, folder: Path) -> None:
     kept = [p for p in files if p.suffix not in PICKLED]
     if not any(p.suffix == ".safetensors" for p in kept):
         pickled = ", ".join(p.name for p in files if p.suffix in PICKLED)
-        reason = f"only {pickled}, and pickled weights are not read" if pickled else "none"
+        reason = (
+            f"only {pickled}, and pickled weights are not read: `encoder-roles convert-checkpoint`"
+            if pickled
+            else "none"
+        )
         raise StudyError(f"{source}: needs weights as safetensors, has {reason}; convert or fetch them")
     check_sums(source, kept)
     for file in kept:

@@ -45,7 +45,6 @@ from encoder_roles.study.sections import (
     Settings,
     StatisticsSettings,
     TrainingSettings,
-    UserData,
     WorldSettings,
 )
 
@@ -289,9 +288,7 @@ class Study(Settings):
     def user_records(self) -> dict[str, RecordFile]:
         """The user's data files by purpose (align, tune, probe); empty for the procedural world."""
         data = self.training.data
-        if data == "world":
-            return {}
-        return {name: getattr(data, name) for name in UserData.model_fields}
+        return {} if data == "world" else data.files
 
     @property
     def overlays(self) -> tuple[str, ...]:

@@ -113,7 +113,12 @@ def read_config(path: Path, *, may_be_empty: bool = False) -> tuple[dict[str, An
 
 
 def merge(base: dict[str, Any], override: Mapping[str, Any]) -> None:
-    """Put `override` into `base`: mappings are merged key by key, anything else (lists too) is replaced."""
+    """Put `override` into `base`: mappings are merged key by key, anything else (lists too) is replaced.
+
+    A revision belongs to its repository: a section with another `source` and no `revision` has none.
+    """
+    if "source" in override and "revision" not in override and override["source"] != base.get("source"):
+        base.pop("revision", None)
     for key, value in override.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             merge(base[key], value)

@@ -21,6 +21,7 @@ from encoder_roles.study.names import (
 Operator = Literal["zero", "mean", "shuffle", "noise", "drop"]
 HookOperator = Literal["zero", "mean", "shuffle"]  # of masks on the modules of any model
 Precision = Literal["fp32", "bf16"]
+OnFault = Literal["stop", "leave_out"]
 REPOSITORY = r"^[\w.-]+/[\w.-]+$"  # owner/name on a hub
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -285,6 +286,17 @@ class ConnectorSettings(Settings):
         default=None, description="Groups of queries in sva, put side by side in the channels."
     )
 
+    def visual_tokens(self, encoders: int) -> int:
+        """The visual tokens of one picture with this many encoders; 0 without any (the blind model)."""
+        if encoders == 0:
+            return 0
+        if self.kind == "resampler":
+            return int(self.queries or 1)
+        if self.kind == "sva":
+            return int(self.query_grid or 1) ** 2
+        separate = self.kind in ("token_concat", "token_interleave")
+        return (encoders if separate else 1) * self.grid**2
+
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
         needed = CONNECTORS[self.kind]
@@ -430,6 +442,16 @@ class UserData(Settings):
     probe: RecordFile = Field(
         description="Records with an `image` for effective rank; use no training or benchmark picture."
     )
+    on_fault: OnFault = Field(
+        default="stop",
+        description="What happens if a record or its picture cannot be learnt from: stop, with a list of all "
+        "such records; or leave_out, with their number in the paper.",
+    )
+
+    @property
+    def files(self) -> dict[str, RecordFile]:
+        """The files by purpose."""
+        return {"align": self.align, "tune": self.tune, "probe": self.probe}
 
 
 def accumulation(batch: int, micro: int | None, processes: int) -> int:
@@ -699,7 +721,9 @@ class PlanSettings(Settings):
     )
     answer_tokens: Positive = Field(description="Mean tokens generated per answer.")
     training_samples: Positive | None = Field(
-        default=None, description="Samples in the training data; null: the pictures of the procedural world."
+        default=None,
+        description="Samples in the training data, until your own records are there and are counted; null: "
+        "the pictures of the procedural world.",
     )
 
 

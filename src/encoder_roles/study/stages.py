@@ -24,6 +24,7 @@ from encoder_roles.study.sections import (
     Fraction,
     HubSource,
     MaskedCheckpoint,
+    OnFault,
     Positive,
     Precision,
     Rate,
@@ -95,6 +96,20 @@ class LockStage(Settings):
     records: dict[str, RecordFile] = Field(default_factory=dict)
 
 
+class TextLimit(Settings):
+    """How long a conversation may be in one training: its visual tokens per picture, and where it is cut."""
+
+    visual_tokens: int
+    max_tokens: Positive | None
+
+
+class RecordStage(LockStage):
+    """`limits`: of the trainings that read the records, each once."""
+
+    on_fault: OnFault = "stop"
+    limits: tuple[TextLimit, ...] = ()
+
+
 class GateStage(Settings):
     gates: Literal["stop", "report"]
 
@@ -153,6 +168,12 @@ def stage_table(study: Study) -> dict[str, Settings]:
     predict = PredictStage(
         batch_tokens=evaluation.batch_tokens, threads=threads, precision=evaluation.precision
     )
+    lock = LockStage(
+        study=study.study,
+        sources=study.hub_sources,
+        benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
+        records=study.user_records,
+    )
     external: dict[str, Settings] = {}
     if study.scores is not None:
         external["external_scores"] = ExternalScoresStage(
@@ -193,11 +214,11 @@ def stage_table(study: Study) -> dict[str, Settings]:
             seed=study.statistics.seed,
             threads=threads,
         ),
-        "lock": LockStage(
-            study=study.study,
-            sources=study.hub_sources,
-            benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
-            records=study.user_records,
+        "lock": lock,
+        "records": RecordStage(
+            **lock.model_dump(),
+            on_fault="stop" if training.data == "world" else training.data.on_fault,
+            limits=text_limits(study),
         ),
         "requests": RequestStage(benchmarks=study.benchmarks, split=study.evaluation.split),
         "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
@@ -223,6 +244,15 @@ def stage_table(study: Study) -> dict[str, Settings]:
             advisor=study.advisor,
         ),
     }
+
+
+def text_limits(study: Study) -> tuple[TextLimit, ...]:
+    """The limits of the study's and its variants' conversations; the full pool has most visual tokens."""
+    trainings = (study, *study.variants.values())
+    limits = {
+        (each.connector.visual_tokens(len(each.pool)), each.training.max_tokens): None for each in trainings
+    }
+    return tuple(TextLimit(visual_tokens=tokens, max_tokens=longest) for tokens, longest in limits)
 
 
 def recipe_of(study: Study) -> str:

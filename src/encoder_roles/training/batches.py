@@ -7,7 +7,7 @@ models differ only in their encoders. A step sees the same samples for any numbe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from encoder_roles.data.llava import PictureIndex, PictureRecords
 from encoder_roles.data.packing import Sample
-from encoder_roles.data.prompts import IGNORED, Prompt, PromptRenderer
+from encoder_roles.data.prompts import Prompt, PromptRenderer, fit_prompt
 from encoder_roles.study.names import StudyError
 
 STAGES = {"align": 0, "tune": 1}  # numbers that keep the stages' random streams apart
@@ -99,28 +99,13 @@ class TrainingData:
         questions: list[Prompt] = []
         for record in picture.records:
             try:
-                prompt = self._fit(self.renderer.render_turns(record.turns, images))
+                prompt = self.renderer.render_turns(record.turns, images)
+                prompt = fit_prompt(prompt, self.longest, self.visual_tokens, self.cut)
             except StudyError as error:
                 raise StudyError(f"{self.path}, line {record.line}: {error}") from error
             (captions if record.is_caption else questions).append(prompt)
         pictures = () if picture.image is None else (picture.image,)
         return PicturePrompts(pictures, tuple(captions), tuple(questions))
-
-    def _fit(self, prompt: Prompt) -> Prompt:
-        """The prompt, no longer than the language model reads. Raises StudyError if it cannot be."""
-        before = sum(len(ids) + self.visual_tokens for ids in prompt.prefix)
-        if before + len(prompt.body) <= self.longest:
-            return prompt
-        if not self.cut:
-            raise StudyError(
-                f"a conversation has {before + len(prompt.body)} tokens, the language model reads at most "
-                f"{self.longest}; set training.max_tokens to truncate longer ones"
-            )
-        room = max(0, self.longest - before)
-        short = replace(prompt, body=prompt.body[:room], labels=prompt.labels[:room])
-        if all(label == IGNORED for label in short.labels):
-            raise StudyError(f"its first answer begins after token {self.longest}, where it is truncated")
-        return short
 
 
 class Batches:

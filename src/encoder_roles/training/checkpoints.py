@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from encoder_roles.provenance import digests, key_of, sha256_of, versions, write_json
+from encoder_roles.provenance import digests, give_usual_mode, key_of, sha256_of, versions, write_json
 from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
 from encoder_roles.training.engine import Engine
 
@@ -81,6 +81,7 @@ class Checkpoints:
         """Add the log and the SHA-256 of every file (of the engine's files: `sums`), rename."""
         write_json(part / LOG_FILE, log)
         write_json(part / SUMS_FILE, {**sums, LOG_FILE: sha256_of(part / LOG_FILE)})
+        give_usual_mode(part)
         target = self.folder / part.name.removeprefix(".").removesuffix(PART)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoder_roles.data.packing import move
-from encoder_roles.data.prompts import PromptRenderer
+from encoder_roles.data.prompts import PromptRenderer, longest_conversation
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import atomic_folder, versions, write_json, write_jsonl
 from encoder_roles.study.names import BLIND, StudyError
@@ -72,9 +72,7 @@ def read_training_data(
     stage: TrainingStage,
 ) -> TrainingData:
     """The pictures of a training file with their questions as token ids, read when they are needed."""
-    longest = int(language_model.config.get_text_config().max_position_embeddings)
-    if stage.max_tokens is not None:
-        longest = min(longest, stage.max_tokens)
+    longest = longest_conversation(language_model.config, stage.max_tokens)
     cut = stage.max_tokens is not None
     return TrainingData(data, PromptRenderer(tokenizer), longest, visual_tokens, cut, stage.group_by_picture)
 

@@ -44,7 +44,7 @@ class SpatialVisionAggregator(Connector):
         width, heads = inner_width(settings, hidden), int(settings.heads or 1)
         self.side, groups = int(settings.query_grid or 1), int(settings.groups or 1)
         self.window = settings.grid // self.side
-        self.tokens = self.side**2
+        self.tokens = settings.visual_tokens(len(levels))
         self.aligned = nn.ModuleDict(
             {
                 e: nn.Sequential(*projector(sum(widths), width, 2), nn.LayerNorm(width))

@@ -31,7 +31,7 @@ class ChannelConcat(Connector):
         self.widths = {encoder: sum(widths) for encoder, widths in levels.items()}
         count = 1 if settings.kind == "linear" else settings.layers
         self.layers = projector(sum(self.widths.values()), hidden, count)
-        self.tokens = settings.grid**2
+        self.tokens = settings.visual_tokens(len(levels))
         generator = torch.Generator().manual_seed(seed)
         for part in self.layers:
             if isinstance(part, nn.Linear):

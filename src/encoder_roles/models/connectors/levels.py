@@ -44,7 +44,7 @@ class MultiLevel(Connector):
         self.weights = nn.ParameterDict(several)
         self.first = BlockLinear(dict.fromkeys(levels, width), hidden)
         self.rest = projector(hidden, hidden, settings.layers - 1)
-        self.tokens = settings.grid**2
+        self.tokens = settings.visual_tokens(len(levels))
         initialise_by_name(self, seed)
         with torch.no_grad():
             for weights in self.weights.values():

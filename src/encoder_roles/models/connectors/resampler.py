@@ -33,7 +33,7 @@ class Resampler(Connector):
         super().__init__(levels, settings, hidden)
         width, heads = inner_width(settings, hidden), int(settings.heads or 1)
         widths = {encoder: sum(channels) for encoder, channels in levels.items()}
-        self.tokens = int(settings.queries or 1)
+        self.tokens = settings.visual_tokens(len(levels))
         self.queries = nn.Parameter(torch.empty(self.tokens, width))
         self.places = nn.Parameter(torch.empty(settings.grid**2, width))
         self.blocks = nn.ModuleList(QueryBlock(width, heads, widths) for _ in range(int(settings.depth or 1)))

@@ -30,7 +30,7 @@ class TokenConcat(Connector):
         self.projectors = nn.ModuleDict(
             {e: projector(sum(widths), hidden, settings.layers) for e, widths in levels.items()}
         )
-        self.tokens = len(levels) * settings.grid**2
+        self.tokens = settings.visual_tokens(len(levels))
         initialise_by_name(self, seed)
 
     def project(self, inputs: Mapping[str, Tensor], batch: int) -> Tensor:

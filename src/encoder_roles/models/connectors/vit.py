@@ -27,7 +27,7 @@ class SmallViT(Connector):
     def __init__(self, levels: Levels, settings: ConnectorSettings, hidden: int, seed: int) -> None:
         super().__init__(levels, settings, hidden)
         width, heads = inner_width(settings, hidden), int(settings.heads or 1)
-        self.tokens = settings.grid**2
+        self.tokens = settings.visual_tokens(len(levels))
         self.embedding = BlockLinear({e: sum(widths) for e, widths in levels.items()}, width)
         self.places = nn.Parameter(torch.empty(self.tokens, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(int(settings.depth or 1)))
