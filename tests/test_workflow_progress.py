@@ -25,6 +25,8 @@ from snakemake_logger_plugin_study import (
     usual,
 )
 
+TUNE = usual("train_tune")  # seconds
+
 
 def send(
     handler: LogHandler, event: LogEvent | None, level: int = logging.INFO, said: str = "", **facts: Any
@@ -108,17 +110,18 @@ def test_warnings_are_shown_and_chatter_is_not(
 def test_the_time_left_follows_the_pace_of_the_run() -> None:
     left = TimeLeft(todo=Counter({"train_tune": 4, "predict_masks": 1}), cores=2)
     before = left.estimate([])
-    left.finish("train_tune", 80.0)  # twice its usual 40 s: the more of them, the surer are others to follow
-    pace = (80 + EVIDENCE) / (40 + EVIDENCE)
-    assert 1 < pace < 2 and left.estimate([]) == pytest.approx((3 * 80 + pace * 60) / 2)
-    assert before == pytest.approx((4 * 40 + 60) / 2)
+    left.finish("train_tune", 2 * TUNE)  # the more jobs take twice their usual time, the surer will others
+    pace = (2 * TUNE + EVIDENCE) / (TUNE + EVIDENCE)
+    masks = usual("predict_masks")
+    assert 1 < pace < 2 and left.estimate([]) == pytest.approx((3 * 2 * TUNE + pace * masks) / 2)
+    assert before == pytest.approx((4 * TUNE + masks) / 2)
     assert left.estimate([("train_tune", 30.0)]) == pytest.approx(left.estimate([]) - 15)
 
 
 def test_a_job_that_is_overdue_still_has_something_left() -> None:
     left = TimeLeft(todo=Counter({"train_tune": 2}), cores=8)
-    assert left.estimate([]) == pytest.approx(40)  # two jobs use two cores
-    assert left.estimate([("train_tune", 1e6), ("train_tune", 1e6)]) == pytest.approx(OVERDUE * 40)
+    assert left.estimate([]) == pytest.approx(TUNE)  # two jobs use two cores
+    assert left.estimate([("train_tune", 1e6), ("train_tune", 1e6)]) == pytest.approx(OVERDUE * TUNE)
 
 
 @pytest.mark.parametrize("pace", [0.5, 1.0, 2.5])

@@ -33,7 +33,7 @@ USUAL_SECONDS = {
     "write_requests": 20.0,
     "extract_features": 15.0,
     "train_align": 15.0,
-    "train_tune": 40.0,
+    "train_tune": 130.0,
     "predict_subset": 8.0,
     "predict_masks": 60.0,
     "score_predictions": 60.0,
