@@ -104,7 +104,7 @@ def study(pinned: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     write_json(RESULTS / "settings/study.json", load_study(Path("config.yaml")).model_dump(mode="json"))
     plan = [run_job(output) for output in MADE]
     plan.append(write.Planned(RESULTS / "settings/study.json", "write_settings", (), ()))
-    monkeypatch.setattr(write, "planned_outputs", lambda study: plan)
+    monkeypatch.setattr(write, "planned_outputs", lambda study, targets: plan)
     return write_now()
 
 
@@ -120,6 +120,15 @@ def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:
         return said
     assert "verified" in capsys.readouterr().out
     return []
+
+
+def test_the_manifest_has_what_other_targets_of_the_study_have_made(study: dict[str, Any]) -> None:
+    settings = load_study(Path("config.yaml"))
+    with_variants = settings.model_copy(update={"variants": {"base": settings}})
+    assert write.targets_of(with_variants, RESULTS) == ("paper",)
+    (RESULTS / "variant_claims.json").write_text("[]")
+    assert write.targets_of(with_variants, RESULTS) == ("paper", "variants")
+    assert write.targets_of(settings, RESULTS) == ("paper",), "a study without variants has no such rule"
 
 
 def test_an_untouched_study_verifies(study: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

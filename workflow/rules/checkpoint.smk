@@ -60,10 +60,7 @@ rule analyse_checkpoint:
         settings=f"{RESULTS}/settings/checkpoint_scores.json",
         scores=rules.score_checkpoint.output.scores,
     output:
-        roles=f"{CHECKPOINT}/roles/roles.csv",
-        games=f"{CHECKPOINT}/roles/games.csv",
-        lattice=f"{CHECKPOINT}/roles/lattice.csv",
-        report=f"{CHECKPOINT}/roles/report.html",
+        directory(f"{CHECKPOINT}/roles"),
     log:
         f"{RESULTS}/logs/analyse_checkpoint.log",
     benchmark:
@@ -72,10 +69,8 @@ rule analyse_checkpoint:
         "../../envs/paper.yaml"
     resources:
         **resources_of("assign_roles"),
-    params:
-        folder=subpath(output.roles, parent=True),
     shell:
-        "encoder-roles analyse-scores --settings {input.settings:q} --scores {input.scores:q} --output {params.folder:q}"
+        "encoder-roles analyse-scores --settings {input.settings:q} --scores {input.scores:q} --output {output:q}"
         " 2> {log:q}"
 
 

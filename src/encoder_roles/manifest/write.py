@@ -31,6 +31,8 @@ INCIDENTAL: dict[str, str] = {
 }
 REMEMBERED = ".decoded"  # the end of the name of staging's memory of good pictures, which is no result
 STAMP = ".snakemake_timestamp"  # Snakemake's empty file in a folder that a rule makes
+# Targets beside the paper -> what they make last.
+LAST = {"variants": "variant_claims.json", "mask_checkpoint": "checkpoint/roles"}
 UNRECORDED = ("write_settings",)  # Snakemake writes them from the config, which is compared itself
 
 
@@ -57,7 +59,8 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
         StudyError: Snakemake cannot list the outputs of the study.
     """
     settings = read_settings(study, Study)
-    plan = [planned for planned in planned_outputs(study) if planned.output != output]
+    targets = targets_of(settings, results)
+    plan = [planned for planned in planned_outputs(study, targets) if planned.output != output]
     made = {file: planned.rule for planned in plan for file in files_of(planned.output)}
     jobs = [describe(results, rule, logs, outputs) for rule, logs, outputs in group(plan)]
     hashes = hashes_of(made, (log for planned in plan for log in planned.logs))
@@ -103,6 +106,12 @@ def write_manifest(*, results: Path, study: Path, workflow: tuple[Path, ...], ou
     )
 
 
+def targets_of(settings: Study, results: Path) -> tuple[str, ...]:
+    """The targets whose files are in the manifest: the paper, and what else the study has and has made."""
+    has = {"variants": bool(settings.variants), "mask_checkpoint": settings.checkpoint is not None}
+    return ("paper", *(target for target, last in LAST.items() if has[target] and (results / last).exists()))
+
+
 def hashes_of(files: Iterable[Path], logs: Iterable[Path]) -> dict[Path, str]:
     """The SHA-256 of files: as the jobs recorded them in their logs, and of all others from their bytes.
 
@@ -116,8 +125,8 @@ def hashes_of(files: Iterable[Path], logs: Iterable[Path]) -> dict[Path, str]:
     return recorded | dict(zip(others, digests(others).values(), strict=True))
 
 
-def planned_outputs(study: Path) -> list[Planned]:
-    """All outputs of the target `paper` with their rules, from Snakemake in the repository's root."""
+def planned_outputs(study: Path, targets: Sequence[str]) -> list[Planned]:
+    """All outputs of the targets with their rules, from Snakemake in the repository's root."""
     command = [
         sys.executable,
         "-m",
@@ -126,7 +135,7 @@ def planned_outputs(study: Path) -> list[Planned]:
         "--configfile",
         str(study),
         "--",
-        "paper",
+        *targets,
     ]
     summary = subprocess.run(command, capture_output=True, text=True)
     if summary.returncode != 0:
