@@ -157,6 +157,92 @@ def write_eva02(folder: Path, seed: int = 0) -> EncoderSpec:
     return _write_timm(folder, "eva02_tiny_patch14_224", arguments, 56, seed)
 
 
+TINY_VIT = {"embed_dim": 24, "depth": 2, "num_heads": 2}
+
+
+def write_dinov3(folder: Path, seed: int = 0) -> EncoderSpec:
+    """DINOv3 in timm's own format, 64 px; patches of 16, rotary positions, class token, four registers."""
+    return _write_timm(folder, "vit_small_patch16_dinov3", TINY_VIT | {"img_size": 64}, 64, seed)
+
+
+def write_pe_core(folder: Path, seed: int = 0) -> EncoderSpec:
+    """Perception Encoder core in timm's own format, 48 px; patches of 16, attention pooling and a head."""
+    return _write_timm(folder, "vit_pe_core_tiny_patch16_384", TINY_VIT | {"img_size": 48}, 48, seed)
+
+
+def write_pe_spatial(folder: Path, seed: int = 0) -> EncoderSpec:
+    """Perception Encoder spatial in timm's own format, 48 px; patches of 16, no norm after the blocks."""
+    return _write_timm(folder, "vit_pe_spatial_tiny_patch16_512", TINY_VIT | {"img_size": 48}, 48, seed)
+
+
+def write_aimv2(folder: Path, seed: int = 0) -> EncoderSpec:
+    """AIMv2 in timm's own format, 56 px; patches of 14, no class token, RMSNorm and SwiGLU."""
+    return _write_timm(folder, "aimv2_large_patch14_224", TINY_VIT | {"img_size": 56}, 56, seed)
+
+
+def write_internvit(folder: Path, seed: int = 0) -> EncoderSpec:
+    """InternViT in timm's own format, 56 px; patches of 14, layer scale, no norm after the blocks."""
+    return _write_timm(folder, "vit_intern300m_patch14_448", TINY_VIT | {"img_size": 56}, 56, seed)
+
+
+def write_metaclip2(folder: Path, seed: int = 0) -> EncoderSpec:
+    """MetaCLIP 2's vision network; 48 px, patches of 12."""
+    torch.manual_seed(seed)
+    config = transformers.MetaClip2VisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=12,
+        hidden_act="gelu",
+    )
+    transformers.MetaClip2VisionModel(config).save_pretrained(folder)
+    return _spec("transformers", folder, 48)
+
+
+def write_radio(folder: Path, seed: int = 0) -> EncoderSpec:
+    """RADIO as its repository has it, 48 px: weights by the names of its own code, and a config.json for that
+    code, which says nothing to transformers; patches of 12, three class tokens, two registers."""
+    library_config = {
+        "model_type": "radio",
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    library_config |= {"patch_size": 12, "max_img_size": 96, "num_cls_tokens": 3, "num_registers": 2}
+    library_config |= {"norm_mean": [0.5, 0.5, 0.5], "norm_std": [0.5, 0.5, 0.5]}
+    torch.manual_seed(seed)
+    network = transformers.RadioModel(transformers.RadioConfig.from_dict(library_config))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_radio_names(network.state_dict()), folder / "model.safetensors")
+    code = {"AutoConfig": "hf_model.RADIOConfig", "AutoModel": "hf_model.RADIOModel"}
+    write_json(folder / "config.json", {"architectures": ["RADIOModel"], "auto_map": code, "patch_size": 12})
+    return _spec("transformers", folder, 48).model_copy(update={"library_config": library_config})
+
+
+def _radio_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """RADIO's weights by the names of its own code, without layer scale, with one matrix for q, k and v."""
+    names = {
+        "embeddings.patch_projection": "model.patch_generator.embedder",
+        "embeddings.position_embedding": "model.patch_generator.pos_embed",
+        "embeddings.cls_register_token": "model.patch_generator.cls_token.token",
+        "encoder.layer": "model.blocks",
+        "attention.o_proj": "attn.proj",
+        "attention.q_proj": "attn.qkv",
+    }
+    renamed = {}
+    for key, weight in state.items():
+        if "lambda1" in key or "k_proj" in key or "v_proj" in key:
+            continue
+        if "q_proj" in key:
+            weight = torch.cat([state[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"])
+        for old, new in names.items():
+            key = key.replace(old, new)
+        renamed[f"radio_model.{key}"] = weight.clone()
+    return renamed
+
+
 WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
     "clip": write_clip,
     "siglip": write_siglip,
@@ -168,6 +254,13 @@ WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
 MORE_WRITERS: dict[str, Callable[[Path, int], EncoderSpec]] = {
     "pix2struct": write_pix2struct,
     "eva02": write_eva02,
+    "dinov3": write_dinov3,
+    "pe_core": write_pe_core,
+    "pe_spatial": write_pe_spatial,
+    "aimv2": write_aimv2,
+    "internvit": write_internvit,
+    "metaclip2": write_metaclip2,
+    "radio": write_radio,
 }
 
 
@@ -218,8 +311,9 @@ def write_whole(name: str, folder: Path) -> EncoderSpec:
         transformers.SamModel(config).save_pretrained(folder)
     else:
         text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-        config = transformers.SiglipConfig(text_config=text | {"vocab_size": 50}, vision_config=vision)
-        transformers.SiglipModel(config).save_pretrained(folder)
+        text |= {"vocab_size": 50, "eos_token_id": 1}
+        config = _class(name, "Config")(text_config=text, vision_config=vision)
+        _class(name, "Model")(config).save_pretrained(folder)
     return spec.model_copy(update={"source": str(folder)})
 
 
@@ -239,5 +333,7 @@ def vision_part(name: str, folder: Path) -> transformers.PreTrainedModel:
 
 def _class(name: str, ending: str) -> type:
     return getattr(
-        transformers, {"sam": "Sam", "siglip": "Siglip", "pix2struct": "Pix2Struct"}[name] + ending
+        transformers,
+        {"sam": "Sam", "siglip": "Siglip", "pix2struct": "Pix2Struct", "metaclip2": "MetaClip2"}[name]
+        + ending,
     )

@@ -13,7 +13,11 @@ from encoder_roles.study.names import StudyError
 
 
 def load_pretrained(
-    kind: Any, folder: Path, unused: tuple[str, ...] = (), renamed: dict[str, str] | None = None
+    kind: Any,
+    folder: Path,
+    unused: tuple[str, ...] = (),
+    renamed: dict[str, str] | None = None,
+    config: Any = None,
 ) -> Any:
     """A network of class `kind` with the weights of a folder, fp32: every weight in its shape, and no other.
 
@@ -22,6 +26,7 @@ def load_pretrained(
         folder: its `save_pretrained` folder, with safetensors.
         unused: prefixes of weights that the file may hold but the network does not read.
         renamed: regular expressions in the file's names -> their replacements in the network's names.
+        config: the network's config; by default the folder's config.json.
 
     Raises:
         StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
@@ -31,6 +36,7 @@ def load_pretrained(
     try:
         network, report = kind.from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             output_loading_info=True,
             local_files_only=True,

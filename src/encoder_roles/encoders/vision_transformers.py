@@ -1,4 +1,4 @@
-"""Vision encoders in the transformers library's format: CLIP, SigLIP, DINOv2, SAM, Pix2Struct."""
+"""Vision encoders in transformers' format: CLIP, MetaCLIP 2, SigLIP, DINOv2, SAM, Pix2Struct, RADIO."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class Family:
     Attributes:
         model, config: the names of transformers' classes of the vision network.
         blocks: path of the list of blocks in the network.
-        norm: path of the module after the last block.
+        norm: path of the module after the last block, or nothing if there is none.
+        class_norm: whether the library applies that norm only to the class token (CLIP).
         unused: prefixes of weights in a checkpoint that belong to other networks (text towers, decoders).
         dropped: the number of leading tokens that are not patches, from the config.
         sizes: the picture sizes that the network reads. `fixed`: that of its config. `option`: others too,
             with an option to resample the position table. `any`: it always resamples if needed.
+        whole_patches: whether the network reads only pictures of whole patches.
         prefix: prefix of the network's weights in the checkpoint of the complete model.
     """
 
@@ -42,8 +44,10 @@ class Family:
     blocks: str
     norm: str
     unused: tuple[str, ...] = ()
+    class_norm: bool = False
     dropped: Callable[[Any], int] = lambda _: 0
     sizes: Literal["fixed", "option", "any"] = "fixed"
+    whole_patches: bool = False
     prefix: str = ""
 
 
@@ -54,9 +58,11 @@ _CLIP = Family(
     "encoder.layers",
     "post_layernorm",
     _TWO_TOWERS,
-    lambda _: 1,
+    class_norm=True,
+    dropped=lambda _: 1,
     sizes="option",
 )
+_METACLIP2 = replace(_CLIP, model="MetaClip2VisionModel", config="MetaClip2VisionConfig")
 _SIGLIP = Family(
     "SiglipVisionModel", "SiglipVisionConfig", "encoder.layers", "post_layernorm", _TWO_TOWERS, sizes="option"
 )
@@ -77,12 +83,28 @@ _SAM = Family(
     ("prompt_encoder.", "mask_decoder.", "shared_image_embedding."),
 )
 _PIX2STRUCT = Family(
-    "Pix2StructVisionModel", "Pix2StructVisionConfig", "encoder.layer", "layernorm", sizes="any"
+    "Pix2StructVisionModel",
+    "Pix2StructVisionConfig",
+    "encoder.layer",
+    "layernorm",
+    sizes="any",
+    whole_patches=True,
 )
 _PIX2STRUCT_WHOLE = replace(_PIX2STRUCT, unused=("decoder.",), prefix="encoder.")
+_RADIO = Family(
+    "RadioModel",
+    "RadioConfig",
+    "encoder.layer",
+    norm="",
+    dropped=lambda c: int(c.num_summary_tokens),
+    sizes="any",
+    whole_patches=True,
+)
 FAMILIES: dict[str, Family] = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
+    "metaclip_2": _METACLIP2,
+    "metaclip_2_vision_model": _METACLIP2,
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
     "dinov2": _DINO,
@@ -91,6 +113,7 @@ FAMILIES: dict[str, Family] = {
     "sam_vision_model": _SAM,
     "pix2struct": _PIX2STRUCT_WHOLE,
     "pix2struct_vision_model": _PIX2STRUCT,
+    "radio": _RADIO,
 }
 
 
@@ -123,7 +146,7 @@ class TransformersEncoder(Encoder):
         if spec.positions == "resample" and self.family.sizes != "option":
             does = "always resamples its position table" if self.family.sizes == "any" else "cannot do that"
             raise StudyError(f"{where}: positions is 'resample', but its network {does}; remove the key")
-        if (self._flattened or self._resampled) and spec.pixels % self._patch:
+        if (self.family.whole_patches or self._resampled) and spec.pixels % self._patch:
             raise StudyError(
                 f"{where}: pixels is {spec.pixels}, not a multiple of its patches' {self._patch}"
             )
@@ -138,6 +161,8 @@ class TransformersEncoder(Encoder):
         if getattr(trunk, "use_head", False):  # SigLIP's attention pooling
             trunk.use_head = False
             del trunk.head
+        if self.family is _RADIO:  # pixels are normalised before, by the row's mean and std
+            trunk.make_preprocessor_external()
         blocks = trunk.get_submodule(self.family.blocks)
         count = len(blocks)
         # the index of each layer among the hidden states; None: the last state after the norm
@@ -149,7 +174,8 @@ class TransformersEncoder(Encoder):
         if None not in self._states:
             del blocks[max(state for state in self._states if state is not None) :]
             parent, _, last = self.family.norm.rpartition(".")
-            setattr(trunk.get_submodule(parent), last, nn.Identity())
+            if last:
+                setattr(trunk.get_submodule(parent), last, nn.Identity())
         normed = config.output_channels if self.family is _SAM else config.hidden_size
         return tuple(int(normed if state is None else config.hidden_size) for state in self._states)
 
@@ -179,9 +205,8 @@ class TransformersEncoder(Encoder):
         """A hidden state of the network (`last`: after its norm) -> (B, h, w, D_l)."""
         if self.family is _SAM:  # already a grid
             return states.permute(0, 2, 3, 1) if last else states
-        if self.family is _CLIP:  # transformers applies the norm only to the class token
-            states = states[:, self._dropped :]
-            return as_grid(self.trunk.post_layernorm(states) if last else states, 0, pixels)
+        if self.family.class_norm and last:
+            states = self.trunk.get_submodule(self.family.norm)(states)
         return as_grid(states, self._dropped, pixels)
 
     def _flatten(self, pixels: Tensor) -> Tensor:
@@ -211,19 +236,42 @@ def build(name: str, spec: EncoderSpec, library_config: dict[str, Any]) -> Encod
 
 def network(library_config: dict[str, Any], where: str) -> Any:
     """The complete vision network of this config, nothing cut off, before its weights are loaded."""
-    family = family_of(library_config, where)
-    config = getattr(transformers, family.config).from_dict(library_config)
-    return getattr(transformers, family.model)._from_config(config, dtype=torch.float32)
+    model = getattr(transformers, family_of(library_config, where).model)
+    return model._from_config(_config(library_config, where), dtype=torch.float32)
+
+
+def _config(library_config: dict[str, Any], where: object) -> Any:
+    """The config as the library's own class."""
+    return getattr(transformers, family_of(library_config, where).config).from_dict(library_config)
+
+
+def _check_normalisation(conditioner: Any, spec: EncoderSpec, folder: Path) -> None:
+    """Raise StudyError unless the mean and deviation that RADIO's weights bring are the row's."""
+    for key, weight in (("mean", conditioner.norm_mean), ("std", conditioner.norm_std)):
+        row, stored = getattr(spec, key) or (), weight.flatten()
+        if not torch.allclose(stored, torch.tensor(row), atol=1e-4):
+            raise StudyError(
+                f"{folder}: its {key} is {stored.tolist()}, the row's is {list(row)}; correct the row"
+            )
 
 
 def load(name: str, spec: EncoderSpec, folder: Path) -> Encoder:
     """An encoder with the weights of a `save_pretrained` folder of the vision network or the complete model.
 
+    The config.json of a repository with code of its own (RADIO's) has no model type of transformers. Then the
+    row's `library_config` describes the network, and that code is not run.
+
     Raises:
-        StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged.
+        StudyError: a file or a weight is missing, unexpected, of the wrong shape or damaged; or the network
+            would normalise its input by another mean or deviation than the row's.
     """
-    library_config = read_json(folder / "config.json")
+    library_config, config = read_json(folder / "config.json"), None
+    if library_config.get("model_type") not in FAMILIES and spec.library_config is not None:
+        library_config = spec.library_config
+        config = _config(library_config, name)
     family = family_of(library_config, folder / "config.json")
     renamed = {f"^{re.escape(family.prefix)}": ""} if family.prefix else None
-    trunk = load_pretrained(getattr(transformers, family.model), folder, family.unused, renamed)
+    trunk = load_pretrained(getattr(transformers, family.model), folder, family.unused, renamed, config)
+    if family is _RADIO:
+        _check_normalisation(trunk.input_conditioner, spec, folder)
     return TransformersEncoder(name, spec, plain_config(trunk.config), trunk)
