@@ -13,7 +13,7 @@ import tiny_encoders
 import torch
 import transformers
 from PIL import Image, ImageOps
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from encoder_roles.data.features import stream_features
 from encoder_roles.encoders.encoder import Encoder
@@ -34,7 +34,7 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec
 
 # Bytes of model.safetensors (fp32) at the commit that the table pins.
-FILES = {"dinov2_l": 1_217_522_888, "dinov2_g": 4_546_005_432}
+FILES = {"dinov2_l": 1_217_522_888, "dinov2_g": 4_546_005_432, "dinov3_l": 1_212_347_640}
 # Millions of parameters of the vision networks, as precise as they are published (sources: table.yaml).
 PUBLISHED = {
     "clip_l": 304.53,
@@ -45,8 +45,20 @@ PUBLISHED = {
     "convnext_xxl": 846.47,
     "eva02_l": 305.08,
     "pix2struct_l": 513,
+    "siglip2_so400m": 428.23,
+    "siglip2_g": 1163.66,
+    "dinov3_l": 303.08,
+    "dinov3_h": 840.51,
+    "pe_core_l": 317.15,
+    "pe_spatial_l": 303.96,
+    "aimv2_l": 309.98,
+    "dfn_h": 632.68,
+    "internvit_300m": 304.01,
+    "metaclip2_h": 632.68 - 1281 * 1024 / 1e6,  # without the projection into the common space
+    "radio_h": 631 + 128 * 128 * 1280 / 1e6,  # with the position table
 }
 ROWS = {name: EncoderSpec.model_validate(row) for name, row in encoder_table().items()}
+WITHOUT_LAST_NORM = {"pe_spatial", "internvit", "radio"}  # their state after the last block is layer -1
 FAMILIES = tiny_encoders.WRITERS | tiny_encoders.MORE_WRITERS | {"vit": tiny_encoders.write_timm}
 
 
@@ -223,7 +235,7 @@ def test_levels_are_the_layers_one_by_one(name: str, folders: dict[str, tuple[Pa
         assert encoder.widths == tuple(level.shape[-1] for level in levels)
         whole = sum(p.numel() for p in load(folders, name).parameters())
         kept = sum(p.numel() for p in encoder.parameters())
-        assert kept == whole if -1 in layers else kept < whole
+        assert kept == whole if -1 in layers or name in WITHOUT_LAST_NORM else kept < whole
 
 
 def test_levels_of_different_grids_meet_on_the_common_one(
@@ -286,6 +298,7 @@ def test_pix2struct_reads_patches_as_the_librarys_own_processor_and_model_do(
     ("whole", "vision"),
     [
         ("siglip", transformers.SiglipVisionModel),
+        ("metaclip2", transformers.MetaClip2VisionModel),
         ("sam", transformers.SamVisionModel),
         ("pix2struct", transformers.Pix2StructVisionModel),
     ],
@@ -311,6 +324,75 @@ def test_eva02_is_what_timm_itself_loads(folders: dict[str, tuple[Path, EncoderS
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     with torch.no_grad():
         expected = network.fc_norm(network.forward_features(pixels)[:, 1:]).reshape(2, 4, 4, 24)
+        assert torch.equal(encoder(pixels), expected)
+
+
+@pytest.mark.parametrize("name", ["dinov3", "pe_core", "pe_spatial", "aimv2", "internvit"])
+def test_the_patches_of_a_timm_network_are_those_that_timm_itself_gives(
+    name: str, folders: dict[str, tuple[Path, EncoderSpec]]
+) -> None:
+    import timm
+
+    encoder, folder = load(folders, name), folders[name][0]
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    with torch.no_grad():
+        tokens = network.forward_features(pixels)
+        side = round((tokens.shape[1] - network.num_prefix_tokens) ** 0.5)
+        expected = tokens[:, network.num_prefix_tokens :].reshape(2, side, side, 24)
+        assert torch.equal(encoder(pixels), expected)
+    if name == "dinov3":
+        assert network.num_prefix_tokens == 5
+
+
+def test_dinov3_has_no_position_table_and_reads_any_size_of_whole_patches(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    import timm
+
+    encoder, folder = load(folders, "dinov3", pixels=96, positions="resample"), folders["dinov3"][0]
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    arguments = tiny_encoders.TINY_VIT | {"img_size": 96}
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments).eval()
+    with torch.no_grad():
+        expected = network.forward_features(pixels)[:, 5:].reshape(2, 6, 6, 24)
+        assert torch.allclose(encoder(pixels), expected, atol=1e-6)
+
+
+def test_radio_is_read_without_the_code_of_its_repository(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    folder, spec = folders["radio"]
+    state = load_file(folder / "model.safetensors")
+    config = transformers.RadioConfig.from_dict(spec.library_config)
+    network = transformers.RadioModel.from_pretrained(folder, config=config)
+    fused = torch.cat(
+        [network.encoder.layer[1].attention.get_submodule(f"{letter}_proj").weight for letter in "qkv"]
+    )
+    assert torch.equal(fused, state["radio_model.model.blocks.1.attn.qkv.weight"])
+    for side in (48, 72, 120):  # 120: more than its position table
+        encoder = load(folders, "radio", pixels=side)
+        pictures = tiny_encoders.pictures(2, size=side)
+        with torch.no_grad():
+            expected = network(pictures / 255).features.reshape(2, side // 12, side // 12, 16)
+            assert torch.allclose(encoder(encoder.preprocess(pictures)), expected, atol=1e-5)
+
+
+def test_radio_normalises_its_input_once_and_by_the_rows_mean(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    with pytest.raises(StudyError, match=r"its mean is \[0.5, 0.5, 0.5\], the row's is \[0.4, 0.5, 0.5\]"):
+        load(folders, "radio", mean=(0.4, 0.5, 0.5))
+
+
+def test_metaclip2_gives_the_normed_patches_of_the_librarys_model(
+    folders: dict[str, tuple[Path, EncoderSpec]],
+) -> None:
+    encoder, folder = load(folders, "metaclip2"), folders["metaclip2"][0]
+    model = transformers.MetaClip2VisionModel.from_pretrained(folder)
+    pixels = encoder.preprocess(tiny_encoders.pictures(2))
+    with torch.no_grad():
+        expected = model.post_layernorm(model(pixels).last_hidden_state[:, 1:]).reshape(2, 4, 4, 16)
         assert torch.equal(encoder(pixels), expected)
 
 
@@ -361,6 +443,8 @@ def test_a_position_table_is_resampled_only_when_asked(
         ("clip", {"positions": "resample", "pixels": 50}, "not a multiple of its patches' 12"),
         ("pix2struct", {"pixels": 48}, "36 patches, but its network reads 32"),
         ("pix2struct", {"pixels": 44}, "not a multiple of its patches' 8"),
+        ("radio", {"pixels": 50}, "not a multiple of its patches' 12"),
+        ("radio", {"positions": "resample"}, "always resamples its position table"),
     ],
 )
 def test_a_rule_that_the_network_has_no_use_for_is_refused(
