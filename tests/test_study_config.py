@@ -243,7 +243,7 @@ NETWORKS = ("extract_features", "train_align", "train_tune", "predict_subset", "
 NETWORKS += ("measure_pretrained_ranks", "measure_ranks")
 
 
-@pytest.mark.parametrize("name", ["cambrian", "eagle", "connectors", "levels", "frozen"])
+@pytest.mark.parametrize("name", ["cambrian", "eagle", "pool2026", "connectors", "levels", "frozen"])
 def test_a_study_of_real_size_runs_every_network_on_gpus_and_answers_as_it_is_trained(name: str) -> None:
     study = load_study(ROOT / "config.yaml", ROOT / f"studies/{name}.yaml")
     processes = study.training.engine.processes

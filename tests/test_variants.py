@@ -70,13 +70,14 @@ def test_every_variant_of_a_study_is_a_valid_study_that_differs_from_the_others(
     assert (study.evaluation.data == "world") == path.stem.startswith("laptop_")
 
 
-@pytest.mark.parametrize("name", ["connectors", "levels", "frozen"])
+@pytest.mark.parametrize("name", ["connectors", "levels", "frozen", "pool2026"])
 def test_the_full_scale_studies_have_the_recipe_of_the_cambrian_study(name: str) -> None:
     study, cambrian = (
         load_study(ROOT / "config.yaml", ROOT / f"studies/{s}.yaml") for s in (name, "cambrian")
     )
+    if name != "pool2026":
+        assert study.pool == cambrian.pool
     for section in (
-        "pool",
         "seeds",
         "language_model",
         "connector",
