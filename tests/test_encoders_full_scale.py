@@ -378,6 +378,32 @@ def test_radio_is_read_without_the_code_of_its_repository(
             assert torch.allclose(encoder(encoder.preprocess(pictures)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("weight", "shape", "message"),
+    [
+        (
+            "radio_model.model.blocks.1.attn.qkv.weight",
+            None,
+            r"attention.k_proj.weight' \(and 2 more\) is missing",
+        ),
+        ("radio_model.model.blocks.1.attn.qkv.weight", (47, 16), r"v_proj.weight' has shape \[15, 16\]"),
+        ("radio_model.input_conditioner.norm_std", None, "norm_std' is missing"),
+        ("radio_model.model.norm.weight", (16,), "model.norm.weight' has no place in the network"),
+    ],
+)
+def test_a_weight_of_radio_that_does_not_fit_is_named(
+    weight: str, shape: tuple[int, ...] | None, message: str, tmp_path: Path
+) -> None:
+    spec = tiny_encoders.write_radio(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop(weight, None)
+    if shape is not None:
+        weights[weight] = torch.zeros(shape)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(StudyError, match=message):
+        load_source("radio", spec, tmp_path)
+
+
 def test_radio_normalises_its_input_once_and_by_the_rows_mean(
     folders: dict[str, tuple[Path, EncoderSpec]],
 ) -> None:
