@@ -370,6 +370,8 @@ def test_radio_is_read_without_the_code_of_its_repository(
         [network.encoder.layer[1].attention.get_submodule(f"{letter}_proj").weight for letter in "qkv"]
     )
     assert torch.equal(fused, state["radio_model.model.blocks.1.attn.qkv.weight"])
+    scale = load(folders, "radio").state_dict()["trunk.encoder.layer.1.layer_scale1.lambda1"]
+    assert torch.equal(scale, torch.ones(16)), "its code has no layer scale, the library's class has one"
     for side in (48, 72, 120):  # 120: more than its position table
         encoder = load(folders, "radio", pixels=side)
         pictures = tiny_encoders.pictures(2, size=side)
