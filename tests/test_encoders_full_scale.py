@@ -359,6 +359,60 @@ def test_dinov3_has_no_position_table_and_reads_any_size_of_whole_patches(
         assert torch.allclose(encoder(pixels), expected, atol=1e-6)
 
 
+def test_dinov3_by_timm_is_metas_network_by_transformers(tmp_path: Path) -> None:
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=24,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        num_register_tokens=4,
+    )
+    theirs = transformers.DINOv3ViTModel(config).eval()
+    with torch.no_grad():
+        for number, (name, weight) in enumerate(theirs.named_parameters()):
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) / 4)
+            if re.search("[qkv]_proj.bias", name):  # zero in Meta's weights, left out by timm
+                weight.zero_()
+    spec = tiny_encoders.write_dinov3(tmp_path)
+    save_file(dinov3_by_timm(theirs.state_dict()), tmp_path / "model.safetensors")
+    for side in (64, 96):
+        row = spec.model_copy(update={"pixels": side, "positions": "resample"})
+        encoder = load_source("dinov3", row, tmp_path)
+        pixels = encoder.preprocess(tiny_encoders.pictures(2))
+        with torch.no_grad():
+            expected = theirs(pixels).last_hidden_state[:, 5:].reshape(2, side // 16, side // 16, 24)
+            assert torch.allclose(encoder(pixels), expected, atol=1e-4)
+
+
+def dinov3_by_timm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DINOv3's weights by the names that timm has for them."""
+    names = {
+        "model.": "",
+        "patch_embeddings": "patch_embed.proj",
+        "embeddings.": "",
+        "layer.": "blocks.",
+        "register_tokens": "reg_token",
+        "attention.o_proj": "attn.proj",
+        "attention.q_proj": "attn.qkv",
+        "layer_scale1.lambda1": "gamma_1",
+        "layer_scale2.lambda1": "gamma_2",
+        "up_proj": "fc1",
+        "down_proj": "fc2",
+    }
+    renamed = {}
+    for key, weight in state.items():
+        if "mask_token" in key or "k_proj" in key or "v_proj" in key or "q_proj.bias" in key:
+            continue
+        if "q_proj" in key:
+            weight = torch.cat([state[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"])
+        for old, new in names.items():
+            key = key.replace(old, new)
+        renamed[key] = weight.clone()
+    return renamed
+
+
 def test_radio_is_read_without_the_code_of_its_repository(
     folders: dict[str, tuple[Path, EncoderSpec]],
 ) -> None:
