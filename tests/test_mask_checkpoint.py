@@ -14,8 +14,9 @@ from tiny_checkpoints import write_tiny_deepseek_vl, write_tiny_llava
 from tiny_study import TinyStudy
 
 from encoder_roles.evaluation.checkpoint import LmmsCheckpoint, calibration_pictures
-from encoder_roles.evaluation.mask_checkpoint import answer_masks, mask_checkpoint
+from encoder_roles.evaluation.mask_checkpoint import mask_checkpoint
 from encoder_roles.evaluation.predict import predict_masks, predict_subset
+from encoder_roles.evaluation.predict_checkpoint import answer_masks
 from encoder_roles.evaluation.requests import read_requests, write_requests
 from encoder_roles.models.module_masks import ModuleMask
 from encoder_roles.provenance import read_jsonl, write_json

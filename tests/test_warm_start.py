@@ -232,6 +232,15 @@ def test_a_warm_job_dies_of_the_signal_that_its_child_died_of(study, run, aligne
     assert job.wait(SECONDS) == -signal.SIGKILL
 
 
+def interrupted(job: subprocess.Popen[bytes]) -> int:
+    """A job's exit code after Ctrl-C, again if need be: Python drops an interrupt that comes in a callback."""
+    for _ in range(6):
+        job.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return job.wait(SECONDS / 3)
+    raise AssertionError("the job goes on")
+
+
 def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned, tmp_path):
     codes = []
     for name, address in (("warm", run.address), ("cold", OFF)):
@@ -240,8 +249,7 @@ def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned,
         words = tune(study, aligned, folder / "tune", settings="long")
         job = start_job(words, job_environment(address), folder / "log")
         wait_for(lambda restart=folder / "restart": there(restart, "*/step*"))
-        job.send_signal(signal.SIGINT)
-        codes.append(job.wait(SECONDS))
+        codes.append(interrupted(job))
         last = (folder / "log").read_text().splitlines()[-1]
         assert last == "encoder-roles train-tune: stopped; the same command starts it again"
     assert codes[0] == codes[1] != 0

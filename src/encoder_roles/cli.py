@@ -48,7 +48,7 @@ COMMANDS: dict[str, str] = {
     "measure-convergence": "encoder_roles.analysis.convergence:measure_convergence",
     "predict-subset": "encoder_roles.evaluation.predict:predict_subset",
     "predict-masks": "encoder_roles.evaluation.predict:predict_masks",
-    "predict-checkpoint": "encoder_roles.evaluation.mask_checkpoint:predict_checkpoint",
+    "predict-checkpoint": "encoder_roles.evaluation.predict_checkpoint:predict_checkpoint",
     "mask-checkpoint": "encoder_roles.evaluation.mask_checkpoint:mask_checkpoint",
     "measure-pretrained-ranks": "encoder_roles.effective_rank.measure:measure_pretrained_ranks",
     "measure-ranks": "encoder_roles.effective_rank.measure:measure_ranks",

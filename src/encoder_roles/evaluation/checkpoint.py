@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.metadata
 import inspect
+import pkgutil
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,9 +176,8 @@ def find_class(name: str) -> Any:
     """The class of a model, by its name in lmms-eval or as module:Class. Raises StudyError without one."""
     try:
         if ":" in name:
-            module, _, attribute = name.partition(":")
             with stand_in_video_reader():
-                return getattr(importlib.import_module(module), attribute)
+                return pkgutil.resolve_name(name)
         known = list_available_models(include_aliases=True)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
