@@ -233,7 +233,7 @@ def test_a_warm_job_dies_of_the_signal_that_its_child_died_of(study, run, aligne
 
 
 def interrupted(job: subprocess.Popen[bytes]) -> int:
-    """A job's exit code after Ctrl-C, again if need be: Python drops an interrupt that comes in a callback."""
+    """A job's exit code after Ctrl-C, again if need be: Python drops an interrupt within a callback."""
     for _ in range(6):
         job.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
