@@ -165,6 +165,22 @@ def test_a_picture_too_large_or_missing_is_named(tmp_path: Path) -> None:
         assert (fault.value.reason, "\n" in str(fault.value)) == (reason, False)
 
 
+def test_a_missing_picture_with_a_file_of_nearly_its_name_says_so(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    for name in (composed, "photo.JPG"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    expected = {
+        decomposed: "another Unicode form",
+        "photo.jpg": "there is photo.JPG",
+        "folder": "it is a folder",
+    }
+    for name, detail in expected.items():
+        with pytest.raises(PictureError, match=detail) as fault:
+            read_picture(tmp_path / name)
+        assert fault.value.reason == "missing"
+
+
 THIN = [(1, 1), (4000, 1), (1, 4000), (300, 7)]
 ASPECTS = ("squash", "pad", "longest", "crop", "keep")
 

@@ -10,6 +10,7 @@ from errno import ENAMETOOLONG, ENOENT
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -136,12 +137,28 @@ def decode_picture(path: Path) -> Image.Image:
         raise PictureError(path, "too large", detail) from error
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno in (ENOENT, ENAMETOOLONG):
-            raise PictureError(path, "missing", "no such picture") from error
+            raise PictureError(path, "missing", _missing(path)) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
         problem = " ".join(str(error).split())
         reason = "truncated" if "truncated" in problem.lower() else "damaged"
         raise PictureError(path, reason, f"damaged picture ({problem}); write or fetch it again") from error
+
+
+def _missing(path: Path) -> str:
+    """What is missing, and the file of nearly that name if there is one: names look alike in two Unicode
+    forms, and archives are unpacked with .JPG for .jpg.
+    """
+    names = {normalize(form, path.name) for form in ("NFC", "NFD")} - {path.name}
+    case = path.with_suffix(path.suffix.swapcase())
+    try:
+        if path.is_dir():
+            return "no such picture: it is a folder"
+        if any(path.with_name(name).is_file() for name in names):
+            return "no such picture: the file has this name in another Unicode form (NFC and NFD); rename it"
+        return f"no such picture, but there is {case.name}" if case.is_file() else "no such picture"
+    except OSError:  # a name that is too long
+        return "no such picture"
 
 
 @cache
