@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from encoder_roles.cluster.profile import started_configs
+from encoder_roles.cluster.rehearsed import check_rehearsal
 from encoder_roles.cluster.site import SITE_FILE, Partition, Site, cpus_per_process, divide_evenly, read_site
 from encoder_roles.cluster.slurm import (
     ask,

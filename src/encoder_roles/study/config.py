@@ -103,6 +103,11 @@ class Study(Settings):
     )
     advisor: AdvisorSettings = Field(default=AdvisorSettings(), description="The design advisor.")
     plan: PlanSettings = Field(description="What `snakemake plan` assumes. No run reads it.")
+    rehearsal: Literal["required", "optional"] = Field(
+        default="required",
+        description="Whether a study whose jobs request GPUs starts through Slurm only after `snakemake -- "
+        "rehearse` has passed with this config, code and lock.",
+    )
     jobs: dict[str, JobRequest] = Field(
         description="What one job of each rule requests from a cluster at its first attempt."
     )

@@ -17,6 +17,7 @@ from encoder_roles.data.packing import move
 from encoder_roles.study.names import StudyError
 from encoder_roles.training.checkpoints import Checkpoints
 from encoder_roles.training.engine import Engine
+from encoder_roles.training.marks import passed
 from encoder_roles.training.progress import Progress
 
 TERMINATED = 128 + signal.SIGTERM  # exit code after a signal to stop: not 0, so that the job is retried
@@ -154,6 +155,7 @@ def train(
     progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()
     saved = started
     with termination() as stop:
+        passed("start")
         for step in range(len(log), task.steps):
             late = saving.late(time.perf_counter() - saved)
             value, vote = compute_gradient(engine, task, step, late, stop.requested)
@@ -168,9 +170,11 @@ def train(
                 {"step": step, "loss": value, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
             )
             progress.update(step + 1, f"loss {value:.3f}")
+            passed("step")
             last = step + 1 == task.steps  # saved too, so that a failed final write repeats no step
             if last or vote.save or vote.stop or saving.after(step + 1):
                 saving.checkpoints.save(engine, log)
+                passed("checkpoint")
                 saved = time.perf_counter()
             if vote.stop:
                 raise SystemExit(TERMINATED)

@@ -27,6 +27,7 @@ from encoder_roles.training.checkpoints import Checkpoints, run_folder
 from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
 from encoder_roles.training.loop import Saving, Schedule, train
+from encoder_roles.training.marks import passed
 from encoder_roles.training.opening import announce
 from encoder_roles.training.step import AnswerModel, AnswerTask
 
@@ -234,13 +235,16 @@ class Run:
         log = train(engine, task, schedule, saving, next(iter(trained.values())).learning_rate, log)
         language_model: Any = parts["language_model"]
         use_packed_attention(language_model, "blocks")
-        flops, weights = count_flops(engine, task), engine.weights()
+        flops = count_flops(engine, task)
+        passed("flops")
+        weights = engine.weights()
         if weights is not None:
             with explained(self.output), atomic_folder(self.output) as folder:
                 write(folder, weights)
                 self._write_records(folder, log, batches.samples, parameters, flops, engine)
             saving.checkpoints.remove()
         engine.gather(None)  # no process ends the job before the outputs are there
+        passed("written")
 
     def _write_records(
         self,
