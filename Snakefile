@@ -48,6 +48,7 @@ include: "workflow/rules/training.smk"  # align and tune: a model per subset
 include: "workflow/rules/evaluation.smk"  # answers per subset and mask -> scores
 include: "workflow/rules/roles.smk"  # effective ranks, costs, Capacity, Necessity, rankings, claims
 include: "workflow/rules/paper.smk"  # figures, tables, numbers in the text, the PDF
+include: "workflow/rules/rehearsal.smk"  # the study in small, against its plan
 include: "workflow/rules/manifest.smk"  # every file with its hash and origin; verify
 
 

@@ -28,6 +28,7 @@ LONGEST = (
     "test_slurm_arrays",
     "test_slurm_processes",
     "test_training_processes",
+    "test_rehearsal",
     "test_workflow_dag",
     "test_encoders_full_scale",
     "test_training_faults",
@@ -68,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests that take minutes unless their mark is asked for by name."""
-    for mark in ("fuzz", "index", "bare", "pages"):
+    for mark in ("fuzz", "index", "bare", "pages", "real"):
         if mark not in config.option.markexpr:
             long = [item for item in items if item.get_closest_marker(mark)]
             items[:] = [item for item in items if item not in long]

@@ -83,16 +83,15 @@ def check_start(workflow):
     try:
         changes = workflow.config_settings.config
         refuse_changed_results(Path(RESULTS), STUDY.model_dump(mode="json"), changes)
-        if TRAININGS & {
-            job.rule.name for job in workflow.dag.needrun_jobs()
-        }:  # `plan` itself is never refused
+        trains = bool(TRAININGS & {job.rule.name for job in workflow.dag.needrun_jobs()})
+        if trains:  # `plan` and `rehearse` themselves are never refused
             check_limits(STUDY, SITE)
         if SITE is None:
             check_environment()
             if workflow.local_exec:
                 start_waiting()
         else:
-            check_run(STUDY, SITE, workflow.executor_settings.status_command)
+            check_run(STUDY, SITE, workflow.executor_settings.status_command, trains)
     except StudyError as error:
         sys.exit(f"error: {error}")
 

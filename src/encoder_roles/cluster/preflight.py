@@ -52,8 +52,17 @@ def preflight(*, configs: tuple[Path, ...] = (), site: Path = SITE_FILE) -> None
     print(f"study {study.study}: nothing found that would stop it on this cluster")
 
 
-def check_run(study: Study, site: Site, status_command: str | None = None) -> None:
-    """As `preflight`, for a study and a site that are already loaded."""
+def check_run(study: Study, site: Site, status_command: str | None = None, trains: bool = True) -> None:
+    """As `preflight`, for a study and a site that are already loaded.
+
+    Args:
+        study, site: as loaded.
+        status_command: of Snakemake's options.
+        trains: whether the run trains a model, and so needs a rehearsal before it.
+
+    Raises:
+        StudyError: one line per fault.
+    """
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: check_status_command(status_command),
         lambda: check_partitions(study, site),
@@ -61,7 +70,8 @@ def check_run(study: Study, site: Site, status_command: str | None = None) -> No
         lambda: check_arrays(site),
         lambda: check_requests(study, site),
         lambda: check_folders(study, site),
-        lambda: check_sources(study),
+        lambda: check_sources(study) if trains else iter(()),  # a rehearsal can do without
+        lambda: check_rehearsal(study) if trains else iter(()),
         check_installed,
         lambda: check_orphans(Path.cwd()),
     ]

@@ -27,6 +27,7 @@ INCIDENTAL: dict[str, str] = {
     "timings": "seconds and memory as Snakemake measured them, copied to `jobs`",
     "report.html": "holds the run times; written after this manifest from files that are in it",
     "manifest.json": "this file",
+    "rehearsal": "what a rehearsal measured, on one machine at one time",
     ".restart": "restart checkpoints of jobs that did not finish",
 }
 REMEMBERED = ".decoded"  # the end of the name of staging's memory of good pictures, which is no result

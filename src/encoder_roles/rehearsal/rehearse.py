@@ -1,11 +1,13 @@
 """`encoder-roles rehearse`: a few steps of a study's largest jobs, in one allocation, before the campaign.
 
-It computes with the study's own commands and settings, in results/<study>/rehearsal, and touches nothing else.
-Each command runs in processes of its own, as its job would, so that start-up and peaks are those of the job.
+It computes with the study's own commands and settings, in results/<study>/rehearsal, and touches nothing
+else. Each command runs in processes of its own, as its job would, so that start-up and peaks are those of
+the job.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -70,7 +72,10 @@ class Processes:
         """Run a step in processes of its own; stdout and stderr go to `folder`/log. Returns the exit code."""
         job = step.write(folder / "step.json")
         words = [*(self.launcher if training else []), sys.executable, "-m", "encoder_roles.cli"]
-        left_out = (WARM_VARIABLE, LOCKS_VARIABLE)  # a job of its own: no warm parent, and nothing to be hashed
+        left_out = (
+            WARM_VARIABLE,
+            LOCKS_VARIABLE,
+        )  # a job of its own: no warm parent, and nothing to be hashed
         environment = {key: value for key, value in os.environ.items() if key not in left_out}
         with (folder / "log").open("wb") as log:
             command = [*words, "rehearse-step", "--job", str(job)]
@@ -80,8 +85,8 @@ class Processes:
 def rehearse(*, configs: tuple[Path, ...], launcher: str = "", site: Path = SITE_FILE) -> None:
     """Rehearse a study: a few steps of its smallest, largest and blind model, measured against its plan.
 
-    Weights are the study's staged ones, or random at the real sizes. Writes rehearsal.csv, peaks.csv and the logs
-    to results/<study>/rehearsal, and passed.json if nothing passes 90% of a limit.
+    Weights are the study's staged ones, or random at the real sizes. Writes rehearsal.csv, peaks.csv and the
+    logs to results/<study>/rehearsal, and passed.json if nothing passes 90% of a limit.
 
     Args:
         configs: config.yaml and the study that overrides it.
@@ -89,8 +94,8 @@ def rehearse(*, configs: tuple[Path, ...], launcher: str = "", site: Path = SITE
         site: the file with the site's settings.
 
     Raises:
-        StudyError: a command failed, or a measured value passes 90% of the device's memory, the job's request,
-            the warning or the disk: one line per fault.
+        StudyError: a command failed, or a measured value passes 90% of the device's memory, the job's
+            request, the warning or the disk: one line per fault.
     """
     run_rehearsal(load_study(*configs), read_site(site), Processes(shlex.split(launcher)))
 
@@ -211,7 +216,9 @@ class Rehearsal:
         )
         for stage, settings in stage_table(small).items():
             path = self.work / "settings" / f"{stage}.json"
-            if not (stage == "language_model" and path.is_file()):  # random weights have a template of their own
+            if not (
+                stage == "language_model" and path.is_file()
+            ):  # random weights have a template of their own
                 write_json(path, settings.model_dump(mode="json"))
 
     def _settings(self, stage: str) -> tuple[str, str]:
@@ -285,8 +292,8 @@ class Rehearsal:
             checkpoints = sorted(self._restart(subset, "tune").glob("*/step*"))
             if not code or not checkpoints:
                 raise StudyError(
-                    f"tune {subset}: it got SIGUSR1 after its first step and did not stop with a checkpoint (exit "
-                    f"code {code}, {TERMINATED} expected of its processes): see {self.folder / 'logs'}"
+                    f"tune {subset}: it got SIGUSR1 after its first step and did not stop with a checkpoint "
+                    f"(exit code {code}, {TERMINATED} expected of its processes): see {self.folder / 'logs'}"
                 )
             self._add(stopped, {"checkpoint_bytes": bytes_below(checkpoints[-1])})
         what = "tune" if stopped is None else "tune resumed"
@@ -332,10 +339,16 @@ class Rehearsal:
         self._run(full, "measure_ranks", "ranks", options)
 
     def _score(self) -> None:
-        """Score the answers, if the study has the requests that they answer."""
-        if not self.scored:
+        """Score the answers, if the study has their requests and this environment lmms-eval."""
+        if not self.scored or importlib.util.find_spec("lmms_eval") is None:
             return
-        options = [*self._settings("score"), "--requests", str(self.requests), "--data", str(self.results / "data")]
+        options = [
+            *self._settings("score"),
+            "--requests",
+            str(self.requests),
+            "--data",
+            str(self.results / "data"),
+        ]
         options += ["--predictions", str(self.work / "predictions")]
         tables = (self.work / "scores.parquet", self.work / "scores.csv")
         options += ["--output-scores", str(tables[0]), "--output-table", str(tables[1])]
@@ -378,8 +391,9 @@ def report(rehearsal: Rehearsal, site: Site, complete: bool) -> list[str]:
     if complete:
         days = ", ".join(f"{again.days(count):,.1f} days on {count}" for count in DEVICES)
         print(
-            f"the plan with these numbers: {again.hours:,.1f} hours of a device (planned {plan.needs.hours:,.1f}): "
-            f"{days}; {again.kept_gb / 1000:,.2f} TB kept, {again.at_once_gb / 1000:,.2f} TB at once"
+            f"the plan with these numbers: {again.hours:,.1f} hours of a device (planned "
+            f"{plan.needs.hours:,.1f}): {days}; {again.kept_gb / 1000:,.2f} TB "
+            f"kept, {again.at_once_gb / 1000:,.2f} TB at once"
         )
     return [line.fault for line in lines if not line.passes]
 

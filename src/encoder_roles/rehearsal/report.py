@@ -75,7 +75,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of rehearsal.csv. `limit`: what the measured value may take SHARE of, and `of`: whose limit it is."""
+    """A row of rehearsal.csv.
+
+    Attributes:
+        model, what: as of its `Run`; `all` and `study` for the whole study.
+        quantity, unit: what is measured.
+        planned: by the plan; None if the plan does not have it.
+        measured: in the rehearsal.
+        limit, of: the measured value may take SHARE of it, and whose limit it is; None: there is none.
+    """
 
     model: str
     what: str
@@ -95,8 +103,8 @@ class Line:
     def fault(self) -> str:
         """One line about a limit that is passed."""
         return (
-            f"{self.what} {self.model}: {self.quantity} is {self.measured:,.4g} {self.unit}, above {SHARE:.0%} of "
-            f"the {self.limit:,.4g} of {self.of}"
+            f"{self.what} {self.model}: {self.quantity} is {self.measured:,.4g} {self.unit}, above "
+            f"{SHARE:.0%} of {self.of} ({self.limit:,.4g} {self.unit})"
         )
 
 
@@ -127,7 +135,11 @@ class Plan:
         """
         training = self.study.training
         recipe = training.align if stage == "align" else training.tune
-        steps = training.align.steps if stage == "align" else training.tune.epochs * samples / recipe.batch_pictures
+        steps = (
+            training.align.steps
+            if stage == "align"
+            else training.tune.epochs * samples / recipe.batch_pictures
+        )
         return float(self.models[model][f"{stage}_flops"]) / steps
 
     @property
@@ -151,7 +163,9 @@ def lines_of(run: Run, plan: Plan, site: Site, samples: int) -> Iterator[Line]:
     study = plan.study
     stage = TRAINING.get(run.rule)
 
-    def line(quantity: str, unit: str, planned: float | None, measured: float | None, *limit: Any) -> Iterator[Line]:
+    def line(
+        quantity: str, unit: str, planned: float | None, measured: float | None, *limit: Any
+    ) -> Iterator[Line]:
         if measured is not None:
             yield Line(run.model, run.what, quantity, unit, planned, measured, *limit)
 
@@ -175,7 +189,9 @@ def lines_of(run: Run, plan: Plan, site: Site, samples: int) -> Iterator[Line]:
     host = max((float(row["host_gb"]) for row in plan.rules if row["rule"] == run.rule), default=0.0)
     shown = host if stage and run.model == study.full else None
     request = request_of(study, run.rule)
-    yield from line("host memory", "GB", shown, run.host_gb, request.memory_mb / 1000, f"jobs.{run.rule}.memory_mb")
+    yield from line(
+        "host memory", "GB", shown, run.host_gb, request.memory_mb / 1000, f"jobs.{run.rule}.memory_mb"
+    )
 
 
 def request_of(study: Study, rule: str) -> JobRequest:
@@ -273,7 +289,9 @@ def total_lines(again: Again, plan: Plan, free_gb: float, site: Site) -> list[Li
         Line(study.full, "tune", "whole training", "h", None, again.training_hours, limit, name),
         Line("all", "study", "hours of a device", "h", needs.hours, again.hours),
         Line("all", "study", "results kept", "GB", needs.kept_gb, again.kept_gb),
-        Line("all", "study", "disk at once", "GB", at_once, again.at_once_gb, free_gb, "the disk's free space"),
+        Line(
+            "all", "study", "disk at once", "GB", at_once, again.at_once_gb, free_gb, "the disk's free space"
+        ),
     ]
 
 
@@ -295,6 +313,4 @@ def peak_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
                 }
 
 
-PEAK_COLUMNS = (
-    *("model", "what", "process", "node", "number", "phase", "seconds", "host_gb", "device_gb"),
-)
+PEAK_COLUMNS = (*("model", "what", "process", "node", "number", "phase", "seconds", "host_gb", "device_gb"),)

@@ -1,4 +1,4 @@
-"""What a rehearsal learns from and answers: the longest of the study's own samples, or made-up ones of that length."""
+"""What a rehearsal learns from and answers: the study's longest samples, or made-up ones of that length."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ AROUND = 32  # tokens left for a chat template and the line between question and
 
 
 def records_of(study: Study, results: Path, name: str) -> Path | None:
-    """The study's staged records for align or tune, or the procedural world's; None if they are not made yet."""
+    """The study's staged records for align or tune, or the procedural world's; None if they are not made."""
     own = results / "records" / name / f"{name}.jsonl"
     path = own if study.user_records else results / "data/train/train.jsonl"
     return path if path.is_file() else None
 
 
-def write_samples(study: Study, results: Path, name: str, count: int, language_model: Path, output: Path) -> int:
+def write_samples(
+    study: Study, results: Path, name: str, count: int, language_model: Path, output: Path
+) -> int:
     """Write the longest `count` samples for align or tune as training data; returns their number.
 
     Args:
@@ -64,7 +66,7 @@ def write_samples(study: Study, results: Path, name: str, count: int, language_m
 
 
 def _moved(data: TrainingData, places: list[int], before: Path, after: Path) -> Iterator[dict[str, Any]]:
-    """The records of some samples as their file has them, with paths of pictures relative to another folder."""
+    """The records of some samples, with paths of pictures relative to another folder."""
     with data.path.open("rb") as file:
         for place in places:
             file.seek(data.index.starts[place])
@@ -104,7 +106,11 @@ def known_word(tokenizer: PreTrainedTokenizerFast) -> str:
     ids = PromptRenderer(tokenizer).ids
     for token in sorted(tokenizer.get_vocab()):
         word = token.strip("\u0120\u2581")  # the spaces of byte-level and sentencepiece tokenizers
-        if word.isalpha() and len(ids(f" {word} {word}")) == 2 and tokenizer.unk_token_id not in ids(f" {word}"):
+        if (
+            word.isalpha()
+            and len(ids(f" {word} {word}")) == 2
+            and tokenizer.unk_token_id not in ids(f" {word}")
+        ):
             return word
     raise StudyError(f"{tokenizer.name_or_path}: the tokenizer has no word of a single token")
 
@@ -134,11 +140,13 @@ def write_probe(study: Study, results: Path, output: Path) -> int:
     return len(names)
 
 
-def write_rehearsed_requests(study: Study, results: Path, data: Path, language_model: Path, output: Path) -> bool:
+def write_rehearsed_requests(
+    study: Study, results: Path, data: Path, language_model: Path, output: Path
+) -> bool:
     """Write the questions of a rehearsal; returns whether they can be scored.
 
-    They are those of the study's benchmark with the fewest questions, all of them, because scoring wants every
-    answer. Without requests there is one made-up question about each of PICTURES training pictures.
+    They are all questions of the study's benchmark with the fewest, because scoring wants every answer.
+    Without requests there is one made-up question about each of PICTURES training pictures.
 
     Args:
         study: the study.

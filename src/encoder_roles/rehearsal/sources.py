@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def source_of(study: Study, results: Path, name: str, stated: str) -> Path | None:
-    """The folder that a network is staged from: fetched or made by the study, or the config's; None if none is here.
+    """The folder that a network is staged from: made by the study, or the config's; None if none is here.
 
     Args:
         study: the study.
@@ -49,7 +49,9 @@ def source_of(study: Study, results: Path, name: str, stated: str) -> Path | Non
     return next((place for place in places if any(place.rglob("*.safetensors"))), None)
 
 
-def prepare_encoder(study: Study, results: Path, name: str, settings: Path, output: Path) -> tuple[Path, bool]:
+def prepare_encoder(
+    study: Study, results: Path, name: str, settings: Path, output: Path
+) -> tuple[Path, bool]:
     """A staged encoder, and whether its weights are random.
 
     Args:
@@ -85,7 +87,9 @@ def prepare_language_model(study: Study, results: Path, settings: Path, output: 
     if source is not None:
         stage_language_model(settings=settings, source=source, output=output)
         return output, False
-    write_json(settings, {"chat_template": None})  # a real model's template has words that this tokenizer lacks
+    write_json(
+        settings, {"chat_template": None}
+    )  # a real model's template has words that this tokenizer lacks
     _stage_random(
         output,
         lambda folder: write_random_language_model(study.language_model, folder),
@@ -95,7 +99,7 @@ def prepare_language_model(study: Study, results: Path, settings: Path, output: 
 
 
 def _stage_random(output: Path, write: Callable[[Path], None], stage: Callable[[Path], None]) -> None:
-    """Write random weights beside the output, stage them, and remove them: they may have tens of gigabytes."""
+    """Write random weights beside the output, stage them, and remove them: they may be large."""
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".random-", dir=output.parent))
     try:

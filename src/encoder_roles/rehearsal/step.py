@@ -53,7 +53,7 @@ class Step:
 
 
 def host_peak() -> int:
-    """The most bytes of resident memory since `clear_host_peak`, or since the start where that cannot be reset."""
+    """The most bytes of resident memory since `clear_host_peak`; since the start where Linux forbids that."""
     with suppress(OSError):
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""The points that a training passes, for whoever measures it: a rehearsal records time and memory between them."""
+"""The points that a training passes, for whoever measures it: a rehearsal records what is between them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-# start: weights and checkpoint are loaded, and signals are heeded; step: weights were updated; checkpoint: one was
-# written; flops: they were counted; written: the outputs are there
+# start: weights and checkpoint are loaded, and signals are heeded; step: weights were updated;
+# checkpoint: one was written; flops: they were counted; written: the outputs are there
 Mark = Literal["start", "step", "checkpoint", "flops", "written"]
 _watchers: list[Callable[[Mark], None]] = []
 
