@@ -323,19 +323,20 @@ def test_two_large_encoders_and_half_a_billion_parameters_are_rehearsed(
 ) -> None:
     """clip_l, dinov2_l and a language model of 0.5B, random weights; some 14 GB of memory and disk."""
     study = load_study(ROOT / "config.yaml").model_dump(mode="json")
-    language_model = {"source": "nowhere", "library_config": QWEN_HALF}
-    training = study["training"]
+    training, jobs = study["training"], study["jobs"]
     training["align"] |= {"batch_pictures": 2, "micro_batch": 1, "features": "computed"}
     training["tune"] |= {"batch_pictures": 2, "micro_batch": 1, "epochs": 1}
+    training |= {"max_tokens": 1024, "engine": training["engine"] | {"gradient_checkpointing": True}}
     large = {
         "study": "large",
         "pool": ["clip_l", "dinov2_l"],
+        "subsets": ["clip_l+dinov2_l"],
         "encoders": {},
-        "language_model": language_model,
+        "language_model": {"source": "nowhere", "library_config": QWEN_HALF},
+        "connector": {"kind": "mlp", "layers": 2, "grid": 24},
+        "training": training,
+        "jobs": {name: job | {"memory_mb": 64_000, "minutes": 10**6} for name, job in jobs.items()},
     }
-    large |= {"connector": {"kind": "mlp", "layers": 2, "grid": 24}, "subsets": ["clip_l+dinov2_l"]}
-    engine = training["engine"] | {"gradient_checkpointing": True}
-    large |= {"training": training | {"max_tokens": 1024, "engine": engine}}
     monkeypatch.chdir(tmp_path)
-    run_rehearsal(Study.model_validate(study | large), Site(), Processes())
+    run_rehearsal(Study.model_validate(study | large), Site(warning_seconds=10**6), Processes())
     print((tmp_path / "results/large/rehearsal/rehearsal.csv").read_text())

@@ -99,6 +99,14 @@ def test_an_impossible_request_is_named_once_with_its_job_and_slurms_words(place
     assert len(found) < 15, "one line for equal requests"
 
 
+def test_a_study_on_gpus_that_was_not_rehearsed_trains_nothing_and_may_be_rehearsed(place: Path) -> None:
+    on_gpus = study(rehearsal="required", jobs={"predict_masks": {"gpus": 2}})
+    (fault,) = faults(on_gpus)
+    assert "no rehearsal of" in fault and "snakemake --profile slurm -- rehearse" in fault
+    preflight.check_run(on_gpus, Site.model_validate(SITE), trains=False)
+    assert faults(study(rehearsal="required")) == []  # its jobs request no GPU
+
+
 def test_a_job_that_no_partition_takes_is_named(place: Path) -> None:
     (fault,) = faults(study(jobs={"predict_masks": {"gpus": 4}}))
     assert "partitions: none accepts jobs of predict_masks with 4 GPUs" in fault

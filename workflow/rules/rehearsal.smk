@@ -23,4 +23,4 @@ rule rehearse:
         # no output, so that every call rehearses
         launcher=option("--launcher", " ".join(launcher(STUDY.jobs["train_tune"], PROCESSES, SITE)) or []),
     shell:
-        "encoder-roles rehearse --configs {input.settings:q} {params.launcher:q} 2> >(tee {log:q} >&2)"
+        "encoder-roles rehearse --configs {input.settings:q} {params.launcher:q} 2>&1 | tee {log:q}"
