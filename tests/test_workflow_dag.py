@@ -165,6 +165,11 @@ def test_a_study_on_a_hub_is_planned_without_its_lock_and_fetches_what_it_names(
     assert fetched["lock_sources"] == 0, "a lock is written only when asked for"
     named = planned(workflow, "--configfile", "studies/public.yaml", "--", "lock_sources")
     assert {rule for rule, _ in named} == {"lock_sources", "write_settings"}
+    rehearsal = ("--configfile", "studies/public.yaml", "--", "rehearse")
+    assert {rule for rule, _ in planned(workflow, *rehearsal)} == {"rehearse", "write_settings"}, "no network"
+    (workflow / "studies/public.lock.yaml").write_text("sources: {}\n")
+    locked = Counter(rule for rule, _ in planned(workflow, *rehearsal))
+    assert (locked["fetch_source"], locked["stage_encoder"], locked["train_tune"]) == (6, 5, 0)
 
 
 def test_missing_sources_are_told_in_one_line(workflow: Path) -> None:
