@@ -239,7 +239,8 @@ class Rehearsal:
         run = Run(model, rule, what, records, spawned, time.time() - spawned, {})
         self.runs.append(run)
         if code and stop_after is None:
-            raise StudyError(f"{what} {model}: failed with exit code {code}, see {folder / 'log'}")
+            log = folder / "log"
+            raise StudyError(f"{what} {model}: failed with exit code {code}, see {log}{last_words(log)}")
         return run, code
 
     def _add(self, run: Run, facts: Mapping[str, float]) -> None:
@@ -353,6 +354,12 @@ class Rehearsal:
         tables = (self.work / "scores.parquet", self.work / "scores.csv")
         options += ["--output-scores", str(tables[0]), "--output-table", str(tables[1])]
         self._run(self.study.full, "score_predictions", "score", options)
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log, which mostly says why a command failed; nothing without a log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    return next((f": {line.strip():.200}" for line in reversed(lines) if line.strip()), "")
 
 
 def training_facts(output: Path, processes: int) -> dict[str, float]:
