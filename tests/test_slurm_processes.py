@@ -3,10 +3,12 @@ and on one machine, where it becomes torchrun of itself."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
 
+import pandas as pd
 import pytest
 from conftest import start
 from slurm_checkout import STUDY, Checkout
@@ -17,7 +19,9 @@ PATIENCE = 3000  # seconds
 TUNE = "models/clip+sam/seed0/tune"
 ALIGNED = [f"models/{subset}/seed0/align" for subset in ("clip+sam", "sam")]  # ready together: one array
 TARGETS = [f"results/slurm/{folder}" for folder in (TUNE, *ALIGNED)]
-ARGUMENTS = ("--configfile", STUDY, "tests/slurm_processes.yaml", "--", *TARGETS)
+CONFIGS = ("--configfile", STUDY, "tests/slurm_processes.yaml", "--")
+ARGUMENTS = (*CONFIGS, *TARGETS)
+REHEARSAL = "rehearsal/peaks.csv"
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +32,15 @@ def nodes() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Checkout, Checkout]:
-    """The training on one machine, and through Slurm, where all its processes are warned in its middle."""
+    """The training on one machine; and through Slurm, where it is refused, rehearsed and started, and all its
+    processes are warned in its middle."""
     alone, spread = (Checkout(tmp_path_factory.mktemp(name), nodes) for name in ("alone", "spread"))
     assert alone.run(*ARGUMENTS, profile="") == 0, alone.said()[-3000:]
     shutil.copytree(alone.folder / "results", spread.folder / "results")
     shutil.rmtree(spread.folder / "results/slurm/models")  # what is before them need not be made twice
+    assert spread.run(*ARGUMENTS) != 0
+    assert "no rehearsal of slurm has passed" in spread.said()
+    assert spread.ends_well(spread.start(*CONFIGS, "rehearse"), PATIENCE), spread.said()[-3000:]
     snakemake = spread.start(*ARGUMENTS)
     restart = spread.folder / "results/slurm/.restart/tune"
     spread.until(
@@ -59,6 +67,16 @@ def test_warned_ranks_save_and_the_next_attempt_goes_on(
     attempts = [job for job in nodes.jobs() if job["comment"].startswith("rule_train_tune")]
     states = [job["state"] for job in sorted(attempts, key=lambda job: int(job["id"]))]
     assert states == ["FAILED", "COMPLETED"]
+
+
+def test_a_rehearsal_measures_both_nodes_before_the_study_may_train(runs: tuple[Checkout, Checkout]) -> None:
+    peaks = pd.read_csv(io.BytesIO(runs[1].read(REHEARSAL)))
+    trained = peaks[peaks["what"].isin(["align", "tune", "tune resumed"])]
+    assert set(zip(trained["process"], trained["node"], strict=True)) == {(0, "first"), (1, "second")}
+    assert set(trained["model"]) == {"sam", "clip+sam", "blind"}
+    warned = trained[(trained["what"] == "tune") & (trained["model"] == "clip+sam")]
+    phases = warned.groupby("process")["phase"].agg(list)
+    assert list(phases) == [["start", "step", "step", "checkpoint"]] * 2
 
 
 def test_a_job_of_two_nodes_has_a_process_and_a_gpu_on_each(

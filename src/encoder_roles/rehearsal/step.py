@@ -102,7 +102,8 @@ class Recorder:
         """Write the record of this process."""
         device = self.process.device
         total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-        record = {"process": self.process.rank, "node": socket.gethostname(), "device_total_bytes": total}
+        node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        record = {"process": self.process.rank, "node": node, "device_total_bytes": total}
         write_json(self.step.records / f"{self.process.rank:05d}.json", record | {"phases": self.phases})
 
 
