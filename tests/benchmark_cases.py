@@ -215,8 +215,8 @@ def _ocrbench(i: int, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def _textvqa(i: int, rng: random.Random) -> list[dict[str, Any]]:
-    said = rng.sample(WORDS + NUMBERS, 3)
-    return [{"question_id": i, "question": "what is it?", "answers": [rng.choice(said) for _ in range(10)]}]
+    words = rng.sample(WORDS + NUMBERS, 3)
+    return [{"question_id": i, "question": "what is it?", "answers": [rng.choice(words) for _ in range(10)]}]
 
 
 def _docvqa(i: int, rng: random.Random) -> list[dict[str, Any]]:

@@ -153,15 +153,17 @@ def simulate_study(
 ) -> Simulation:
     """Write a complete simulated study into `folder` (scores.parquet, scores.csv, ranks.csv, costs.csv)."""
     random = np.random.default_rng(seed)
-    found = simulate(make_plan(random, pool, rank_effect=rank_effect), random, seeds, questions, study=study)
+    simulation = simulate(
+        make_plan(random, pool, rank_effect=rank_effect), random, seeds, questions, study=study
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    found.scores.to_parquet(folder / "scores.parquet", index=False)
-    table = score_intervals(found.scores, SETTINGS)
+    simulation.scores.to_parquet(folder / "scores.parquet", index=False)
+    table = score_intervals(simulation.scores, SETTINGS)
     metric = np.where(table["level"] == "benchmark", "accuracy", "mean")
     table.insert(table.columns.get_loc("score"), "metric", metric)
-    for name, frame in (("scores", table), ("ranks", found.ranks), ("costs", found.costs)):
+    for name, frame in (("scores", table), ("ranks", simulation.ranks), ("costs", simulation.costs)):
         frame.to_csv(folder / f"{name}.csv", index=False)
-    return found
+    return simulation
 
 
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of values (..., 8)
@@ -247,9 +249,9 @@ def _trained(
     return ScoreArrays(models, table, tuple(clusters), point * 0, point, np.stack(draws, axis=-1))
 
 
-def true_lattice(found: Simulation, pool: Sequence[str]) -> np.ndarray:
+def true_lattice(result: Simulation, pool: Sequence[str]) -> np.ndarray:
     """Overall true scores (2^n,) of the retrained lattice."""
-    mean = found.truth[found.truth["operator"] == NO_MASK].groupby("subset")["score"].mean()
+    mean = result.truth[result.truth["operator"] == NO_MASK].groupby("subset")["score"].mean()
     return mean[[subset_name(i, tuple(pool)) for i in range(2 ** len(pool))]].to_numpy()
 
 

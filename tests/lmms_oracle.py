@@ -50,10 +50,10 @@ def evaluate_with_lmms(judges: dict[str, Judge], texts: dict[str, list[str]]) ->
     return {name: _reported(judge, results["results"][tasks[name]]) for name, judge in judges.items()}
 
 
-def _reported(judge: Judge, found: dict[str, Any]) -> float:
+def _reported(judge: Judge, result: dict[str, Any]) -> float:
     name = judge.benchmark.name
     metric = OWN_NAMES.get(name, judge.benchmark.metric)
-    value = next(v for key, v in found.items() if key.split(",")[0] == metric)
+    value = next(v for key, v in result.items() if key.split(",")[0] == metric)
     if name == "mme":
         return float(value / (CATEGORIES * len({row["category"] for row in judge._rows})))
     return float(value if name in ("mmbench", "mathvista") else 100 * value)

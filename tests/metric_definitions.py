@@ -56,8 +56,8 @@ def read_letter(text: str, options: Sequence[str]) -> str | None:
         return bare[1].upper() if bare[1].upper() in letters else None
     if start := re.match(r"\(?([A-H])(?:\)|\.|:|\)\.)\s", answer):
         return start[1] if start[1] in letters else None
-    if told := re.search(r"(?:answer|option)(?: is|:)?\s+\(?([A-Ha-h])\)?[.]?$", answer, re.IGNORECASE):
-        return told[1].upper() if told[1].upper() in letters else None
+    if message := re.search(r"(?:answer|option)(?: is|:)?\s+\(?([A-Ha-h])\)?[.]?$", answer, re.IGNORECASE):
+        return message[1].upper() if message[1].upper() in letters else None
     same = [letter for letter, o in zip(letters, options, strict=False) if o and o.lower() == answer.lower()]
     return same[0] if len(same) == 1 else None
 
@@ -74,9 +74,9 @@ def _lettered(options: str | None, gold: str | None = None):
 
 def _mme(row: Row, text: str) -> bool:
     """Yes or no within the first four characters, or y or n (the benchmark's own evaluation)."""
-    said = text.lower().strip().replace(".", "")
-    found = {"y": "yes", "n": "no"}.get(said) or next((w for w in ("yes", "no") if w in said[:4]), None)
-    return found == row["answer"].lower()
+    short = text.lower().strip().replace(".", "")
+    result = {"y": "yes", "n": "no"}.get(short) or next((w for w in ("yes", "no") if w in short[:4]), None)
+    return result == row["answer"].lower()
 
 
 def _mmbench(row: Row, text: str) -> bool:
@@ -115,8 +115,8 @@ def _number_or_text(text: str) -> float | str:
 
 def _mathvista(row: Row, text: str) -> bool:
     if row["question_type"] == "multi_choice":
-        found = read_letter(text, row["choices"])
-        return found is not None and row["choices"]["ABCDEFGH".index(found)] == row["answer"]
+        result = read_letter(text, row["choices"])
+        return result is not None and row["choices"]["ABCDEFGH".index(result)] == row["answer"]
     if row["answer_type"] == "list":
         return re.sub(r"\s", "", row["answer"]) == re.sub(r"\s", "", text)
     number = _number_or_text(text)
@@ -138,9 +138,9 @@ def _chartqa(row: Row, text: str) -> bool:
         except ValueError:
             return None
 
-    said, right = number(text.strip()), number(row["answer"])
-    if said is not None and right:
-        return abs(said - right) <= 0.05 * abs(right)
+    value, right = number(text.strip()), number(row["answer"])
+    if value is not None and right:
+        return abs(value - right) <= 0.05 * abs(right)
     return text.strip().lower() == row["answer"].lower()
 
 
@@ -153,9 +153,9 @@ def _ocrbench(row: Row, text: str) -> bool:
 
 def _textvqa(row: Row, text: str) -> float:
     """VQA accuracy (Antol et al. 2015): min(agreeing of nine / 3, 1), averaged over the one left out."""
-    said, golds = _vqa_words(text), [_vqa_words(gold) for gold in row["answers"]]
+    words, golds = _vqa_words(text), [_vqa_words(gold) for gold in row["answers"]]
     tens = [golds[:i] + golds[i + 1 :] for i in range(len(golds))]
-    return statistics.mean(min(1.0, nine.count(said) / 3) for nine in tens)
+    return statistics.mean(min(1.0, nine.count(words) / 3) for nine in tens)
 
 
 def _vqa_words(text: str) -> str:
@@ -173,9 +173,9 @@ def _vqa_words(text: str) -> str:
 def _docvqa(row: Row, text: str) -> float:
     """ANLS (Biten et al. 2019): 1 - NL of the nearest gold answer, 0 from NL = 0.5 on."""
     best = 0.0
-    said = " ".join(text.lower().split())
+    reading = " ".join(text.lower().split())
     for gold in (" ".join(answer.lower().split()) for answer in row["answers"]):
-        away = _edits(said, gold) / max(len(said), len(gold), 1)
+        away = _edits(reading, gold) / max(len(reading), len(gold), 1)
         best = max(best, 1 - away if away < 0.5 else 0.0)
     return best
 

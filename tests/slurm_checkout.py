@@ -94,19 +94,19 @@ class Checkout:
         return (self.folder / "fates" / f"{name}.met").exists()
 
     def start(self, *arguments: str, profile: str = "slurm") -> subprocess.Popen[str]:
-        """Start Snakemake; what it says goes to said.txt."""
+        """Start Snakemake; what it prints goes to output.txt."""
         # Snakemake's end waits for the span of its rate limit: two seconds instead of the profile's minute
         fast = ["--max-jobs-per-timespan", "100/2s"]
         how = ["--profile", "slurm", *fast] if profile else ["--cores", "2"]
         command = [sys.executable, "-m", "snakemake", *how, "--configfile", STUDY, *arguments]
-        with (self.folder / "said.txt").open("w") as said:
+        with (self.folder / "output.txt").open("w") as output:
             return subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=said, stderr=said, text=True
+                command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, text=True
             )
 
-    def said(self) -> str:
-        """What the last Snakemake said."""
-        return (self.folder / "said.txt").read_text()
+    def output(self) -> str:
+        """What the last Snakemake printed."""
+        return (self.folder / "output.txt").read_text()
 
     def submitted(self) -> dict[str, list[str]]:
         """The Slurm ids of every job's attempts, in order, as the last Snakemake said them; a job is named by
@@ -114,17 +114,17 @@ class Checkout:
         jobs: dict[str, str] = {}
         attempts: defaultdict[str, list[str]] = defaultdict(list)
         rule = number = ""
-        for line in self.said().splitlines():
-            if found := re.match(r"rule (\w+):", line):
-                rule = found[1]
-            elif found := re.match(r" +jobid: (\d+)", line):
-                number = found[1]
+        for line in self.output().splitlines():
+            if match := re.match(r"rule (\w+):", line):
+                rule = match[1]
+            elif match := re.match(r" +jobid: (\d+)", line):
+                number = match[1]
                 jobs[number] = rule
-            elif found := re.match(r" +wildcards: (.*)", line):
-                values = [pair.split("=", 1)[1] for pair in found[1].split(", ")]
+            elif match := re.match(r" +wildcards: (.*)", line):
+                values = [pair.split("=", 1)[1] for pair in match[1].split(", ")]
                 jobs[number] = " ".join([rule, *values])
-            elif found := re.search(r"Job (\S+) has been submitted with SLURM jobid (\w+)", line):
-                attempts[jobs.get(found[1], found[1])].append(found[2])
+            elif match := re.search(r"Job (\S+) has been submitted with SLURM jobid (\w+)", line):
+                attempts[jobs.get(match[1], match[1])].append(match[2])
         return dict(attempts)
 
     def run(self, *arguments: str, profile: str = "slurm") -> int:
@@ -168,5 +168,5 @@ class Checkout:
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
                 print(self.cluster.explain())
-                raise AssertionError(f"{what} did not happen; Snakemake said {self.said()[-3000:]}")
+                raise AssertionError(f"{what} did not happen; Snakemake said {self.output()[-3000:]}")
             time.sleep(0.3)

@@ -112,11 +112,11 @@ def install() -> None:
     if not (missing := missing_programs()):
         return
     packages = [PACKAGES[program] for program in missing]
-    asked = f"the Slurm tests need Debian's packages {' '.join(packages)}"
+    needed = f"the Slurm tests need Debian's packages {' '.join(packages)}"
     if shutil.which("apt-get") is None:
-        sys.exit(f"{asked}, and this machine has no apt-get: install Slurm, or run the tests without them")
+        sys.exit(f"{needed}, and this machine has no apt-get: install Slurm, or run the tests without them")
     if os.geteuid() != 0:
-        sys.exit(f"{asked}: run this as root, or run the tests without them")
+        sys.exit(f"{needed}: run this as root, or run the tests without them")
     policy = Path("/usr/sbin/policy-rc.d")  # Debian asks it before it starts an installed service
     ours = not policy.exists()
     if ours:
@@ -283,13 +283,13 @@ class Cluster:
 
     def daemon(self, program: str, *options: str) -> None:
         """Start a daemon in the foreground, its words in <program>.out; it ends when this process does."""
-        with (self.folder / f"{program}.out").open("wb") as said:
+        with (self.folder / f"{program}.out").open("wb") as output:
             command = ["setpriv", "--pdeathsig", "TERM", program, *options]
             started = subprocess.Popen(
                 command,
                 env=self.environment,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 cwd=self.folder,
             )
@@ -301,8 +301,8 @@ class Cluster:
         while not ready():
             ended = [name for name, process in self.daemons if process.poll() is not None]
             if ended or time.monotonic() > until:
-                said = {name: (self.folder / f"{name}.out").read_text()[-800:] for name, _ in self.daemons}
-                raise RuntimeError(f"test cluster: {what} is not ready, ended: {ended}, said: {said}")
+                output = {name: (self.folder / f"{name}.out").read_text()[-800:] for name, _ in self.daemons}
+                raise RuntimeError(f"test cluster: {what} is not ready, ended: {ended}, said: {output}")
             time.sleep(0.1)
 
     def succeeds(self, *command: str) -> bool:

@@ -20,7 +20,7 @@ def install(folder: Path) -> Path:
     conda.write_text(f'#!/bin/sh\nCONDA_STAND_IN="{folder}" exec "{sys.executable}" "{__file__}" "$@"\n')
     conda.chmod(0o755)
     (folder / "bin/activate").write_text(ACTIVATE)
-    return folder / "asked.jsonl"
+    return folder / "calls.jsonl"
 
 
 def make_environment(prefix: Path) -> None:
@@ -34,7 +34,7 @@ def make_environment(prefix: Path) -> None:
 def main(arguments: list[str]) -> None:
     """Answer as conda does to what Snakemake asks."""
     folder = Path(os.environ["CONDA_STAND_IN"])
-    with (folder / "asked.jsonl").open("a") as notes:
+    with (folder / "calls.jsonl").open("a") as notes:
         notes.write(json.dumps(arguments) + "\n")
     match arguments:
         case ["--version"]:

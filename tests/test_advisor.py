@@ -57,24 +57,24 @@ def random_of(seed: int) -> np.random.Generator:
 
 def test_an_additive_truth_is_recovered_from_singles_some_pairs_and_the_full_pool() -> None:
     seen = [0, 1, 2, 3, 4, 5, 9, 14, 22, 27, 30]
-    found = predict_lattice(part(ADDITIVE, seen), POOL)
-    assert np.abs(found.mean - ADDITIVE).max() < 0.6
-    low, high = found.interval(0.95)
+    result = predict_lattice(part(ADDITIVE, seen), POOL)
+    assert np.abs(result.mean - ADDITIVE).max() < 0.6
+    low, high = result.interval(0.95)
     assert ((low <= ADDITIVE + 1e-6) & (high >= ADDITIVE - 1e-6)).all()
 
 
 def test_a_fully_observed_lattice_returns_itself() -> None:
     values = random_of(0).uniform(20, 80, 31)
-    found = predict_lattice(part(values, range(31)), POOL)
-    assert found.mean == pytest.approx(values, abs=1e-3)
-    assert all(bound == pytest.approx(values, abs=1e-3) for bound in found.interval(0.95))
-    assert not training_worth(found, [PAIR, MATCH]).any()
+    result = predict_lattice(part(values, range(31)), POOL)
+    assert result.mean == pytest.approx(values, abs=1e-3)
+    assert all(bound == pytest.approx(values, abs=1e-3) for bound in result.interval(0.95))
+    assert not training_worth(result, [PAIR, MATCH]).any()
 
 
 def test_without_any_score_all_subsets_of_a_size_are_alike_and_wide() -> None:
-    found = predict_lattice({}, POOL)
-    low, high = found.interval(0.95)
-    assert np.ptp(found.mean) < 1e-9 and (high - low).min() > 50
+    result = predict_lattice({}, POOL)
+    low, high = result.interval(0.95)
+    assert np.ptp(result.mean) < 1e-9 and (high - low).min() > 50
 
 
 def test_intervals_of_left_out_subsets_hold_90_to_98_percent_of_their_scores() -> None:
@@ -106,7 +106,7 @@ def test_a_covariate_that_orders_the_rest_brings_the_predictions_nearer() -> Non
     known = {s: [v / 3] for s, v in zip(SUBSETS, values, strict=True)}
     seen = part(values, range(0, 31, 2), 0.3)
     without, with_it = (predict_lattice(seen, POOL, c) for c in (None, known))
-    error = [np.abs(found.mean - values)[1::2].mean() for found in (without, with_it)]
+    error = [np.abs(prediction.mean - values)[1::2].mean() for prediction in (without, with_it)]
     assert error[1] < 0.3 * error[0]
     with pytest.raises(StudyError, match=r"covariates: no row of 'sam'"):
         predict_lattice(seen, POOL, {s: c for s, c in known.items() if s != "sam"})
@@ -120,10 +120,10 @@ def test_nothing_trained_and_nothing_above_the_budget_is_proposed() -> None:
         lattice = draw_lattice("synergy", seed)
         seen = [SUBSETS[i] for i in random_of(seed).permutation(31)[: 4 + 3 * seed]]
         for at_most in (1, 2, 3):
-            found = advise({s: lattice[s] for s in seen}, POOL, [Goal(at_most)], count=40).next["subset"]
-            assert not set(found) & set(seen)
-            assert all(subset.count("+") < at_most for subset in found)
-            assert len(set(found)) == len(found)
+            result = advise({s: lattice[s] for s in seen}, POOL, [Goal(at_most)], count=40).next["subset"]
+            assert not set(result) & set(seen)
+            assert all(subset.count("+") < at_most for subset in result)
+            assert len(set(result)) == len(result)
 
 
 def test_the_full_pool_comes_first_when_a_match_with_it_is_asked_for_and_no_match_is_sought_once_found() -> (
@@ -133,20 +133,20 @@ def test_the_full_pool_comes_first_when_a_match_with_it_is_asked_for_and_no_matc
     assert advise(seen, POOL, [PAIR, MATCH]).next["subset"][0] == SUBSETS[30]
     assert advise(seen, POOL, [PAIR]).next["subset"].str.count(r"\+").max() == 1
     matched = seen | part(ADDITIVE, [25, 30], 0.2)  # without sam it is even better
-    found = advise(matched, POOL, [PAIR, MATCH], count=40)
-    assert found.next["subset"].str.count(r"\+").max() == 1
-    assert "clip+siglip+dinov2+convnext" in found.statements[1]
+    result = advise(matched, POOL, [PAIR, MATCH], count=40)
+    assert result.next["subset"].str.count(r"\+").max() == 1
+    assert "clip+siglip+dinov2+convnext" in result.statements[1]
 
 
 def test_the_clearly_best_pair_is_named_with_its_probability_and_a_small_regret() -> None:
     seen = part(ADDITIVE, [*range(5), 5, 6, 9, 14, 30], 0.1)
-    found = advise(seen, POOL, [PAIR])
-    assert found.statements[0].startswith(
+    result = advise(seen, POOL, [PAIR])
+    assert result.statements[0].startswith(
         "best of at most 2 encoders: clip+siglip (65.0) is it with probability"
     )
-    table = found.predictions.set_index("subset")
+    table = result.predictions.set_index("subset")
     assert table["p_best"].idxmax() == "clip+siglip" and table["p_best"].sum() == pytest.approx(1)
-    cost = float(found.statements[0].split("cost ")[1].split(" ")[0])
+    cost = float(result.statements[0].split("cost ")[1].split(" ")[0])
     assert 0 <= cost < 0.2
     open_ = advise(part(ADDITIVE, range(5), 0.1), POOL, [PAIR])
     assert float(open_.statements[0].split("cost ")[1].split(" ")[0]) > 1
@@ -173,7 +173,7 @@ def test_equal_input_gives_equal_advice_in_whatever_order_it_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"),
+    ("scores", "message"),
     [
         ({"clip+blip": (50.0, 1.0)}, r"encoder 'blip' is not in the pool"),
         ({"clip+sam": (50.0, 1.0), "sam+clip": (51.0, 1.0)}, r"subset 'clip\+sam' is given twice"),
@@ -183,15 +183,15 @@ def test_equal_input_gives_equal_advice_in_whatever_order_it_is_given() -> None:
     ],
 )
 def test_scores_that_nothing_can_be_made_of_are_refused_in_one_line(
-    scores: dict[str, tuple[float, float]], said: str
+    scores: dict[str, tuple[float, float]], message: str
 ) -> None:
-    with pytest.raises(StudyError, match=said) as caught:
+    with pytest.raises(StudyError, match=message) as caught:
         advise(scores, POOL, [PAIR])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("questions", "said"),
+    ("questions", "message"),
     [
         ([], "none given"),
         ([Goal(0)], "must be 1 to 5"),
@@ -200,8 +200,8 @@ def test_scores_that_nothing_can_be_made_of_are_refused_in_one_line(
         ([Goal(2), Goal(3)], "two of one kind"),
     ],
 )
-def test_goals_that_no_subset_can_reach_are_refused(questions: list[Goal], said: str) -> None:
-    with pytest.raises(StudyError, match=said):
+def test_goals_that_no_subset_can_reach_are_refused(questions: list[Goal], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
         advise({}, POOL, questions)
 
 
@@ -276,8 +276,8 @@ def test_the_advisor_needs_fewer_trainings_than_every_other_order_to_answer_both
     shares: dict[str, list[float]] = {}
     for seed in range(2000, 2012):
         for family in ("redundancy", "synergy"):
-            found = replay(KnownLattice(draw_lattice(family, seed), POOL), [PAIR, MATCH], 1, seed)
-            for name, regret in found.items():
+            result = replay(KnownLattice(draw_lattice(family, seed), POOL), [PAIR, MATCH], 1, seed)
+            for name, regret in result.items():
                 shares.setdefault(name, []).append(float((regret[0] <= 1e-9).all(0)[9]))
     mean = {name: np.mean(share) for name, share in shares.items()}
     assert max(mean, key=mean.__getitem__) == "advisor"
@@ -432,16 +432,16 @@ def test_the_command_prints_predictions_next_trainings_and_where_the_questions_s
     table = pd.DataFrame({"subset": SUBSETS[:8], "parameters": [5, 6, 7, 8, 9, 10, 11, 12]})
     table.to_csv(costs, index=False)
     advise_next(scores=path, match=0.5, count=2, costs=costs, output=tmp_path / "advice.csv")
-    said = capsys.readouterr().out
-    assert "clip+siglip+dinov2+convnext+sam" in said and "p_best" in said and "p_match" in said
-    assert "1. clip+siglip+dinov2+convnext+sam: the full pool, which others are to match" in said
-    assert "best of at most 2 encoders: " in said and "the full pool is not trained" in said
+    output = capsys.readouterr().out
+    assert "clip+siglip+dinov2+convnext+sam" in output and "p_best" in output and "p_match" in output
+    assert "1. clip+siglip+dinov2+convnext+sam: the full pool, which others are to match" in output
+    assert "best of at most 2 encoders: " in output and "the full pool is not trained" in output
     written = pd.read_csv(tmp_path / "advice.csv")
     assert len(written) == 31 and (written["low"] <= written["score"]).all()
     known = tmp_path / "known.csv"
     pd.DataFrame({"subset": SUBSETS, "masked": range(31)}).to_csv(known, index=False)
     advise_next(scores=path, covariates=known)
-    assert capsys.readouterr().out != said
+    assert capsys.readouterr().out != output
     pd.DataFrame({"subset": SUBSETS, "masked": "high"}).to_csv(known, index=False)
     with pytest.raises(StudyError, match="column 'masked' holds no numbers"):
         advise_next(scores=path, covariates=known)
@@ -483,11 +483,11 @@ def test_under_a_budget_nothing_dearer_is_an_answer_or_worth_a_training(
     advise_next(
         scores=tmp_path / "scores.csv", costs=tmp_path / "costs.csv", budget=60, output=tmp_path / "out.csv"
     )
-    told = pd.read_csv(tmp_path / "out.csv").set_index("subset")["p_best"]
-    assert set(told[told > 0].index) <= {"a", "c", "a+c"} and told["b"] == 0
-    said = capsys.readouterr().out
-    assert "  1. a+c:" in said and "  2." not in said
-    assert "best of at most 3 encoders for at most 60 parameters: c (55.0)" in said
+    chances = pd.read_csv(tmp_path / "out.csv").set_index("subset")["p_best"]
+    assert set(chances[chances > 0].index) <= {"a", "c", "a+c"} and chances["b"] == 0
+    output = capsys.readouterr().out
+    assert "  1. a+c:" in output and "  2." not in output
+    assert "best of at most 3 encoders for at most 60 parameters: c (55.0)" in output
     with pytest.raises(StudyError, match="no subset costs so little"):
         advise_next(scores=tmp_path / "scores.csv", costs=tmp_path / "costs.csv", budget=5)
     with pytest.raises(StudyError, match="budget: needs costs"):

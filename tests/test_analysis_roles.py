@@ -54,8 +54,8 @@ def stage(pool: tuple[str, ...] = POOL, **changes: object) -> RoleStage:
     )
 
 
-def run(found: Simulation, pool: tuple[str, ...] = POOL, **changes: object):
-    tables, claims, notes = analyse(found.scores, found.ranks, found.costs, stage(pool, **changes))
+def run(result: Simulation, pool: tuple[str, ...] = POOL, **changes: object):
+    tables, claims, notes = analyse(result.scores, result.ranks, result.costs, stage(pool, **changes))
     return tables, {c.claim: c for c in claims}, notes
 
 
@@ -164,12 +164,12 @@ def test_leave_one_out_predictions_are_those_of_refitted_regressions() -> None:
     base = np.column_stack([np.ones(12), random.normal(size=12)])
     second = np.column_stack([np.ones(12), random.normal(size=(12, 2))])
     y = random.normal(size=12)
-    found = leave_one_out(base, second) @ y
+    result = leave_one_out(base, second) @ y
     for i in range(12):
         keep = np.arange(12) != i
         first = np.linalg.lstsq(base[keep], y[keep])[0]
         rest = np.linalg.lstsq(second[keep], y[keep] - base[keep] @ first)[0]
-        assert found[i] == pytest.approx(base[i] @ first + second[i] @ rest)
+        assert result[i] == pytest.approx(base[i] @ first + second[i] @ rest)
 
 
 def test_partial_correlation_is_the_t_of_the_full_regression() -> None:
@@ -191,7 +191,7 @@ def test_random_numbers_explain_as_much_as_their_number_lets_them() -> None:
 
 
 def test_a_planted_effect_of_rank_is_found_and_an_absent_one_is_not() -> None:
-    found = {}
+    outcomes = {}
     for effect in (0.0, 12.0):
         random = np.random.default_rng(7)
         plan = make_plan(random, FIVE, FEW, seed_noise=0.05, rank_effect=effect)
@@ -200,13 +200,13 @@ def test_a_planted_effect_of_rank_is_found_and_an_absent_one_is_not() -> None:
         plan = replace(plan, ratio=ratio, main=plan.main * 0 + plan.main.mean(), pairs=plan.pairs * 0)
         tables, claims, _ = run(simulate(plan, random, questions=300, operators=()), FIVE)
         row = tables["rank_regression"].set_index("model").loc["ratio_mean"]
-        found[effect] = (row["partial_correlation"], row["permutation_p"], row["relabel_p"], claims["3a"])
-    assert found[12.0][0] > 0.9
-    assert found[12.0][1] < 0.01
-    assert found[12.0][2] < 0.05
-    assert found[12.0][3].verdict == HOLDS
-    assert found[0.0][1] > 0.05
-    assert found[0.0][3].verdict != HOLDS
+        outcomes[effect] = (row["partial_correlation"], row["permutation_p"], row["relabel_p"], claims["3a"])
+    assert outcomes[12.0][0] > 0.9
+    assert outcomes[12.0][1] < 0.01
+    assert outcomes[12.0][2] < 0.05
+    assert outcomes[12.0][3].verdict == HOLDS
+    assert outcomes[0.0][1] > 0.05
+    assert outcomes[0.0][3].verdict != HOLDS
 
 
 # --- tables and claims ---
@@ -273,8 +273,8 @@ def test_planted_reversals_of_masking_are_found_and_equal_orders_are_not_called_
         tables, claims, _ = run(simulate(shaped, np.random.default_rng(1), questions=400))
         rows = tables["rankings"].query("level == 'overall' and measure == 'necessity'")
         row = rows.set_index("operator").loc["zero"]
-        said = (claims["1a"].verdict, claims["1b"].verdict)
-        verdicts[name] = (*said, row["kendall_tau"], row["biggest_reversal"])
+        outcome = (claims["1a"].verdict, claims["1b"].verdict)
+        verdicts[name] = (*outcome, row["kendall_tau"], row["biggest_reversal"])
         assert row["ranking_retrained"] == "clip>dinov2>sam"
         assert row["ranking_masked"] == ("sam>dinov2>clip" if name == "reversed" else "clip>dinov2>sam")
     assert verdicts["reversed"] == (HOLDS, HOLDS, -1, "clip 1->3")
@@ -341,9 +341,9 @@ def test_an_incomplete_lattice_gives_what_it_can_and_says_what_it_cannot(study: 
     assert set(tables["chains"]["size"]) == {3}
     assert claims["1a"].verdict == UNTESTED
     assert claims["2a"].verdict == UNTESTED
-    said = " ".join(n["note"] for n in notes)
-    assert "retrained: no score of sam;" in said
-    assert "zero: no score of clip+dinov2;" in said
+    text = " ".join(n["note"] for n in notes)
+    assert "retrained: no score of sam;" in text
+    assert "zero: no score of clip+dinov2;" in text
 
 
 def test_a_study_without_masks_or_blind_model_is_analysed_as_far_as_it_goes(study: Simulation) -> None:
@@ -360,16 +360,16 @@ def test_a_study_without_masks_or_blind_model_is_analysed_as_far_as_it_goes(stud
 def test_a_pool_of_two_is_analysed_and_a_pool_of_one_is_refused(plan: Plan) -> None:
     pool = ("clip", "sam")
     random = np.random.default_rng(0)
-    found = simulate(make_plan(random, pool, FEW), random, questions=60)
-    tables, _, _ = run(found, pool)
+    simulation = simulate(make_plan(random, pool, FEW), random, questions=60)
+    tables, _, _ = run(simulation, pool)
     assert len(tables["pairs"]) == 1
     with pytest.raises(StudyError, match="at least two encoders"):
-        run(found, ("clip",))
+        run(simulation, ("clip",))
 
 
 def test_three_seeds_are_said_to_be_in_the_intervals(plan: Plan) -> None:
-    found = simulate(plan, np.random.default_rng(0), seeds=(0, 1, 2), questions=60)
-    _, claims, notes = run(found, seed_deviation=None)
+    simulation = simulate(plan, np.random.default_rng(0), seeds=(0, 1, 2), questions=60)
+    _, claims, notes = run(simulation, seed_deviation=None)
     assert "noise between 3 training seeds" in claims["4a"].seed_note
     assert "noise between 3 training seeds" in notes[0]["note"]
 

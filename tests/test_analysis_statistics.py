@@ -52,17 +52,17 @@ def test_a_score_is_the_weighted_mean_of_its_questions_and_averages_are_plain_me
         .sum()
     )
     by_hand["score"] = by_hand["ws"] / by_hand["weight"]
-    found = table[table["level"] == "benchmark"].set_index([*model, "benchmark"])["score"]
-    pd.testing.assert_series_equal(found.sort_index(), by_hand["score"].sort_index(), check_dtype=False)
-    wide = found.unstack("benchmark")
+    result = table[table["level"] == "benchmark"].set_index([*model, "benchmark"])["score"]
+    pd.testing.assert_series_equal(result.sort_index(), by_hand["score"].sort_index(), check_dtype=False)
+    wide = result.unstack("benchmark")
     at = table.set_index(model)
     overall, general = (at[at["benchmark"] == name]["score"] for name in ("overall", "General"))
     np.testing.assert_allclose(overall.reindex(wide.index), wide.mean(axis=1))
     np.testing.assert_allclose(general.reindex(wide.index), wide[["mme", "seed"]].mean(axis=1))
     grouped = score_intervals(scores, statistics(overall="groups")).set_index(model)
     of_groups = grouped[grouped["level"] == "group"].groupby(model)["score"].mean()
-    found = grouped[grouped["level"] == "overall"]["score"]
-    np.testing.assert_allclose(found.reindex(of_groups.index), of_groups)
+    result = grouped[grouped["level"] == "overall"]["score"]
+    np.testing.assert_allclose(result.reindex(of_groups.index), of_groups)
 
 
 def test_intervals_depend_on_the_seed_and_not_on_the_order_of_the_rows(scores: pd.DataFrame) -> None:
@@ -159,9 +159,9 @@ def test_three_seeds_widen_intervals_so_that_they_cover_the_expected_score() -> 
     for study in range(40):
         random = np.random.default_rng(500 + study)
         plan = make_plan(random, POOL, FEW, seed_noise=0.6)
-        found = simulate(plan, random, seeds=(0, 1, 2), questions=80, operators=())
-        truth = true_lattice(found, POOL)
-        arrays = build_score_arrays(found.scores, statistics(resamples=300))
+        simulation = simulate(plan, random, seeds=(0, 1, 2), questions=80, operators=())
+        truth = true_lattice(simulation, POOL)
+        arrays = build_score_arrays(simulation.scores, statistics(resamples=300))
         joined = join_seeds(arrays, statistics(resamples=300))
         order = [list(joined.models["subset"]).index(n) for n in ["blind", "clip", "clip+dinov2+sam"]]
         low, high = percentile_interval(joined.draws.mean(-1)[:, order], 0.95)
@@ -185,14 +185,16 @@ def test_noise_that_is_estimated_from_few_seeds_has_the_tails_of_students_t() ->
     joined = join_seeds(ScoreArrays(models, benchmarks, (), point * 0, point, draws), statistics())
     error = np.sqrt(point.reshape(2, 3).var(axis=1, ddof=1).mean() / 3)
     for level in (0.9, 0.975, 0.995):
-        found = np.quantile(joined.draws[:, 0, 0] - joined.point[0, 0], level)
-        assert found == pytest.approx(error * stats.t.ppf(level, 4), rel=0.05)
+        result = np.quantile(joined.draws[:, 0, 0] - joined.point[0, 0], level)
+        assert result == pytest.approx(error * stats.t.ppf(level, 4), rel=0.05)
 
 
 def test_seed_noise_is_not_counted_twice_when_seeds_differ_by_chance_alone() -> None:
     random = np.random.default_rng(9)
-    found = simulate(make_plan(random, POOL, GROUPS, seed_noise=0.0), random, seeds=(0, 1, 2), operators=())
-    arrays = build_score_arrays(found.scores, statistics())
+    simulation = simulate(
+        make_plan(random, POOL, GROUPS, seed_noise=0.0), random, seeds=(0, 1, 2), operators=()
+    )
+    arrays = build_score_arrays(simulation.scores, statistics())
     joined = join_seeds(arrays, statistics())
     place = list(joined.models["subset"]).index("clip")
     alone = arrays.draws[:, np.flatnonzero(arrays.models["subset"] == "clip")].mean((1, 2))
@@ -254,7 +256,7 @@ def test_the_truth_of_the_simulation_is_the_mean_of_its_answers() -> None:
 
 def test_the_bootstrap_of_a_whole_laptop_study_takes_seconds() -> None:
     random = np.random.default_rng(0)
-    found = simulate(make_plan(random), random, questions=500, operators=("zero",))
+    simulation = simulate(make_plan(random), random, questions=500, operators=("zero",))
     start = time.process_time()
-    build_score_arrays(found.scores, statistics(resamples=2000))
+    build_score_arrays(simulation.scores, statistics(resamples=2000))
     assert time.process_time() - start < 5

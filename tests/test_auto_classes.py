@@ -67,8 +67,8 @@ def test_auto_model_gives_the_weights_that_were_saved_in_the_type_asked_for(
 
     loaded = AutoModel.from_pretrained(saved)
     assert all(torch.equal(weight, loaded.state_dict()[n]) for n, weight in model.state_dict().items())
-    for asked in (torch.bfloat16, "bfloat16"):
-        assert {w.dtype for w in AutoModel.from_pretrained(saved, dtype=asked).parameters()} == {
+    for dtype in (torch.bfloat16, "bfloat16"):
+        assert {w.dtype for w in AutoModel.from_pretrained(saved, dtype=dtype).parameters()} == {
             torch.bfloat16
         }
     with pytest.raises(StudyError, match="device_map is not supported"):

@@ -41,9 +41,9 @@ def commands_of_readme() -> list[str]:
 
 def packages_of_readme() -> str:
     """README's line for Debian's packages."""
-    found = re.search(r"`(?:sudo )?(apt-get install [^`]+)`", README)
-    assert found is not None
-    return found[1]
+    match = re.search(r"`(?:sudo )?(apt-get install [^`]+)`", README)
+    assert match is not None
+    return match[1]
 
 
 class Machine:

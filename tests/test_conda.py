@@ -120,8 +120,8 @@ def test_conda_makes_python_and_the_lock_brings_every_package(project: Path) -> 
     done = run(project, ENCODER_ROLES_PLATFORM="cuda")
     assert done.returncode == 0, done.stderr
     assert (project / "out.txt").read_text() == "2.0 ours\n", "the lock for CUDA was asked for"
-    asked = [json.loads(line) for line in (project.parent / "conda/asked.jsonl").read_text().splitlines()]
-    (create,) = [arguments for arguments in asked if arguments[:2] == ["env", "create"]]
+    calls = [json.loads(line) for line in (project.parent / "conda/calls.jsonl").read_text().splitlines()]
+    (create,) = [arguments for arguments in calls if arguments[:2] == ["env", "create"]]
     given = yaml.safe_load(Path(create[create.index("--file") + 1]).read_text())
     assert given["dependencies"] == [PYTHON, "pip=24.3.1"], "conda installs nothing that has no hash"
     copy = Path(create[create.index("--prefix") + 1]) / "tiny.cuda.lock"

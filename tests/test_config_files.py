@@ -176,10 +176,10 @@ def test_a_site_file_is_read_with_the_same_care(file: Path) -> None:
 
 def paths(section: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The path of every key of a config."""
-    found = [(*above, key) for key in section]
+    result = [(*above, key) for key in section]
     for key, value in section.items():
-        found += paths(value, (*above, key)) if isinstance(value, dict) else []
-    return found
+        result += paths(value, (*above, key)) if isinstance(value, dict) else []
+    return result
 
 
 SCALARS = st.one_of(

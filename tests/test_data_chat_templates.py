@@ -45,14 +45,14 @@ def test_a_prompt_without_pictures_is_the_tokenizers_own_encoding(
     tokenizer = TOKENIZERS[family]
     conversation = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     options = {"tokenize": False, **TEMPLATE_OPTIONS}
-    asked = tokenizer.apply_chat_template(conversation[:1], add_generation_prompt=True, **options)
+    requests = tokenizer.apply_chat_template(conversation[:1], add_generation_prompt=True, **options)
     whole = tokenizer.apply_chat_template(conversation, **options)
     own = family == "vicuna"  # its template leaves the beginning token to the tokenizer
     prompt = RENDERERS[family].render(question, None, images=0)
-    assert tokens(prompt) == tokenizer(asked, add_special_tokens=own)["input_ids"]
+    assert tokens(prompt) == tokenizer(requests, add_special_tokens=own)["input_ids"]
     learnt = RENDERERS[family].render(question, answer, images=0)
     expected = tokenizer(whole.rstrip("\n"), add_special_tokens=own)["input_ids"]
-    if tokenizer(asked, add_special_tokens=own)["input_ids"] == expected[: len(tokens(prompt))]:
+    if tokenizer(requests, add_special_tokens=own)["input_ids"] == expected[: len(tokens(prompt))]:
         assert tokens(learnt) == expected
     assert tokens(learnt)[: len(tokens(prompt))] == tokens(prompt)
 
@@ -61,17 +61,17 @@ def test_a_prompt_without_pictures_is_the_tokenizers_own_encoding(
 @pytest.mark.parametrize("family", TOKENIZERS)
 def test_training_and_evaluation_begin_alike_and_once(family: str, images: int) -> None:
     tokenizer, renderer = TOKENIZERS[family], RENDERERS[family]
-    learnt, asked = (
+    learnt, question = (
         renderer.render("what colour ?", "red", images),
         renderer.render("what colour ?", None, images),
     )
-    assert learnt.prefix == asked.prefix
-    assert learnt.body[: len(asked.body)] == asked.body
+    assert learnt.prefix == question.prefix
+    assert learnt.body[: len(question.body)] == question.body
     if tokenizer.bos_token is not None:
-        assert tokens(asked)[0] == tokenizer.bos_token_id
-        assert tokens(asked).count(tokenizer.bos_token_id) == 1
+        assert tokens(question)[0] == tokenizer.bos_token_id
+        assert tokens(question).count(tokenizer.bos_token_id) == 1
     else:
-        assert tokens(asked)[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
+        assert tokens(question)[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
     labels = [label for label in learnt.labels if label != IGNORED]
     assert labels[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(labels[:-1]).strip() == "red"
@@ -134,13 +134,13 @@ def test_any_family_is_staged_trained_packed_and_answers(family: str, tmp_path: 
             embed = model.get_input_embeddings()
             parts = [embed(torch.tensor(prompt.prefix[0])), visual[0], embed(torch.tensor(prompt.body))]
             logits = model(inputs_embeds=torch.cat(parts)[None]).logits[0, -len(prompt.body) - 1 :]
-            found = torch.nn.functional.cross_entropy(
+            result = torch.nn.functional.cross_entropy(
                 logits[:-1], torch.tensor(prompt.labels), reduction="none", ignore_index=IGNORED
             )
-            expected.append(found[torch.tensor(prompt.labels) != IGNORED])
-        asked = renderer.render("what colour ?")
-        (text,) = answer(model, [Question(asked, (0,), 4)], visual, tokenizer.eos_token_id, 1)
-        parts = [embed(torch.tensor(asked.prefix[0])), visual[0], embed(torch.tensor(asked.body))]
+            expected.append(result[torch.tensor(prompt.labels) != IGNORED])
+        question = renderer.render("what colour ?")
+        (text,) = answer(model, [Question(question, (0,), 4)], visual, tokenizer.eos_token_id, 1)
+        parts = [embed(torch.tensor(question.prefix[0])), visual[0], embed(torch.tensor(question.body))]
         assert text[0] == int(model(inputs_embeds=torch.cat(parts)[None]).logits[0, -1].argmax())
         use_packed_attention(model)
         assert torch.allclose(answer_losses(model, batch, visual), torch.cat(expected), atol=1e-4)

@@ -142,9 +142,9 @@ def test_pictures_of_several_sizes_are_computed_by_size_and_keep_their_places(tm
         shapes.append(tuple(pixels.shape))
         return pixels[:, :, 0, 0]
 
-    found = map_by_size(first_values, pictures)
+    result = map_by_size(first_values, pictures)
     assert shapes == [(2, 3, 8, 8), (1, 3, 8, 9)]
-    assert torch.equal(found, torch.stack([picture[:, 0, 0] for picture in pictures]))
+    assert torch.equal(result, torch.stack([picture[:, 0, 0] for picture in pictures]))
 
 
 FRAMES = {Frame("squash", 12), Frame("pad", 16, (9, 9, 9)), Frame("longest", 20)}

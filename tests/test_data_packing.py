@@ -30,11 +30,11 @@ def language_model(tmp_path_factory):
 
 @given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6))
 def test_little_is_padded_and_no_token_is_computed_twice(questions):
-    samples = [Sample(("a",), tuple(RENDERER.render(q, "red", 1) for q in asked)) for asked in questions]
+    samples = [Sample(("a",), tuple(RENDERER.render(q, "red", 1) for q in texts)) for texts in questions]
     batch = pack(samples, 4)
     needed = sum(5 + sum(len(prompt.body) for prompt in sample.questions) for sample in samples)
     assert batch.tokens == needed
-    assert len(batch.ids) - needed <= (ROUNDING - 1) * sum(len(asked) for asked in questions)
+    assert len(batch.ids) - needed <= (ROUNDING - 1) * sum(len(texts) for texts in questions)
     assert sum(rows * length for rows, length in batch.blocks.shapes) == len(batch.ids)
 
 

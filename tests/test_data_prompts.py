@@ -28,12 +28,12 @@ def test_prefix_and_body_are_the_chat_templates_own_tokens(question, answer, ima
 
 @given(question=text, answer=text, images=st.integers(0, 2))
 def test_only_the_answer_and_its_end_are_learnt_and_evaluation_stops_right_before(question, answer, images):
-    learnt, asked = RENDERER.render(question, answer, images), RENDERER.render(question, None, images)
-    assert asked.prefix == learnt.prefix
-    assert learnt.body[: len(asked.body)] == asked.body
-    assert asked.learnt == 0
+    learnt, evaluated = RENDERER.render(question, answer, images), RENDERER.render(question, None, images)
+    assert evaluated.prefix == learnt.prefix
+    assert learnt.body[: len(evaluated.body)] == evaluated.body
+    assert evaluated.learnt == 0
     tokens = [label for label in learnt.labels if label != IGNORED]
-    assert tokens == list(learnt.body[len(asked.body) :])
+    assert tokens == list(learnt.body[len(evaluated.body) :])
     assert TOKENIZER.decode(tokens) == f"{answer} <eos>"
 
 

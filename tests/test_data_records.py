@@ -109,14 +109,14 @@ def test_records_in_the_form_of_the_public_files_are_learnt_as_their_loaders_do(
     (place / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PUBLIC))
     lock_sources(settings=place / "lock.json", output=place / "own.lock.yaml")
     lines = stage(place, "align")
-    found = list(read_records(lines))
-    pictures = [(lines.parent / r.image).resolve().name if r.image else None for r in found]
+    result = list(read_records(lines))
+    pictures = [(lines.parent / r.image).resolve().name if r.image else None for r in result]
     assert pictures == ["a.jpg", "b.jpg", None, None, None, "a.jpg", None, None, None, None]
-    assert [r.id for r in found][5:8] == ["7", "7", "8"]  # the second by its number
-    assert found[0].turns == (("Describe it.", "a mattress"),)
-    assert found[1].turns == (("q", "a"), ("r", "b"))
-    assert found[3].turns == (("Go on", "Yes"),)
-    assert found[4].turns == (("Hi", "Hello"),)
+    assert [r.id for r in result][5:8] == ["7", "7", "8"]  # the second by its number
+    assert result[0].turns == (("Describe it.", "a mattress"),)
+    assert result[1].turns == (("q", "a"), ("r", "b"))
+    assert result[3].turns == (("Go on", "Yes"),)
+    assert result[4].turns == (("Hi", "Hello"),)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ def features(pictures: int = 60, tokens: int = 16, width: int = 12, seed: int = 
 
 
 def grams(x: np.ndarray, batch: int = 7) -> PictureGrams:
-    found = PictureGrams(x.shape[-1], len(x))
+    result = PictureGrams(x.shape[-1], len(x))
     for start in range(0, len(x), batch):
-        found.add(x[start : start + batch])
-    return found
+        result.add(x[start : start + batch])
+    return result
 
 
 def entropy_rank(values: np.ndarray) -> float:
@@ -35,12 +35,12 @@ def test_equals_a_direct_singular_value_decomposition() -> None:
     flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
     centred = np.linalg.svd(flat - flat.mean(0), compute_uv=False)
     uncentred = np.linalg.svd(flat, compute_uv=False)
-    found = grams(x).measures()
-    assert found.erank == pytest.approx(entropy_rank(centred), abs=1e-6)
-    assert found.erank_uncentred == pytest.approx(entropy_rank(uncentred), abs=1e-6)
-    assert found.erank_energy == pytest.approx(entropy_rank(centred**2), abs=1e-6)
-    assert found.participation_ratio == pytest.approx((centred**2).sum() ** 2 / (centred**4).sum(), abs=1e-6)
-    assert found.stable_rank == pytest.approx((centred**2).sum() / centred[0] ** 2, abs=1e-6)
+    result = grams(x).measures()
+    assert result.erank == pytest.approx(entropy_rank(centred), abs=1e-6)
+    assert result.erank_uncentred == pytest.approx(entropy_rank(uncentred), abs=1e-6)
+    assert result.erank_energy == pytest.approx(entropy_rank(centred**2), abs=1e-6)
+    assert result.participation_ratio == pytest.approx((centred**2).sum() ** 2 / (centred**4).sum(), abs=1e-6)
+    assert result.stable_rank == pytest.approx((centred**2).sum() / centred[0] ** 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("rank_of_x", [1, 3, 8])
@@ -49,8 +49,8 @@ def test_a_planted_flat_spectrum_has_its_own_rank(rank_of_x: int) -> None:
     basis, _ = np.linalg.qr(np.column_stack([np.ones(400), rng.normal(size=(400, rank_of_x))]))
     axes, _ = np.linalg.qr(rng.normal(size=(10, 10)))
     x = (basis[:, 1:] @ axes[:rank_of_x]).reshape(25, 16, 10)  # no mean: orthogonal to the ones
-    found = grams(x).measures()
-    for measure in (found.erank, found.erank_energy, found.participation_ratio, found.stable_rank):
+    result = grams(x).measures()
+    for measure in (result.erank, result.erank_energy, result.participation_ratio, result.stable_rank):
         assert measure == pytest.approx(rank_of_x, abs=1e-6)
 
 
@@ -72,17 +72,17 @@ def test_a_constant_channel_adds_nothing_once_centred() -> None:
 
 def test_one_large_mean_direction_drowns_the_uncentred_energy() -> None:
     x = features().astype(np.float64) + 100 * np.ones(12)
-    found = grams(x)
-    _, uncentred = found.spectra()
+    result = grams(x)
+    _, uncentred = result.spectra()
     assert entropy_rank(uncentred**2) < 1.1
-    assert found.measures().erank > 4
+    assert result.measures().erank > 4
 
 
 def test_a_resample_is_the_rank_of_the_drawn_pictures() -> None:
     x = features(pictures=20)
     drawn = np.random.default_rng(5).multinomial(20, np.full(20, 1 / 20), size=3)
-    found = grams(x).bootstrap(3, seed=5)
-    for row, value in zip(drawn, found, strict=True):
+    result = grams(x).bootstrap(3, seed=5)
+    for row, value in zip(drawn, result, strict=True):
         assert value == pytest.approx(grams(np.repeat(x, row, axis=0)).measures().erank, rel=1e-9)
 
 
@@ -95,10 +95,10 @@ def test_equal_seeds_pair_two_encoders_on_the_same_pictures() -> None:
 
 
 def test_the_curve_grows_to_the_rank_of_all_pictures() -> None:
-    found = grams(features(pictures=64))
-    curve = found.curve(steps=5)
+    result = grams(features(pictures=64))
+    curve = result.curve(steps=5)
     assert [pictures for pictures, _ in curve] == [4, 8, 16, 32, 64]
-    assert curve[-1][1] == pytest.approx(found.measures().erank, rel=1e-12)
+    assert curve[-1][1] == pytest.approx(result.measures().erank, rel=1e-12)
     assert curve[0][1] == pytest.approx(grams(features(pictures=64)[:4]).measures().erank, rel=1e-9)
 
 

@@ -99,9 +99,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    found = Study(tmp_path_factory.mktemp("study"))
-    found.pretrained(found.settings(pictures=24))
-    return found
+    result = Study(tmp_path_factory.mktemp("study"))
+    result.pretrained(result.settings(pictures=24))
+    return result
 
 
 def test_features_are_the_encoders_own_in_order_of_first_appearance(study: Study) -> None:
@@ -181,9 +181,9 @@ def test_ranks_after_training_are_compared_with_before_and_with_solo(study: Stud
 def test_the_published_spectra_are_those_the_ranks_are_of(study: Study) -> None:
     study.trained("clip+dinov2", 0.2)
     for table, spectra in (("pretrained", "pretrained_spectra"), ("clip+dinov2", "clip+dinov2_spectra")):
-        found = rows(study.folder / f"{spectra}.csv")
+        result = rows(study.folder / f"{spectra}.csv")
         for row in rows(study.folder / f"{table}.csv"):
-            sigma = np.array([float(r["sigma"]) for r in found if r["encoder"] == row["encoder"]])
+            sigma = np.array([float(r["sigma"]) for r in result if r["encoder"] == row["encoder"]])
             assert len(sigma) == int(row["width"])
             assert (np.diff(sigma) <= 0).all()
             assert float(effective_rank(sigma)) == pytest.approx(float(row["erank"]))

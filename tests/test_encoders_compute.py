@@ -50,9 +50,9 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_a_gpu_networks_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device() == choose_device("cpu") == ProcessRank(local_rank=1).device == torch.device("cpu")
-    for asked in ("cuda", "cuda:0", "mps", "GPU"):
-        with pytest.raises(StudyError, match=f"device '{asked}': not one of this machine's, cpu$"):
-            choose_device(asked)
+    for device in ("cuda", "cuda:0", "mps", "GPU"):
+        with pytest.raises(StudyError, match=f"device '{device}': not one of this machine's, cpu$"):
+            choose_device(device)
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -87,12 +87,12 @@ def test_a_wrong_precision_is_named(model: Path) -> None:
         load_vlm(model, "fp16")
 
 
-class AskedError(Exception):
-    """Somebody asked for the device."""
+class ChosenError(Exception):
+    """A command has chosen its device."""
 
 
-def asked(*_: Any, **__: Any) -> torch.device:
-    raise AskedError
+def choose(*_: Any, **__: Any) -> torch.device:
+    raise ChosenError
 
 
 @pytest.mark.parametrize("command", ["features", "pretrained ranks", "ranks", "predict", "masks", "chat"])
@@ -100,7 +100,7 @@ def test_every_command_that_runs_a_network_asks_for_its_device(
     study: TinyStudy, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     for room in ("data.features", "effective_rank.measure", "evaluation.predict", "evaluation.chat"):
-        monkeypatch.setattr(f"encoder_roles.{room}.choose_device", asked)
+        monkeypatch.setattr(f"encoder_roles.{room}.choose_device", choose)
     write_rows(tmp_path / "before", COLUMNS, [])
     write_rows(tmp_path / "draws", ("encoder", "resample", "erank"), [])
     encoders = list(study.encoders.values())
@@ -130,7 +130,7 @@ def test_every_command_that_runs_a_network_asks_for_its_device(
         "masks": lambda: predict_masks(settings=masks, **exam, **options),
         "chat": lambda: chat(model=model, picture=image, question="what ?"),
     }
-    with pytest.raises(AskedError):
+    with pytest.raises(ChosenError):
         commands[command]()
 
 
@@ -188,8 +188,8 @@ def test_every_encoder_and_connector_computes_in_bf16_what_it_does_in_fp32(
     assert 1e-4 < distance(tokens[1], tokens[0]) < 0.02
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
-    return float((found.float() - expected).norm() / expected.norm())
+def distance(result: Tensor, expected: Tensor) -> float:
+    return float((result.float() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -197,20 +197,20 @@ def test_a_model_is_loaded_into_its_type_without_another_copy(
     study: TinyStudy, model: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, before = read_weights(model), storages()
-    found: list[tuple[set[torch.dtype], int]] = []
+    collected: list[tuple[set[torch.dtype], int]] = []
     fill = encoder_roles.models.vlm.load_strictly
 
     def look(module: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
         types = {weight.dtype for weight in module.parameters()}
         mapped = {value.untyped_storage().data_ptr() for value in tensors.values()}
         added = storages() - before
-        found.append((types, sum(size for place, size in added if place not in mapped)))
+        collected.append((types, sum(size for place, size in added if place not in mapped)))
         fill(module, tensors, where)
 
     monkeypatch.setattr(encoder_roles.models.vlm, "load_strictly", look)
     loaded = load_vlm(model, precision)
     dtype = dtype_of(precision)
-    ((types, added),) = found
+    ((types, added),) = collected
     assert types == {dtype}
     own = sum(weight.nbytes for weight in loaded.parameters())
     buffers = sum(buffer.nbytes for buffer in loaded.buffers())

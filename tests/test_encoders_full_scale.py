@@ -100,22 +100,22 @@ def measured(name: str) -> NetworkSize:
 def test_the_documents_table_says_what_the_table_says(name: str) -> None:
     text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
-    said, row = [cell.strip() for cell in line.strip("| ").split("|")], ROWS[name]
+    cells, row = [cell.strip() for cell in line.strip("| ").split("|")], ROWS[name]
     assert row.published is not None
-    asked = [name, f"{row.library}, {row.source}", str(row.pixels), row.aspect, str(row.layer)]
-    assert said[:4] + said[5:6] == asked
+    expected = [name, f"{row.library}, {row.source}", str(row.pixels), row.aspect, str(row.layer)]
+    assert cells[:4] + cells[5:6] == expected
     millions = f"{measured(name).parameters / 1e6:,.0f}M"
-    assert said[6:] == [str(row.published.grid), str(row.published.width), millions]
+    assert cells[6:] == [str(row.published.grid), str(row.published.width), millions]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_row_of_the_table_is_the_published_network(name: str) -> None:
-    found, row = measured(name), ROWS[name]
+    result, row = measured(name), ROWS[name]
     assert row.published is not None
-    assert abs(found.parameters / 1e6 - PUBLISHED[name]) < 0.001 * PUBLISHED[name]
+    assert abs(result.parameters / 1e6 - PUBLISHED[name]) < 0.001 * PUBLISHED[name]
     assert abs(row.published.parameters / 1e6 - PUBLISHED[name]) < 0.01
-    assert (found.width, found.grid) == (row.published.width, row.published.grid)
-    assert found.kept <= found.parameters
+    assert (result.width, result.grid) == (row.published.width, row.published.grid)
+    assert result.kept <= result.parameters
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -182,7 +182,7 @@ def timm_weights(clip: transformers.CLIPVisionModel, classes: int) -> dict[str, 
         "layer_norm2": "norm2",
         "self_attn.out_proj": "attn.proj",
     }
-    found, attention = {}, {}
+    result, attention = {}, {}
     state = {name.removeprefix("vision_model."): weight for name, weight in clip.state_dict().items()}
     for key, weight in state.items():
         name = key
@@ -191,20 +191,20 @@ def timm_weights(clip: transformers.CLIPVisionModel, classes: int) -> dict[str, 
         if "self_attn" in name:
             attention[name] = weight
         elif "embeddings" not in name:
-            found[name] = weight
+            result[name] = weight
     for name in [name for name in attention if ".q_proj." in name]:
         parts = [attention[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-        found[name.replace("self_attn.q_proj", "attn.qkv")] = torch.cat(parts)
-    found["cls_token"] = state["embeddings.class_embedding"][None, None]
-    found["pos_embed"] = state["embeddings.position_embedding.weight"][None]
-    found["head.weight"], found["head.bias"] = torch.zeros(classes, 16), torch.zeros(classes)
-    return {name: weight.clone() for name, weight in found.items()}
+        result[name.replace("self_attn.q_proj", "attn.qkv")] = torch.cat(parts)
+    result["cls_token"] = state["embeddings.class_embedding"][None, None]
+    result["pos_embed"] = state["embeddings.position_embedding.weight"][None]
+    result["head.weight"], result["head.bias"] = torch.zeros(classes, 16), torch.zeros(classes)
+    return {name: weight.clone() for name, weight in result.items()}
 
 
 def test_the_stages_of_convnext_have_cambrians_5760_channels() -> None:
     spec = ROWS["convnext_xxl"].model_copy(update={"layer": (1, 2, 3, 4)})
-    found = measure_network("convnext_xxl", spec)
-    assert (found.width, found.grids) == (5760, (256, 128, 64, 32))
+    result = measure_network("convnext_xxl", spec)
+    assert (result.width, result.grids) == (5760, (256, 128, 64, 32))
 
 
 def test_pix2struct_is_published_with_its_decoder() -> None:
@@ -245,10 +245,10 @@ def test_levels_of_different_grids_meet_on_the_common_one(
     pixels = encoder.preprocess(tiny_encoders.pictures(2))
     with torch.no_grad():
         stages = encoder.levels(pixels)
-        found = grid_features(encoder, pixels, 3)
+        result = grid_features(encoder, pixels, 3)
     assert len({stage.shape[1] for stage in stages}) == 4
-    assert found.shape == (2, 3, 3, encoder.width)
-    for part, stage in zip(found.split(encoder.widths, dim=-1), stages, strict=True):
+    assert result.shape == (2, 3, 3, encoder.width)
+    for part, stage in zip(result.split(encoder.widths, dim=-1), stages, strict=True):
         assert torch.equal(part, resample_grid(stage, 3))
 
 
@@ -514,7 +514,7 @@ def test_a_position_table_is_resampled_only_when_asked(
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "message"),
     [
         ("dinov2", {"positions": "resample"}, "always resamples its position table"),
         ("sam", {"positions": "resample"}, "cannot do that"),
@@ -530,9 +530,9 @@ def test_a_position_table_is_resampled_only_when_asked(
     ],
 )
 def test_a_rule_that_the_network_has_no_use_for_is_refused(
-    name: str, change: dict[str, Any], said: str, folders: dict[str, tuple[Path, EncoderSpec]]
+    name: str, change: dict[str, Any], message: str, folders: dict[str, tuple[Path, EncoderSpec]]
 ) -> None:
-    with pytest.raises(StudyError, match=said) as error:
+    with pytest.raises(StudyError, match=message) as error:
         load(folders, name, **change)
     assert str(error.value).startswith(f"encoder {name}: ")
 
@@ -546,8 +546,8 @@ def test_padding_is_llavas_square_of_the_mean_colour(height: int, width: int) ->
     )  # int(255 mean), as LLaVA has it
     expected = np.asarray(square.resize((24, 24), Image.Resampling.BICUBIC)).astype(int)
     frame = Frame.of(ROWS["clip_l"].model_copy(update={"pixels": 24}), patch=14)
-    found = frame.apply(pixels)[0].permute(1, 2, 0).numpy()
-    assert np.abs(found - expected).max() <= 1
+    result = frame.apply(pixels)[0].permute(1, 2, 0).numpy()
+    assert np.abs(result - expected).max() <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (20, 30)])
@@ -608,12 +608,12 @@ def test_a_network_that_is_not_the_published_one_is_not_staged(
     whole = sum(p.numel() for p in transformers.SiglipVisionModel.from_pretrained(source).parameters())
     folder = staged(spec, tmp_path / "siglip", parameters=round(1.009 * whole), width=16, grid=3)
     assert read_spec(folder)[1] == (16,)
-    for published, said in (
+    for published, message in (
         ({"parameters": round(1.02 * whole)}, f"its network has {whole:,} parameters"),
         ({"parameters": whole, "width": 32}, "its width is 16"),
         ({"parameters": whole, "grid": 4}, "its grid is 3"),
     ):
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=message):
             staged(spec, tmp_path / "other", **published)
         assert not (tmp_path / "other").exists()
 

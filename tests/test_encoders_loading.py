@@ -50,7 +50,7 @@ def features(encoder: Encoder) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_last_layer_is_transformers_own_after_its_final_norm(name: str, pool: dict[str, Path]) -> None:
     encoder = load_encoder(pool[name])
-    pixels, found = features(encoder)
+    pixels, result = features(encoder)
     model = CLASSES[name].from_pretrained(pool[name])
     with torch.no_grad():
         states = model(pixels).last_hidden_state
@@ -59,8 +59,8 @@ def test_the_last_layer_is_transformers_own_after_its_final_norm(name: str, pool
         else:
             patches = states[:, CLASS_TOKENS[name] :]
             expected = grid(model.post_layernorm(patches) if name == "clip" else patches)
-    assert torch.equal(found, expected)
-    assert found.shape[-1] == encoder.width
+    assert torch.equal(result, expected)
+    assert result.shape[-1] == encoder.width
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -71,11 +71,11 @@ def test_other_layers_are_the_hidden_states(name: str, layer: int, state: int, p
         | {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
     )
     encoder = load_source(name, spec, pool[name])
-    pixels, found = features(encoder)
+    pixels, result = features(encoder)
     with torch.no_grad():
         states = CLASSES[name].from_pretrained(pool[name])(pixels, output_hidden_states=True).hidden_states
     expected = states[state] if name == "sam" else grid(states[state][:, CLASS_TOKENS[name] :])
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
     kept = sum(p.numel() for p in encoder.parameters())
     assert kept < sum(p.numel() for p in load_encoder(pool[name]).parameters())
 
@@ -83,12 +83,12 @@ def test_other_layers_are_the_hidden_states(name: str, layer: int, state: int, p
 def test_an_open_clip_trunk_is_what_open_clip_itself_loads(pool: dict[str, Path]) -> None:
     import open_clip
 
-    pixels, found = features(load_encoder(pool["convnext"]))
+    pixels, result = features(load_encoder(pool["convnext"]))
     trunk = open_clip.create_model(f"local-dir:{pool['convnext']}").visual.trunk.eval()
     with torch.no_grad():
         expected = trunk.head.norm(trunk.forward_features(pixels)).permute(0, 2, 3, 1)
         stages = trunk.forward_intermediates(pixels, intermediates_only=True)
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
     spec = load_encoder(pool["convnext"]).spec
     for layer, stage in ((-2, 2), (2, 1), (4, 3)):
         encoder = load_source("convnext", spec.model_copy(update={"layer": layer}), pool["convnext"])
@@ -102,23 +102,23 @@ def test_a_timm_folder_is_what_timm_itself_loads(tmp_path: Path) -> None:
 
     spec = tiny_encoders.write_timm(tmp_path / "vit")
     encoder = load_encoder(tiny_encoders.stage(tmp_path / "vit", spec))
-    pixels, found = features(encoder)
+    pixels, result = features(encoder)
     network = timm.create_model(f"local-dir:{tmp_path / 'vit'}", pretrained=True).eval()
     with torch.no_grad():
         tokens = network.forward_features(pixels)[:, network.num_prefix_tokens :]
         expected = network.fc_norm(tokens)
     assert network.num_prefix_tokens > 0
-    assert torch.equal(found, grid(expected))
+    assert torch.equal(result, grid(expected))
 
 
 def test_a_whole_clip_checkpoint_gives_its_vision_network(tmp_path: Path) -> None:
     spec = tiny_encoders.write_clip(tmp_path / "whole", whole=True)
     encoder = load_encoder(tiny_encoders.stage(tmp_path / "whole", spec))
     model = transformers.CLIPModel.from_pretrained(tmp_path / "whole").vision_model
-    pixels, found = features(encoder)
+    pixels, result = features(encoder)
     with torch.no_grad():
         expected = grid(model.post_layernorm(model(pixels).last_hidden_state[:, 1:]))
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
     assert not [name for name, _ in encoder.named_parameters() if "text" in name]
 
 
@@ -259,5 +259,5 @@ def test_a_transformers_encoder_imports_neither_timm_nor_open_clip(pool: dict[st
         "import sys; from pathlib import Path; from encoder_roles.encoders.loading import load_encoder; "
         f"load_encoder(Path({str(pool['clip'])!r})); print('timm' in sys.modules, 'open_clip' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split()[-2:] == ["False", "False"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["False", "False"]

@@ -137,9 +137,9 @@ def test_a_studys_chat_template_stands_before_the_tokenizers_own(tmp_path: Path)
     write_json(settings, {"chat_template": template})
     stage_language_model(settings=settings, source=source, output=output)
     assert load_tokenizer(output).chat_template == template
-    for said, wrong in (("once each and in this order", "{{ 'hello' }}"), ("no chat template", "")):
+    for message, wrong in (("once each and in this order", "{{ 'hello' }}"), ("no chat template", "")):
         write_json(settings, {"chat_template": wrong})
-        with pytest.raises(StudyError, match=said) as error:
+        with pytest.raises(StudyError, match=message) as error:
             stage_language_model(settings=settings, source=source, output=tmp_path / "again")
         assert str(error.value).startswith(f"{source}: ")
         assert not (tmp_path / "again").exists()

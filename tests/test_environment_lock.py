@@ -38,8 +38,8 @@ def normal(name: str) -> str:
 
 def pins(text: str) -> dict[str, str]:
     """The pinned version of every package in a requirements file; for torch the one for CPUs on Linux."""
-    found = [(normal(name), version) for name, version in PIN.findall(text)]
-    return dict(sorted(found, key=lambda pin: "+" in pin[1]))
+    matches = [(normal(name), version) for name, version in PIN.findall(text)]
+    return dict(sorted(matches, key=lambda pin: "+" in pin[1]))
 
 
 LOCK = pins((ENVS / "laptop.lock").read_text())
@@ -76,14 +76,14 @@ def test_every_package_of_a_lock_is_exact_and_has_a_hash(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_package_has_one_version_in_all_locks(lock: str) -> None:
-    found = pins((ENVS / lock).read_text())
+    result = pins((ENVS / lock).read_text())
     cuda = lock.endswith("cuda.lock")
     expected = {name: version.partition("+")[0] if cuda else version for name, version in LOCK.items()}
-    assert {name: version for name, version in found.items() if name in LOCK} == {
-        name: expected[name] for name in found if name in LOCK
+    assert {name: version for name, version in result.items() if name in LOCK} == {
+        name: expected[name] for name in result if name in LOCK
     }
-    beside = found.keys() - LOCK.keys()
-    assert bool(beside) == (cuda and "torch" in found), (
+    beside = result.keys() - LOCK.keys()
+    assert bool(beside) == (cuda and "torch" in result), (
         "only torch's build for CUDA brings packages of its own"
     )
     assert all(re.match(r"(nvidia|cuda|triton)\b", name) for name in beside)
@@ -113,10 +113,10 @@ def test_conda_provides_an_exact_python_and_pip_and_nothing_that_has_no_hash(nam
 
 @pytest.mark.parametrize("name", CONDA)
 def test_a_lock_of_an_environment_was_compiled_from_its_requirements(name: str) -> None:
-    asked = names(f"{name}.in")
-    assert asked <= names("laptop.in") | set(LOCK)
+    requirements = names(f"{name}.in")
+    assert requirements <= names("laptop.in") | set(LOCK)
     cpu, cuda = (pins((ENVS / f"{name}.{kind}.lock").read_text()) for kind in ("cpu", "cuda"))
-    assert asked <= set(cpu) <= set(cuda)
+    assert requirements <= set(cpu) <= set(cuda)
 
 
 @pytest.mark.parametrize("name", CONDA)
@@ -132,16 +132,16 @@ def test_an_environment_is_made_anew_when_its_lock_changes(name: str) -> None:
 
 def libraries(files: dict[str, str]) -> set[str]:
     """The distributions that modules of this package, or scripts of the workflow, import."""
-    found = set()
+    collected = set()
     for file in files:
         path = ROOT / file if (ROOT / file).is_file() else PACKAGE.parent / file
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                collected |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.partition(".")[0])
+                collected.add(node.module.partition(".")[0])
     owners = importlib.metadata.packages_distributions()
-    known = found - sys.stdlib_module_names - {PACKAGE.name}
+    known = collected - sys.stdlib_module_names - {PACKAGE.name}
     return {normal(owner) for module in known for owner in owners.get(module, [f"({module})"])}
 
 
@@ -251,8 +251,8 @@ def test_the_small_build_of_torch_is_taken_where_pip_finds_it_and_else_the_publi
             install.choose_lock("laptop", Path(sys.executable))
         return
     assert install.choose_lock("laptop", Path(sys.executable)).name == lock
-    told = capsys.readouterr().err
-    assert (message in told and told.count("\n") == 1) if message else told == ""
+    output = capsys.readouterr().err
+    assert (message in output and output.count("\n") == 1) if message else output == ""
 
 
 def test_an_environment_without_torch_needs_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ def test_every_machine_and_python_has_a_lock_with_one_build_of_torch(machine: st
         lines = re.findall(r"^(torch==.*?) \\", (ENVS / lock).read_text(), re.MULTILINE)
         requirements = [Requirement(line) for line in lines]
         builds[lock] = [str(r.specifier) for r in requirements if r.marker is None or r.marker.evaluate(here)]
-    version_of_all = {build.partition("+")[0] for found in builds.values() for build in found}
+    version_of_all = {build.partition("+")[0] for result in builds.values() for build in result}
     assert version_of_all == {"==2.13.0"}, "the same version whichever build"
     small = machine != "Linux on aarch64" and (machine, version[-1]) not in {
         ("Linux on x86_64", "2"),

@@ -69,11 +69,11 @@ def answers_of_lmms_eval(cases: Path, **arguments: Any) -> dict[str, list[str]]:
             process_docs_parallel=1,
             bootstrap_iters=0,
         )
-    found = {}
+    collected = {}
     for name, task in tasks.items():
         rows = sorted(results["samples"][task.lmms.config.task], key=lambda row: row["doc_id"])
-        found[name] = [row["resps"][0][0] for row in rows]
-    return found
+        collected[name] = [row["resps"][0][0] for row in rows]
+    return collected
 
 
 def answers_in(folder: Path) -> dict[str, list[str]]:
@@ -112,7 +112,7 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
     assert done.returncode == 0, done.stderr[-2000:]
     assert "seed_image" in done.stdout
     (samples,) = (tmp_path / "out").rglob("*samples_tiny_seed.jsonl")
-    told = {row["doc_id"]: row["filtered_resps"] for row in read_jsonl(samples)}
+    answers = {row["doc_id"]: row["filtered_resps"] for row in read_jsonl(samples)}
     predict_subset(
         settings=cases / "predict.json",
         requests=cases / "requests",
@@ -121,7 +121,7 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
         output=tmp_path / "answers",
     )
     expected = {int(row["id"]): row["text"] for row in read_jsonl(tmp_path / "answers/seed.jsonl")}
-    assert {place: told[place] for place in expected} == expected
+    assert {place: answers[place] for place in expected} == expected
 
 
 def hub_error(kind: str) -> Exception:
@@ -171,7 +171,7 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
         output_root=tmp_path,
     )
     for mask in ("sam", "none"):
-        found = answers_of_lmms_eval(
+        result = answers_of_lmms_eval(
             cases,
             pretrained=model,
             keep=mask,
@@ -179,7 +179,7 @@ def test_the_answers_under_a_mask_are_those_of_the_masking_job(
             calibration=study.data,
             calibration_pictures=16,
         )
-        assert found == answers_in(tmp_path / f"{mask}.{operator}")
+        assert result == answers_in(tmp_path / f"{mask}.{operator}")
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_the_model_computes_where_and_in_what_it_is_asked_to(
 ) -> None:
     devices = []
 
-    def choose(asked: str | None) -> torch.device:
-        devices.append(asked)
+    def choose(chosen: str | None) -> torch.device:
+        devices.append(chosen)
         return torch.device("cpu")
 
     monkeypatch.setattr("encoder_roles.evaluation.adapter.choose_device", choose)

@@ -46,17 +46,17 @@ def test_the_answers_are_those_of_the_prediction_jobs(
     masks = study.settings("masks", STAGE)
     predict = study.settings("predict", {key: STAGE[key] for key in ("batch_tokens", "threads")})
     folder = study.root / "predictions"
-    asked = {"requests": study.requests, "model": model}
-    predict_subset(settings=predict, subset="clip+sam", output=folder / "unmasked", **asked)
+    inputs = {"requests": study.requests, "model": model}
+    predict_subset(settings=predict, subset="clip+sam", output=folder / "unmasked", **inputs)
     kept = ("clip", "sam", "none")
-    predict_masks(settings=masks, operator="zero", masks=kept, data=study.data, output_root=folder, **asked)
+    predict_masks(settings=masks, operator="zero", masks=kept, data=study.data, output_root=folder, **inputs)
     expected = {mask: answer_in(folder / f"{mask}.zero") for mask in kept}
     expected = {"unmasked": answer_in(folder / "unmasked"), **expected}
     assert len(set(expected.values())) > 1  # else a mask that does nothing would pass
 
     chat(model=model, picture=picture, question=QUESTION, keep=kept)
-    said = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()]
-    assert {mask: text.strip() for mask, text in said} == expected
+    output = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert {mask: text.strip() for mask, text in output} == expected
 
 
 def test_a_person_may_choose_device_and_precision(

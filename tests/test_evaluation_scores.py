@@ -210,12 +210,12 @@ def test_the_table_is_the_weighted_mean_of_the_questions(study: Path) -> None:
     assert len(scores.drop_duplicates(model)) == 3
     for key, rows in scores.groupby([*model, "benchmark"]):
         wanted = np.average(rows["score"], weights=rows["weight"])
-        found = table[
+        result = table[
             (table["level"] == "benchmark") & (table[[*model, "benchmark"]] == list(key)).all(axis=1)
         ]
-        assert found["score"].item() == pytest.approx(wanted, abs=1e-6)
-        assert found["low"].item() <= wanted + 1e-6 and wanted - 1e-6 <= found["high"].item()
-        assert found["unparsable_share"].item() == pytest.approx(rows["unparsable"].mean(), abs=1e-6)
+        assert result["score"].item() == pytest.approx(wanted, abs=1e-6)
+        assert result["low"].item() <= wanted + 1e-6 and wanted - 1e-6 <= result["high"].item()
+        assert result["unparsable_share"].item() == pytest.approx(rows["unparsable"].mean(), abs=1e-6)
     whole = table[table["level"] == "overall"].set_index("subset")["score"]
     means = table[table["level"] == "benchmark"].groupby("subset")["score"].mean()
     assert np.allclose(whole.sort_index(), means.sort_index())
@@ -283,9 +283,10 @@ FAULTS = {
 
 def test_an_overlay_that_the_study_does_not_name_gives_lmms_evals_figure(study: Path) -> None:
     golds = pd.read_parquet(study / "data/benchmarks/ocrbench/test.parquet", columns=["answer"])["answer"]
-    asked = read_requests(study / "requests", "ocrbench")
+    requests = read_requests(study / "requests", "ocrbench")
     rows = [
-        {"id": r.id, "cluster": r.cluster, "text": str(gold[0])} for r, gold in zip(asked, golds, strict=True)
+        {"id": r.id, "cluster": r.cluster, "text": str(gold[0])}
+        for r, gold in zip(requests, golds, strict=True)
     ]
     write_jsonl(study / "predictions/clip/seed0/clip.unmasked/ocrbench.jsonl", rows)
     ours = score(study).query("benchmark == 'ocrbench'")["score"]

@@ -34,13 +34,13 @@ def test_open_answers_however_messy_score_what_the_papers_define(tmp_path: Path,
     judge, rng = judge_of(tmp_path, benchmark), random.Random(benchmark)
     texts = [messy_answer(row, rng) for row in judge._rows]
     assert len(texts) >= 500
-    found = np.array([judge._verdict(i, text)[0] for i, text in enumerate(texts)])
+    result = np.array([judge._verdict(i, text)[0] for i, text in enumerate(texts)])
     wanted = np.array(
         [definition(benchmark, row, text) for row, text in zip(judge._rows, texts, strict=True)]
     )
-    apart = np.abs(found - wanted) > 1e-9
+    apart = np.abs(result - wanted) > 1e-9
     if benchmark == "docvqa":  # at a distance of just one half lmms-eval gives 0.5, ANLS gives 0
-        assert 0 < apart.mean() < 0.1 and (found[apart] == 0.5).all() and (wanted[apart] == 0).all()
+        assert 0 < apart.mean() < 0.1 and (result[apart] == 0.5).all() and (wanted[apart] == 0).all()
         return
     assert not apart.any()
     scores, weights, _ = judge.judge(texts)
@@ -114,9 +114,9 @@ def differences(folder: Path, benchmark: str) -> str:
     judge, rng = judge_of(folder, benchmark), random.Random(f"{benchmark} apart")
     texts = [messy_answer(row, rng) for row in judge._rows]
     assert len(texts) >= 500
-    found = np.array([judge._verdict(i, text)[0] for i, text in enumerate(texts)], dtype=float)
+    result = np.array([judge._verdict(i, text)[0] for i, text in enumerate(texts)], dtype=float)
     wanted = [definition(benchmark, row, text) for row, text in zip(judge._rows, texts, strict=True)]
-    apart = 100 * (found - np.array(wanted)) / len(texts)
+    apart = 100 * (result - np.array(wanted)) / len(texts)
     strict, generous = -apart[apart < 0].sum() + 0.0, apart[apart > 0].sum()  # + 0.0: never -0.0
     return f"| {benchmark} | {len(texts)} | {strict:.1f} | {generous:.1f} |"
 
@@ -130,6 +130,6 @@ def test_the_docs_tables_are_the_tables_of_the_code() -> None:
     lines = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     for name, task in TASKS.items():
         row, columns = [line for line in lines if line.startswith(f"| {name} |")][:2]
-        told = (task.group, task.source, task.config, task.split, task.overlay, f"{task.questions:,}")
-        assert all(text in row for text in (*told, f"`{task.task}`", f"`{task.metric}`")), name
+        cells = (task.group, task.source, task.config, task.split, task.overlay, f"{task.questions:,}")
+        assert all(text in row for text in (*cells, f"`{task.task}`", f"`{task.metric}`")), name
         assert all(f"`{column}`" in columns for column in SCHEMAS[name] if not column.startswith("image_"))

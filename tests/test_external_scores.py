@@ -57,9 +57,9 @@ def overall(tables: dict[str, pd.DataFrame], measure: str) -> pd.Series:
 
 
 def test_the_published_averages_of_cambrian_are_those_of_its_sixteen_columns() -> None:
-    found = read_external_scores(CAMBRIAN, leave_out=[6]).averages
-    assert found["row"].tolist() == [1, 2, 3, 4, 5, 7]
-    assert (found["overall"] - found["stated_overall"]).abs().max() <= 0.01
+    result = read_external_scores(CAMBRIAN, leave_out=[6]).averages
+    assert result["row"].tolist() == [1, 2, 3, 4, 5, 7]
+    assert (result["overall"] - result["stated_overall"]).abs().max() <= 0.01
     printed = pd.read_csv(CAMBRIAN, comment="#")
     columns = {
         "General": ["MMEP", "MMB", "SEEDI", "GQA"],
@@ -70,18 +70,18 @@ def test_the_published_averages_of_cambrian_are_those_of_its_sixteen_columns() -
     printed = printed.drop(index=5).reset_index(drop=True)
     printed["MMEP"] /= 20
     for group, names in columns.items():
-        np.testing.assert_allclose(found[group], printed[names].mean(axis=1), atol=0.01)
+        np.testing.assert_allclose(result[group], printed[names].mean(axis=1), atol=0.01)
 
 
 def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
     with pytest.raises(StudyError, match=r"rows 2 and 6 are both siglip\+dinov2\+convnext.*leave_out: 6"):
         analyse_table(CAMBRIAN)
-    found = analyse_table(CAMBRIAN, leave_out=[6])
-    necessity = overall(found.tables, "necessity")["value"]
+    result = analyse_table(CAMBRIAN, leave_out=[6])
+    necessity = overall(result.tables, "necessity")["value"]
     assert necessity.to_dict() == pytest.approx(
         {"dinov2": 54.7446 - 54.5253, "clip": 54.7446 - 54.5210}, abs=1e-3
     )
-    said = " ".join(note["note"] for note in found.notes)
+    text = " ".join(note["note"] for note in result.notes)
     for words in (
         *("mme: given on 0-2000, divided by 20", "row 6 (SigLIP+DINOv2+ConvNext) was left out"),
         *(
@@ -91,10 +91,10 @@ def test_two_rows_with_one_label_are_named_and_one_can_be_left_out() -> None:
         ),
         *("no Shapley, Banzhaf, interaction or Möbius value", "no masked scores", "no effective ranks"),
     ):
-        assert words in said, words
-    assert found.tables["games"].empty
-    assert found.tables["roles"]["low"].isna().all()
-    assert {c.verdict for c in found.claims} == {"not tested in this study"}
+        assert words in text, words
+    assert result.tables["games"].empty
+    assert result.tables["roles"]["low"].isna().all()
+    assert {c.verdict for c in result.claims} == {"not tested in this study"}
 
 
 def test_an_average_that_the_table_states_wrongly_is_said() -> None:
@@ -154,9 +154,9 @@ def test_the_order_of_columns_rows_and_names_changes_no_value(tmp_path: Path) ->
     tidy(table).to_parquet(tmp_path / "c.parquet")
     expected = analyse_table(table, pool=POOL, statistics=statistics())
     for name in ("a.csv", "b.csv", "c.parquet"):
-        found = analyse_table(tmp_path / name, pool=POOL, statistics=statistics())
+        result = analyse_table(tmp_path / name, pool=POOL, statistics=statistics())
         for key in ("roles", "games", "lattice", "chains"):
-            pd.testing.assert_frame_equal(found.tables[key], expected.tables[key])
+            pd.testing.assert_frame_equal(result.tables[key], expected.tables[key])
 
 
 # --- what is refused ---
@@ -232,34 +232,35 @@ def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
 
 
 def test_without_questions_seeds_or_a_stated_deviation_there_are_no_intervals_and_no_verdicts() -> None:
-    found = analyse_table(wide(), pool=POOL, statistics=statistics())
-    assert found.tables["roles"]["low"].isna().all()
-    assert found.tables["games"]["high"].isna().all()
-    assert len(found.tables["games"]) > 0
-    assert {c.verdict for c in found.claims} == {"not tested in this study"}
-    assert all("No intervals" in c.seed_note for c in found.claims if c.estimate is not None)
+    result = analyse_table(wide(), pool=POOL, statistics=statistics())
+    assert result.tables["roles"]["low"].isna().all()
+    assert result.tables["games"]["high"].isna().all()
+    assert len(result.tables["games"]) > 0
+    assert {c.verdict for c in result.claims} == {"not tested in this study"}
+    assert all("No intervals" in c.seed_note for c in result.claims if c.estimate is not None)
 
 
 def test_stated_numbers_of_questions_give_binomial_intervals() -> None:
     table = pd.concat([wide(), pd.DataFrame([{"Encoders": "n"} | dict.fromkeys(wide().columns[1:], 400)])])
-    found = analyse_table(table, pool=POOL, statistics=statistics(resamples=4000))
-    row = found.tables["lattice"].query("benchmark == 'gqa' and subset == 'sam'").iloc[0]
+    result = analyse_table(table, pool=POOL, statistics=statistics(resamples=4000))
+    row = result.tables["lattice"].query("benchmark == 'gqa' and subset == 'sam'").iloc[0]
     expected = 1.96 * np.sqrt(row["score"] * (100 - row["score"]) / 400)
     assert row["high"] - row["score"] == pytest.approx(expected, rel=0.06)
     assert row["n"] == 400
-    mean = found.tables["lattice"].query("level == 'overall' and subset == 'sam'").iloc[0]
+    mean = result.tables["lattice"].query("level == 'overall' and subset == 'sam'").iloc[0]
     assert (mean["high"] - mean["low"]) < 0.4 * (row["high"] - row["low"])  # the mean of sixteen
     assert any(
-        "binomial" in note["note"] and "training seeds is not in them" in note["note"] for note in found.notes
+        "binomial" in note["note"] and "training seeds is not in them" in note["note"]
+        for note in result.notes
     )
 
 
 def test_a_stated_seed_deviation_gives_the_intervals_it_states() -> None:
-    found = analyse_table(wide(), pool=POOL, statistics=statistics(seed_deviation=2.0, resamples=4000))
-    capacity = overall(found.tables, "capacity")
+    result = analyse_table(wide(), pool=POOL, statistics=statistics(seed_deviation=2.0, resamples=4000))
+    capacity = overall(result.tables, "capacity")
     np.testing.assert_allclose(capacity["high"] - capacity["low"], 2 * 1.96 * 2, rtol=0.06)
     assert any(
-        "stated seed deviation of 2 points; the choice of questions is not" in n["note"] for n in found.notes
+        "stated seed deviation of 2 points; the choice of questions is not" in n["note"] for n in result.notes
     )
 
 
@@ -270,10 +271,10 @@ def test_the_spread_of_several_seeds_is_in_the_intervals() -> None:
         table = wide().assign(seed=seed)
         table[table.columns[1:-1]] += random.normal(0, 1.5, (8, 1))  # a good or bad run, on all benchmarks
         seeds.append(table)
-    found = analyse_table(pd.concat(seeds), pool=POOL, statistics=statistics(resamples=4000))
-    capacity = overall(found.tables, "capacity")
+    result = analyse_table(pd.concat(seeds), pool=POOL, statistics=statistics(resamples=4000))
+    capacity = overall(result.tables, "capacity")
     assert ((capacity["high"] - capacity["low"]) / (2 * 1.96 * 1.5 / 2)).between(0.6, 1.6).all()
-    assert any("the spread of 4 training seeds" in note["note"] for note in found.notes)
+    assert any("the spread of 4 training seeds" in note["note"] for note in result.notes)
 
 
 def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
@@ -282,7 +283,7 @@ def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
     scores = simulate(plan, random, questions=60, operators=("zero",)).scores
     own = scores.rename(columns={"subset": "Encoders", "question": "question id"})
     own["benchmark"] = own["benchmark"].replace({"seed": "SEED-Bench"})
-    found = analyse_table(own, pool=POOL, statistics=statistics())
+    result = analyse_table(own, pool=POOL, statistics=statistics())
     from encoder_roles.analysis.commands import analyse
     from encoder_roles.analysis.external.scores import NO_COSTS, NO_RANKS
     from encoder_roles.study.stages import RoleStage
@@ -290,16 +291,16 @@ def test_a_table_of_questions_has_the_studys_own_bootstrap() -> None:
     settings = RoleStage(study="simulated", pool=POOL, statistics=statistics(), tau=0.1)
     tables, claims, _ = analyse(scores, NO_RANKS, NO_COSTS, settings)
     for name in ("roles", "games", "rankings", "mask_gaps"):
-        pd.testing.assert_frame_equal(found.tables[name], tables[name])
-    assert found.claims == claims
+        pd.testing.assert_frame_equal(result.tables[name], tables[name])
+    assert result.claims == claims
 
 
 def test_masked_rows_are_compared_with_retrained_ones() -> None:
     masked = wide().iloc[:-1].copy()
     masked[masked.columns[1:]] -= 8
     table = pd.concat([wide().assign(operator="unmasked"), masked.assign(operator="zero")])
-    found = analyse_table(table, pool=POOL, statistics=statistics(seed_deviation=1.0))
-    gaps = found.tables["mask_gaps"].query("level == 'overall' and measure == 'score'")
+    result = analyse_table(table, pool=POOL, statistics=statistics(seed_deviation=1.0))
+    gaps = result.tables["mask_gaps"].query("level == 'overall' and measure == 'score'")
     np.testing.assert_allclose(gaps["difference"], 8)
     assert len(gaps) == 7
 
@@ -310,9 +311,9 @@ def test_the_scores_csv_of_a_study_can_be_read_back() -> None:
     random = np.random.default_rng(1)
     scores = simulate(make_plan(random, POOL), random, questions=40, operators=("zero",)).scores
     summary = score_intervals(scores, statistics()).assign(metric="accuracy")
-    found = analyse_table(summary, pool=POOL, statistics=statistics())
+    result = analyse_table(summary, pool=POOL, statistics=statistics())
     level = (
-        found.tables["lattice"].query("level == 'overall' and operator == 'retrained'").set_index("subset")
+        result.tables["lattice"].query("level == 'overall' and operator == 'retrained'").set_index("subset")
     )
     same = summary.query("level == 'overall' and operator == 'unmasked'").set_index("subset")["score"]
     pd.testing.assert_series_equal(level["score"], same.reindex(level.index), check_names=False)
@@ -320,9 +321,9 @@ def test_the_scores_csv_of_a_study_can_be_read_back() -> None:
 
 def test_ranks_and_costs_are_joined_where_they_are_given(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
-    found = simulate(make_plan(random, POOL), random, questions=30, operators=())
-    found.ranks.drop(columns="study").to_csv(tmp_path / "ranks.csv", index=False)
-    found.costs.to_csv(tmp_path / "costs.csv", index=False)
+    result = simulate(make_plan(random, POOL), random, questions=30, operators=())
+    result.ranks.drop(columns="study").to_csv(tmp_path / "ranks.csv", index=False)
+    result.costs.to_csv(tmp_path / "costs.csv", index=False)
     files = {"ranks": tmp_path / "ranks.csv", "costs": tmp_path / "costs.csv"}
     tables = analyse_table(wide(), pool=POOL, statistics=statistics(), **files).tables
     assert len(tables["pareto"]) == 7
@@ -592,7 +593,7 @@ def test_any_cell_in_a_good_table_is_read_or_refused_in_one_line(row: int, colum
 
 
 def test_groups_are_the_studys_own() -> None:
-    found = read_external_scores(wide())
-    assert dict(zip(found.table["benchmark"], found.table["group"], strict=True)) == {
+    result = read_external_scores(wide())
+    assert dict(zip(result.table["benchmark"], result.table["group"], strict=True)) == {
         b: g for g, names in GROUPS.items() for b in names
     }

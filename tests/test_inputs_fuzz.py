@@ -228,8 +228,8 @@ KINDS = ("integer", "float", "list", "text")
 def judging(case: tuple[str, str]) -> str:
     """Reads an answer by rules."""
     kind, text = case
-    asked = {"question_type": "multi_choice" if kind == "text" else "free_form", "answer_type": kind}
-    row = {**asked, "choices": ["5", "A cat"], "precision": 2.0, "answer": "5"}
+    question = {"question_type": "multi_choice" if kind == "text" else "free_form", "answer_type": kind}
+    row = {**question, "choices": ["5", "A cat"], "precision": 2.0, "answer": "5"}
     correct, unread = mathvista_by_rules(row, text)
     assert not (correct and unread)
     return "unread" if unread else "read"

@@ -50,8 +50,8 @@ def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "laptop.lock").write_text(LOCK)
     monkeypatch.chdir(root)
     monkeypatch.setattr(sys, "prefix", str(prefix))
-    found = {"torch": "2.13.0+cpu", "open-clip-torch": "3.3.0", "pip": "24.0", "ipdb": "1.0"}
-    monkeypatch.setattr(environment, "installed", lambda paths: dict(found))
+    versions = {"torch": "2.13.0+cpu", "open-clip-torch": "3.3.0", "pip": "24.0", "ipdb": "1.0"}
+    monkeypatch.setattr(environment, "installed", lambda paths: dict(versions))
     monkeypatch.setenv(job.LOCKS_VARIABLE, "envs")
     monkeypatch.delenv(environment.PLATFORM_VARIABLE, raising=False)
     (prefix / ".lock").touch()  # uv leaves it
@@ -114,10 +114,10 @@ def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:
     try:
         main(["verify", "--configs", "config.yaml"])
     except SystemExit as end:
-        said = capsys.readouterr().err.splitlines()
-        number = "1 fault," if len(said) == 1 else f"{len(said)} faults,"
+        lines = capsys.readouterr().err.splitlines()
+        number = "1 fault," if len(lines) == 1 else f"{len(lines)} faults,"
         assert number in str(end.code), "the exit code is that of an error"
-        return said
+        return lines
     assert "verified" in capsys.readouterr().out
     return []
 
@@ -280,17 +280,17 @@ def test_a_fault_is_found_and_told_in_one_line(
     plant: Callable[[], None], line: str, study: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plant()
-    (said,) = faults(capsys)
-    assert re.search(line, said), said
+    (printed,) = faults(capsys)
+    assert re.search(line, printed), printed
 
 
 def test_results_of_another_lock_are_named_by_rule(
     study: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     relock()
-    said = faults(capsys)
-    assert len(said) == 4 and all(
-        "made in another environment than the current envs/laptop.lock" in s for s in said
+    lines = faults(capsys)
+    assert len(lines) == 4 and all(
+        "made in another environment than the current envs/laptop.lock" in s for s in lines
     )
 
 
@@ -301,8 +301,8 @@ def test_an_intermediate_deleted_before_the_manifest_is_written_is_missing_all_t
     assert write_now()["missing"] == [
         {"output": "features/clip/train.safetensors", "rule": "extract_features"}
     ]
-    (said,) = faults(capsys)
-    assert "features/clip/train.safetensors: missing when the manifest was written" in said
+    (printed,) = faults(capsys)
+    assert "features/clip/train.safetensors: missing when the manifest was written" in printed
 
 
 def test_a_result_made_by_other_code_is_found_although_the_manifest_is_newer(
@@ -313,8 +313,8 @@ def test_a_result_made_by_other_code_is_found_although_the_manifest_is_newer(
         patch.setattr(job, "code_of", lambda module, script: other)
         run_job("models/clip/seed0/tune")  # an earlier version of the package made it
     write_now()
-    (said,) = faults(capsys)
-    assert said.startswith("models/clip/seed0/tune (train_tune): made by other code than the current")
+    (printed,) = faults(capsys)
+    assert printed.startswith("models/clip/seed0/tune (train_tune): made by other code than the current")
 
 
 def test_a_result_whose_log_is_gone_has_nothing_that_says_what_made_it(
@@ -322,8 +322,8 @@ def test_a_result_whose_log_is_gone_has_nothing_that_says_what_made_it(
 ) -> None:
     (RESULTS / "logs/train_tune/job.log").unlink()
     write_now()
-    (said,) = faults(capsys)
-    assert "no record of its code and environment" in said
+    (printed,) = faults(capsys)
+    assert "no record of its code and environment" in printed
 
 
 def test_a_study_without_a_manifest_or_with_a_damaged_one_is_told_so(study: dict[str, Any]) -> None:
@@ -377,8 +377,8 @@ def test_an_environment_for_another_platform_than_asked_for_stops_a_job(
 def test_what_is_installed_is_what_an_import_would_find(tmp_path: Path) -> None:
     for folder, version in (("first", "1.0"), ("second", "2.0")):
         (tmp_path / folder / f"open_clip_torch-{version}.dist-info").mkdir(parents=True)
-    found = environment.installed([str(tmp_path / name) for name in ("absent", "first", "second")])
-    assert found == {"open-clip-torch": "1.0"}
+    result = environment.installed([str(tmp_path / name) for name in ("absent", "first", "second")])
+    assert result == {"open-clip-torch": "1.0"}
 
 
 LOADED = """
@@ -437,8 +437,8 @@ def test_runs_that_differ_in_a_result_are_told_with_the_file_and_the_value(
     (second / "costs.csv").unlink()
     with pytest.raises(StudyError, match="4 files differ"):
         compare_runs(first, second)
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
         f"{second / 'costs.csv'}: missing; run `encoder-roles verify`",
         "models/clip/seed0/tune/log.jsonl: loss is 0.5 against 0.25",
         "models/clip/seed0/tune/training.json: final_loss is 0.5 against 0.25",

@@ -98,26 +98,26 @@ def test_channel_concatenation_is_an_mlp_of_the_channels_at_each_place(layers: i
     assert sum(isinstance(part, nn.Linear) for part in connector.layers) == layers
     for picture, row, column in ((0, 0, 0), (1, 2, 3), (2, 3, 1)):
         place = torch.cat([x[e][picture, row, column] for e in POOL])
-        found = connector(x)[picture, GRID * row + column]
-        assert torch.allclose(found, mlp(place, connector.layers), atol=1e-12)
+        result = connector(x)[picture, GRID * row + column]
+        assert torch.allclose(result, mlp(place, connector.layers), atol=1e-12)
 
 
 def test_token_concatenation_is_each_encoders_own_projector_one_after_another() -> None:
     connector, x = build("token_concat"), inputs()
-    found = connector(x)
+    result = connector(x)
     for block, encoder in enumerate(("clip", "dinov2", "sam")):
         for place in range(GRID**2):
             expected = mlp(x[encoder][:, place // GRID, place % GRID], connector.projectors[encoder])
-            assert torch.allclose(found[:, block * GRID**2 + place], expected, atol=1e-12)
+            assert torch.allclose(result[:, block * GRID**2 + place], expected, atol=1e-12)
 
 
 def test_interleaving_puts_the_tokens_of_one_place_next_to_each_other() -> None:
     connector, x = build("token_interleave"), inputs()
-    found = connector(x)
+    result = connector(x)
     for place in range(GRID**2):
         for number, encoder in enumerate(("clip", "dinov2", "sam")):
             expected = mlp(x[encoder][:, place // GRID, place % GRID], connector.projectors[encoder])
-            assert torch.allclose(found[:, 3 * place + number], expected, atol=1e-12)
+            assert torch.allclose(result[:, 3 * place + number], expected, atol=1e-12)
 
 
 def test_levels_are_merged_as_comm_defines_it() -> None:
@@ -183,8 +183,8 @@ def test_the_spatial_aggregator_is_cambrians_but_for_the_context() -> None:
                     tokens = tokens + block.places[encoder]
                     keys.append(linear(norm(tokens, block.key[encoder][0]), block.key[encoder][1]))
                     values.append(linear(norm(tokens, block.value[encoder][0]), block.value[encoder][1]))
-                asked = linear(norm(inner, block.query[0]), block.query[1])
-                read = attention(asked, torch.cat(keys), torch.cat(values), 2)
+                requests = linear(norm(inner, block.query[0]), block.query[1])
+                read = attention(requests, torch.cat(keys), torch.cat(values), 2)
                 state = state + mlp(norm(inner + linear(read, block.output), block.norm), block.leave)
             groups.append(state)
         expected = mlp(torch.cat(groups), connector.layers)
@@ -264,9 +264,9 @@ def test_the_order_of_the_pool_permutes_the_columns_of_channel_concatenation(kin
 def test_dropping_an_encoder_is_the_connector_built_without_it(kind: str, dropped: str) -> None:
     left = tuple(e for e in POOL if e != dropped)
     smaller = build(kind, left)
-    found = build(kind)(mask_features(inputs(), frozenset(left), "drop"))
-    assert torch.allclose(found, smaller(inputs(left)), atol=1e-12)
-    assert found.shape[1] == smaller.tokens
+    result = build(kind)(mask_features(inputs(), frozenset(left), "drop"))
+    assert torch.allclose(result, smaller(inputs(left)), atol=1e-12)
+    assert result.shape[1] == smaller.tokens
 
 
 @pytest.mark.parametrize("dropped", POOL)
@@ -276,8 +276,8 @@ def test_dropping_an_encoder_deletes_its_columns_of_channel_concatenation(kind: 
     full, smaller = build(kind), build(kind, left)
     columns = dict(zip(POOL, full.layers[0].weight.split([sum(LEVELS[e]) for e in POOL], dim=1), strict=True))
     smaller.load_state_dict(full.state_dict() | {"layers.0.weight": torch.cat([columns[e] for e in left], 1)})
-    found = full(mask_features(inputs(), frozenset(left), "drop"))
-    assert torch.allclose(found, smaller(inputs(left)), atol=1e-12)
+    result = full(mask_features(inputs(), frozenset(left), "drop"))
+    assert torch.allclose(result, smaller(inputs(left)), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", SIZES)
@@ -293,10 +293,10 @@ def test_zeros_are_removal_where_encoders_enter_by_columns_and_nowhere_else(kind
 @pytest.mark.parametrize("kind", SIZES)
 def test_with_every_encoder_dropped_nothing_is_known_of_the_picture(kind: str) -> None:
     connector = build(kind)
-    found = connector({}, PICTURES)
+    result = connector({}, PICTURES)
     deleted = kind in ("token_concat", "token_interleave")
-    assert found.shape == (PICTURES, 0 if deleted else connector.tokens, HIDDEN)
-    assert torch.isfinite(found).all()
+    assert result.shape == (PICTURES, 0 if deleted else connector.tokens, HIDDEN)
+    assert torch.isfinite(result).all()
     with pytest.raises(StudyError, match="number of pictures"):
         connector({})
 

@@ -58,36 +58,36 @@ def test_what_is_kept_stays_and_all_else_is_replaced(operator: str) -> None:
 
 @pytest.mark.parametrize("operator", ["zero", "mean", "shuffle", "noise"])
 def test_keeping_all_changes_nothing_and_keeping_none_forgets_the_picture(operator: str) -> None:
-    found, generator = calibrations(), torch.Generator()
+    result, generator = calibrations(), torch.Generator()
     x = inputs()
-    whole = mask_features(x, frozenset(WIDTHS), operator, found, generator.manual_seed(0))
+    whole = mask_features(x, frozenset(WIDTHS), operator, result, generator.manual_seed(0))
     assert all(torch.equal(whole[e], x[e]) for e in WIDTHS)
-    one = mask_features(x, frozenset(), operator, found, generator.manual_seed(0))
-    other = mask_features(inputs(seed=9), frozenset(), operator, found, generator.manual_seed(0))
+    one = mask_features(x, frozenset(), operator, result, generator.manual_seed(0))
+    other = mask_features(inputs(seed=9), frozenset(), operator, result, generator.manual_seed(0))
     assert all(torch.equal(one[e], other[e]) for e in WIDTHS)
 
 
 @pytest.mark.parametrize("operator", ["zero", "mean", "shuffle", "noise"])
 def test_answers_do_not_depend_on_how_pictures_are_batched(operator: str) -> None:
-    x, found = inputs(5), calibrations()
+    x, result = inputs(5), calibrations()
     generator = torch.Generator().manual_seed(7)
-    whole = mask_features(x, frozenset({"clip"}), operator, found, generator)
+    whole = mask_features(x, frozenset({"clip"}), operator, result, generator)
     generator.manual_seed(7)
     for rows in (slice(0, 2), slice(2, 5)):
         part = mask_features(
-            {e: b[rows] for e, b in x.items()}, frozenset({"clip"}), operator, found, generator
+            {e: b[rows] for e, b in x.items()}, frozenset({"clip"}), operator, result, generator
         )
         for encoder in WIDTHS:
             assert torch.equal(part[encoder], whole[encoder][rows])
 
 
 def test_shuffling_gives_all_removed_encoders_the_same_other_picture() -> None:
-    found = calibrations()
-    masked = mask_features(inputs(4), frozenset({"sam"}), "shuffle", found, torch.Generator().manual_seed(1))
+    result = calibrations()
+    masked = mask_features(inputs(4), frozenset({"sam"}), "shuffle", result, torch.Generator().manual_seed(1))
     for picture in range(4):
         rows = set()
         for encoder in ("clip", "dinov2"):
-            donors = found[encoder].donors
+            donors = result[encoder].donors
             assert donors is not None
             same = (donors == masked[encoder][picture]).flatten(1).all(1)
             rows.add(int(same.nonzero().item()))
@@ -132,10 +132,10 @@ def test_a_grid_that_matches_is_left_as_it_is() -> None:
 )
 def test_resampling_keeps_the_mean_and_constants(height: int, width: int, size: int) -> None:
     x = torch.randn(2, height, width, 3, dtype=torch.float64)
-    found = resample_grid(x, size)
-    assert found.shape == (2, size, size, 3)
-    assert torch.allclose(found.mean((1, 2)), x.mean((1, 2)))
-    assert torch.allclose(resample_grid(torch.ones_like(x), size), torch.ones_like(found))
+    result = resample_grid(x, size)
+    assert result.shape == (2, size, size, 3)
+    assert torch.allclose(result.mean((1, 2)), x.mean((1, 2)))
+    assert torch.allclose(resample_grid(torch.ones_like(x), size), torch.ones_like(result))
 
 
 def test_whole_ratios_are_block_means_and_repetitions() -> None:
@@ -148,5 +148,5 @@ def test_whole_ratios_are_block_means_and_repetitions() -> None:
 def test_the_grid_is_not_transposed() -> None:
     x = torch.zeros(1, 4, 4, 1)
     x[0, 0, 3] = 4.0
-    found = resample_grid(x, 2)[0, :, :, 0]
-    assert found.tolist() == [[0.0, 1.0], [0.0, 0.0]]
+    result = resample_grid(x, 2)[0, :, :, 0]
+    assert result.tolist() == [[0.0, 1.0], [0.0, 0.0]]

@@ -267,13 +267,13 @@ def test_means_replace_a_removed_encoder_by_what_it_says_on_average(sources: dic
     model = build(sources, ("clip", "sam"))
     with torch.no_grad():
         batches = [projector_inputs(model.features(tiny_encoders.pictures(4, seed))) for seed in (1, 2)]
-        found = calibrate(batches, keep_donors=True)
+        result = calibrate(batches, keep_donors=True)
     for name in ("clip", "sam"):
         rows = torch.cat([b[name] for b in batches]).flatten(0, -2)
-        assert torch.allclose(found[name].mean, rows.mean(0), atol=1e-5)
-        assert torch.allclose(found[name].std, rows.std(0, correction=0), atol=1e-5)
-        assert found[name].donors is not None
-        assert found[name].donors.shape == (8, 4, 4, model.widths[name])
+        assert torch.allclose(result[name].mean, rows.mean(0), atol=1e-5)
+        assert torch.allclose(result[name].std, rows.std(0, correction=0), atol=1e-5)
+        assert result[name].donors is not None
+        assert result[name].donors.shape == (8, 4, 4, model.widths[name])
 
 
 MIXED = {
@@ -303,11 +303,11 @@ def test_an_encoder_is_fed_the_same_whatever_else_is_in_the_subset(
     pictures = tiny_encoders.pictures(2, size=80)[..., :height, :width]
     whole = build(mixed, tuple(MIXED))
     with torch.no_grad():
-        found = whole.features(pictures)
+        result = whole.features(pictures)
         for name in MIXED:
             alone = build(mixed, (name,)).features(pictures)[name]
-            assert torch.equal(found[name], alone)
-            assert found[name].shape == (2, 4, 4, whole.widths[name])
+            assert torch.equal(result[name], alone)
+            assert result[name].shape == (2, 4, 4, whole.widths[name])
 
 
 def test_an_encoder_reads_together_what_its_frame_brings_to_one_size(
@@ -324,12 +324,12 @@ def test_an_encoder_reads_together_what_its_frame_brings_to_one_size(
 
     monkeypatch.setattr(vlm, "grid_features", read_and_note)
     with torch.no_grad():
-        found = model.features(pictures)
+        result = model.features(pictures)
         for name, count in passes:
             whole = model.encoders[name].frame.aspect in ("squash", "pad", "crop")
             assert count == 4 if whole else count < 4, "one pass for all where all become one size"
         alone = [model.features([picture]) for picture in pictures]
-    for name, block in found.items():
+    for name, block in result.items():
         torch.testing.assert_close(block, torch.cat([one[name] for one in alone]), rtol=1e-4, atol=1e-5)
 
 

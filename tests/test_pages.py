@@ -39,13 +39,13 @@ class Block:
 
 def blocks() -> list[Block]:
     """The fenced blocks of all pages."""
-    found = []
+    collected = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
             line = text[: match.start()].count("\n") + 1
-            found.append(Block(str(page.relative_to(ROOT)), line, match[1], match[2]))
-    return found
+            collected.append(Block(str(page.relative_to(ROOT)), line, match[1], match[2]))
+    return collected
 
 
 RUN = [block for block in blocks() if block.info in ("sh", "python")]

@@ -96,8 +96,8 @@ def test_every_table_has_as_many_cells_in_each_row_as_its_head(study: PaperStudy
 
 def test_each_verdict_has_words_of_its_own() -> None:
     for number in ("1a", "1b", "2a", "2b", "2c", "3a", "3b"):
-        said = {claim_texts([_claim(number, v)], ())[_sentence(number)] for v in (HOLDS, FAILS, OPEN)}
-        assert len(said) == 3 and "" not in said
+        text = {claim_texts([_claim(number, v)], ())[_sentence(number)] for v in (HOLDS, FAILS, OPEN)}
+        assert len(text) == 3 and "" not in text
         assert claim_texts([_claim(number, UNTESTED)], ())[_sentence(number)] == ""
 
 

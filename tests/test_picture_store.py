@@ -112,11 +112,11 @@ def run_everything(study: TinyStudy, output: Path, train: tuple[Path, ...], ask:
         output=output / "tune",
         pictures=train,
     )
-    asked = {"requests": study.requests, "model": output / "tune", "pictures": ask}
+    inputs = {"requests": study.requests, "model": output / "tune", "pictures": ask}
     predict = study.settings("predict", PREDICT)
-    predict_subset(**asked, settings=predict, subset=SUBSET, output=output / "answers")
+    predict_subset(**inputs, settings=predict, subset=SUBSET, output=output / "answers")
     predict_masks(
-        **asked,
+        **inputs,
         settings=study.settings("masks", PREDICT | {"calibration_pictures": 8}),
         operator="mean",
         masks=("clip", "none"),

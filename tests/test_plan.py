@@ -75,8 +75,8 @@ def test_the_planned_jobs_are_the_jobs_of_the_dag(
     planned = rows.groupby("rule")["jobs"].sum().to_dict()
     configs = ["--configfile", overlay] if overlay else []
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", *configs, "--", target]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    jobs = Counter(re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    jobs = Counter(re.findall(r"^(?:local)?rule (\w+):", done, re.MULTILINE))
     assert planned == {rule: jobs[rule] for rule in planned} and len(planned) >= 6
     computing = r"^(frame|extract|train|predict)_|^measure_(pretrained_)?ranks$|^(align|tune|predict)_variant"
     computing += "|_variant_features"
@@ -212,13 +212,13 @@ def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     settings = tmp_path / "study.json"
     settings.write_text(json.dumps(small))
     plan_study(settings=settings, output=tmp_path / "plan.csv", models=tmp_path / "models.csv")
-    said = capsys.readouterr().out
-    assert "TOO LITTLE" in said and "one CPU core" in said
+    output = capsys.readouterr().out
+    assert "TOO LITTLE" in output and "one CPU core" in output
     models = pd.read_csv(tmp_path / "models.csv").set_index("subset")
     assert list(models.index) == ["clip", "clip+sam", "blind"]
     assert models.loc["clip+sam", "parameters"] > models.loc["clip", "parameters"]
     largest = 3 * 12 * models["trained"].max() / 1e9
-    assert f"{largest:,.1f} GB for each training that runs at once (2 kept, one being written)" in said
+    assert f"{largest:,.1f} GB for each training that runs at once (2 kept, one being written)" in output
     assert pd.read_csv(tmp_path / "plan.csv")["device_hours"].sum() > 0
     rules = pd.read_csv(tmp_path / "plan.csv")
     assert "TOO LITTLE" not in describe_plan(study, rules, models.reset_index().assign(variant=""))

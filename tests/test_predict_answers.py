@@ -159,8 +159,8 @@ def test_visual_tokens_in_bf16_are_those_in_fp32_to_its_precision(study, model, 
     st.integers(0, 12),
     st.integers(1, 14),
 )
-def test_portions_are_all_pictures_and_questions_once_and_divide_no_question(asked, count, most):
-    questions = [Question(None, tuple(row for row in rows if row < count), 1) for rows in asked]
+def test_portions_are_all_pictures_and_questions_once_and_divide_no_question(wanted, count, most):
+    questions = [Question(None, tuple(row for row in rows if row < count), 1) for rows in wanted]
     portions = list(RequestSet({}, questions, (None,) * count).portions(most))
     assert [row for rows, _ in portions for row in rows] == list(range(count))
     assert sorted(place for _, places in portions for place in places) == list(range(len(questions)))
@@ -224,11 +224,11 @@ def test_the_blind_model_answers_without_reading_a_picture(study, tmp_path):
     predict_subset(
         settings=settings, requests=study.requests, model=model, subset="blind", output=tmp_path / "p"
     )
-    asked = {}
+    recorded = {}
     for request, row in zip(
         read_requests(study.requests, "mme"), predictions(tmp_path / "p")["mme"], strict=True
     ):
-        assert asked.setdefault(request.prompt, row["text"]) == row["text"]
+        assert recorded.setdefault(request.prompt, row["text"]) == row["text"]
     assert json.loads((tmp_path / "p/prediction.json").read_text())["mask"] == "none"
 
 
@@ -247,9 +247,9 @@ def test_masks_in_one_process_equal_each_mask_by_itself(study, model, tmp_path, 
 
     run(tmp_path / "all", "none", "clip", "sam")
     run(tmp_path / "one", "sam")
-    found = {mask: predictions(tmp_path / f"all/{mask}.{operator}") for mask in ("none", "clip", "sam")}
-    assert found["sam"] == predictions(tmp_path / f"one/sam.{operator}")
-    assert found["clip"] != found["sam"]
+    result = {mask: predictions(tmp_path / f"all/{mask}.{operator}") for mask in ("none", "clip", "sam")}
+    assert result["sam"] == predictions(tmp_path / f"one/sam.{operator}")
+    assert result["clip"] != result["sam"]
 
 
 def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(study, model, tmp_path):
@@ -267,7 +267,7 @@ def test_zeroing_everything_leaves_answers_that_follow_from_the_question_alone(s
         read_requests(study.requests, "mme"), predictions(tmp_path / "none.zero")["mme"], strict=True
     ):
         texts.setdefault(request.prompt, set()).add(row["text"])
-    assert all(len(found) == 1 for found in texts.values())
+    assert all(len(result) == 1 for result in texts.values())
 
 
 def test_masking_acts_on_the_projectors_input_with_means_of_training_pictures(study, candidate, visual):

@@ -281,8 +281,8 @@ def test_a_command_that_fails_is_named_with_its_log_and_the_table_is_there(
         (folder / "log").write_text("Traceback\nCUDA out of memory\n\n")
         return 9
 
-    said = r"align clip: failed with exit code 9, see .*/logs/align-clip/log: CUDA out of memory$"
-    with pytest.raises(StudyError, match=said):
+    message = r"align clip: failed with exit code 9, see .*/logs/align-clip/log: CUDA out of memory$"
+    with pytest.raises(StudyError, match=message):
         run_rehearsal(tiny(), Site(), run_out_of_memory)
     assert {path.name for path in (tmp_path / "results/tiny/rehearsal").iterdir()} == {
         *("rehearsal.csv", "peaks.csv", "logs")

@@ -32,8 +32,8 @@ def study(seeds: int) -> Simulation:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    found = study(3)
-    return analyse(found.scores, found.ranks, found.costs, STAGE)[0]["seed_covariance"]
+    analysis = study(3)
+    return analyse(analysis.scores, analysis.ranks, analysis.costs, STAGE)[0]["seed_covariance"]
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_the_table_reads_back_with_its_provenance(table: pd.DataFrame, file: Pat
 
 
 def test_one_seed_has_no_verdict_without_the_noise_and_verdicts_with_that_of_its_recipe(file: Path) -> None:
-    found = study(1)
-    tables, withheld, _ = analyse(found.scores, found.ranks, found.costs, STAGE)
+    analysis = study(1)
+    tables, withheld, _ = analyse(analysis.scores, analysis.ranks, analysis.costs, STAGE)
     assert tables["seed_covariance"].empty
     assert {claim.verdict for claim in withheld} == {UNTESTED}
     assert [claim.estimate for claim in withheld if claim.to_decide == SEEDS_NEEDED]
     noise = read_seed_noise(file, STAGE.recipe)
-    _, claims, notes = analyse(found.scores, found.ranks, found.costs, STAGE, noise)
+    _, claims, notes = analyse(analysis.scores, analysis.ranks, analysis.costs, STAGE, noise)
     tested = [claim for claim in claims if claim.verdict != UNTESTED]
     assert {claim.claim for claim in tested} >= {"2a", "2c", "4a", "7"}
     assert all("study simulated measured" in c.seed_note and "16 degrees" in c.seed_note for c in tested)
@@ -76,9 +76,11 @@ def test_another_recipe_does_not_use_the_table(file: Path) -> None:
 
 
 def test_a_stated_deviation_comes_before_the_measured_noise(file: Path) -> None:
-    found = study(1)
+    analysis = study(1)
     stated = STAGE.model_copy(update={"statistics": STATISTICS.model_copy(update={"seed_deviation": 2.0})})
-    _, claims, _ = analyse(found.scores, found.ranks, found.costs, stated, read_seed_noise(file, "same"))
+    _, claims, _ = analyse(
+        analysis.scores, analysis.ranks, analysis.costs, stated, read_seed_noise(file, "same")
+    )
     assert all("stated seed deviation of 2" in c.seed_note for c in claims if c.verdict != UNTESTED)
 
 
@@ -103,10 +105,12 @@ def test_a_score_of_0_or_100_has_the_exact_binomial_bound() -> None:
     moved = bound_draws(250, (200_000, 1), np.random.default_rng(0))
     low, high = percentile_interval(moved, 0.95)
     assert low[0] == 0 and high[0] == pytest.approx(100 * (1 - 0.05 ** (1 / 250)), rel=0.03)
-    found = study(1)
-    scores = found.scores.assign(
-        score=np.where((found.scores["benchmark"] == "mme") & (found.scores["subset"] == "sam"), 0.0, 100.0)
+    analysis = study(1)
+    scores = analysis.scores.assign(
+        score=np.where(
+            (analysis.scores["benchmark"] == "mme") & (analysis.scores["subset"] == "sam"), 0.0, 100.0
+        )
     )
-    arrays = build_score_arrays(replace(found, scores=scores).scores, STATISTICS)
+    arrays = build_score_arrays(replace(analysis, scores=scores).scores, STATISTICS)
     low, high = percentile_interval(arrays.draws, 0.95)
     assert (high - low > 0).all() and low.min() == 0 and high.max() == 100

@@ -126,7 +126,7 @@ def test_tasks_that_fail_are_run_again_alone_and_their_siblings_are_left_as_they
     snakemake = either.begin()
     either.until("the retry", lambda: len(either.ids("1")) == 2, snakemake, PATIENCE)
     either.cluster.command("scancel", either.ids("2")[0])
-    assert either.ends_well(snakemake, PATIENCE), either.said()[-3000:]
+    assert either.ends_well(snakemake, PATIENCE), either.output()[-3000:]
 
     ids = {cell: either.ids(cell) for cell in CELLS.split("-")}
     arrays = {cell: attempts[0].split("_")[0] for cell, attempts in ids.items()}
@@ -144,7 +144,7 @@ def test_tasks_that_fail_are_run_again_alone_and_their_siblings_are_left_as_they
     ]
     kept = {path.stem for path in (either.folder / ".snakemake/slurm_logs").rglob("*.log")}
     assert kept == {ids["1"][0], ids["2"][0]}, "the logs of the attempts that failed"
-    assert either.ends_well(either.begin(), PATIENCE) and "Nothing to be done" in either.said()
+    assert either.ends_well(either.begin(), PATIENCE) and "Nothing to be done" in either.output()
 
 
 @pytest.mark.slurm
@@ -154,7 +154,7 @@ def test_a_job_whose_data_are_at_fault_is_not_run_again_in_an_array_or_alone(cel
     assert not cells.ends_well(cells.begin("0-1-2-5"), PATIENCE)
     assert {cell: len(cells.ids(cell)) for cell in "0125"} == {"0": 1, "1": 1, "2": 1, "5": 1}
     assert "_" in cells.ids("1")[0] and "_" not in cells.ids("5")[0]
-    assert cells.said().count("Its data are at fault, so it is not run again") == 2
+    assert cells.output().count("Its data are at fault, so it is not run again") == 2
     assert cells.made() == {"0", "2"}
 
 
@@ -180,7 +180,7 @@ def test_after_a_sigkill_of_snakemake_its_arrays_are_awaited_and_what_they_made_
     assert awaited.returncode == 0 and "5 of 5 jobs completed" in awaited.stderr, awaited.stderr
     snakefile = ("--snakefile", "tests/slurm_arrays.smk")
     assert orphans.run(*snakefile, "--config", f"cells={FIVE}", "--unlock") == 0
-    assert orphans.ends_well(orphans.begin(FIVE), PATIENCE) and "Nothing to be done" in orphans.said()
+    assert orphans.ends_well(orphans.begin(FIVE), PATIENCE) and "Nothing to be done" in orphans.output()
 
 
 @pytest.mark.slurm
@@ -223,7 +223,7 @@ def test_tasks_that_are_cancelled_before_they_begin_are_run_again(either: Cells,
         either.cluster.command("scancel", *(ids[:2] if what == "its tasks" else [ids[0].split("_")[0]]))
     finally:
         either.cluster.command("scancel", blocker)
-    assert either.ends_well(snakemake, PATIENCE), either.said()[-3000:]
+    assert either.ends_well(snakemake, PATIENCE), either.output()[-3000:]
     assert either.attempts("0") == either.attempts("3") == ["2000"], "the first never began"
     assert either.attempts("4") == (["1000"] if what == "its tasks" else ["2000"])
 
@@ -231,18 +231,18 @@ def test_tasks_that_are_cancelled_before_they_begin_are_run_again(either: Cells,
 @pytest.mark.slurm
 def test_jobs_are_not_forgotten_when_slurm_does_not_answer(cells: Cells) -> None:
     squeue = cells.folder / "bin/squeue"
-    times = "echo >> asked; wc -l < asked"
+    times = "echo >> calls; wc -l < calls"
     squeue.write_text(f'#!/bin/sh\n[ $({times}) -lt 15 ] && exit 1\nexec /usr/bin/squeue "$@"\n')
     squeue.chmod(0o755)
-    assert cells.ends_well(cells.begin("0-3"), 300), cells.said()[-3000:]
+    assert cells.ends_well(cells.begin("0-3"), 300), cells.output()[-3000:]
     assert cells.made() == {"0", "3"} and cells.attempts("0") == cells.attempts("3") == ["1000"]
 
 
 @pytest.mark.slurm
 def test_jobs_of_an_array_that_sbatch_refuses_are_submitted_again(cells: Cells) -> None:
     cells.sbatch("mkdir refused 2> /dev/null && echo 'sbatch: error: try later' >&2 && exit 1")
-    assert cells.ends_well(cells.begin("0-3"), PATIENCE), cells.said()[-3000:]
-    assert cells.said().count("not submitted: sbatch: error: try later") == 2, cells.said()[-3000:]
+    assert cells.ends_well(cells.begin("0-3"), PATIENCE), cells.output()[-3000:]
+    assert cells.output().count("not submitted: sbatch: error: try later") == 2, cells.output()[-3000:]
     assert cells.made() == {"0", "3"} and cells.attempts("0") == ["2000"]
 
 

@@ -29,7 +29,7 @@ def fake(place: Path, name: str, script: str) -> None:
 def queue(place: Path, *jobs: str) -> str:
     """A script that prints the queue once, and after that an empty one."""
     lines = "\\n".join(f"{job}|{run_prefix(place)}_ab|RUNNING|rule_x" for job in jobs)
-    return f"[ -e {place}/asked ] || printf '{lines}\\n13|other_ab|RUNNING|rule_y\\n'; touch {place}/asked"
+    return f"[ -e {place}/listed ] || printf '{lines}\\n13|other_ab|RUNNING|rule_y\\n'; touch {place}/listed"
 
 
 def test_only_the_jobs_of_this_checkout_are_cancelled(

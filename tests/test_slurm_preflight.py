@@ -52,15 +52,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
-    for name, said in FAKES.items():
-        fake_command(tmp_path, name, said)
+    for name, output in FAKES.items():
+        fake_command(tmp_path, name, output)
     return tmp_path
 
 
-def fake_command(place: Path, name: str, said: str, status: int = 0, to: int = 1) -> None:
+def fake_command(place: Path, name: str, output: str, status: int = 0, to: int = 1) -> None:
     """A command of Slurm's that says this and ends with this."""
     script = place / "bin" / name
-    script.write_text(f"#!/bin/sh\nprintf '%b\\n' '{said}' >&{to}\nexit {status}\n")
+    script.write_text(f"#!/bin/sh\nprintf '%b\\n' '{output}' >&{to}\nexit {status}\n")
     script.chmod(0o755)
 
 
@@ -92,11 +92,11 @@ def test_an_unknown_partition_is_named_with_those_that_there_are(place: Path) ->
 def test_an_impossible_request_is_named_once_with_its_job_and_slurms_words(place: Path) -> None:
     fake_command(place, "sbatch", "Requested node configuration is not available", 1, to=2)
     jobs = {"predict_masks": {"gpus": 2, "memory_mb": 9_000_000}}
-    found = faults(study(jobs=jobs))
-    told = [line for line in found if "--gpus=2" in line]
-    assert len(told) == 1 and told[0].startswith("jobs.predict_masks: no node can run")
-    assert all("Requested node configuration is not available" in line for line in found)
-    assert len(found) < 15, "one line for equal requests"
+    lines = faults(study(jobs=jobs))
+    of_gpus = [line for line in lines if "--gpus=2" in line]
+    assert len(of_gpus) == 1 and of_gpus[0].startswith("jobs.predict_masks: no node can run")
+    assert all("Requested node configuration is not available" in line for line in lines)
+    assert len(lines) < 15, "one line for equal requests"
 
 
 def test_a_study_on_gpus_that_was_not_rehearsed_trains_nothing_and_may_be_rehearsed(place: Path) -> None:
@@ -139,8 +139,8 @@ def test_an_array_that_the_cluster_would_refuse_is_told(
 ) -> None:
     scontrol = CONFIG.format("slurmdbd").replace("1001", str(size))
     fake_command(place, "scontrol", f"{scontrol}\\nSchedulerParameters = {parameters}")
-    found = faults(study(), largest_array=largest)
-    assert (found == []) if fault is None else (len(found) == 1 and fault in found[0]), found
+    lines = faults(study(), largest_array=largest)
+    assert (lines == []) if fault is None else (len(lines) == 1 and fault in lines[0]), lines
 
 
 def test_sacct_without_accounting_is_told_before_it_waits_for_ever(place: Path) -> None:
@@ -200,8 +200,8 @@ def test_a_job_that_somebody_cancelled_has_ended_for_snakemake_too(with_sacct: P
 def test_a_task_of_an_array_is_asked_for_by_its_own_id(with_sacct: Path) -> None:
     fake_command(with_sacct, "sacct", "")
     (with_sacct / "bin/sacct").write_text('#!/bin/sh\necho "$@"\n')
-    said = subprocess.check_output(shlex.split(query_job_status_sacct("a run")), text=True)
-    assert "--format=JobID,State" in said.split() and said.endswith("--name a run\n")
+    output = subprocess.check_output(shlex.split(query_job_status_sacct("a run")), text=True)
+    assert "--format=JobID,State" in output.split() and output.endswith("--name a run\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")
@@ -217,8 +217,8 @@ def test_a_full_disk_is_told(place: Path) -> None:
 
 
 def test_too_little_room_is_told_with_how_much_there_is(place: Path) -> None:
-    found = faults(study(), free_gb=1e6)
-    assert len(found) == 2 and all("GB free" in line and "free_gb: 1e+06" in line for line in found)
+    lines = faults(study(), free_gb=1e6)
+    assert len(lines) == 2 and all("GB free" in line and "free_gb: 1e+06" in line for line in lines)
 
 
 def test_a_folder_that_takes_no_files_is_told(place: Path) -> None:
@@ -236,8 +236,8 @@ def test_records_that_are_not_there_are_told_with_their_lock(place: Path) -> Non
     own = {name: {"records": f"{name}.json", "pictures": "pictures"} for name in ("align", "tune", "probe")}
     (place / "pictures").mkdir()
     (place / "tune.json").write_text("[]")
-    found = faults(study(training={"data": own}))
-    assert [fault.split(":")[0] for fault in found] == [
+    lines = faults(study(training={"data": own}))
+    assert [fault.split(":")[0] for fault in lines] == [
         "training.data.align",
         "training.data.probe",
         "studies/laptop.lock.yaml",
@@ -290,17 +290,17 @@ def test_slurm_that_is_not_there_is_told_once(place: Path) -> None:
     for name in FAKES:
         (place / "bin" / name).unlink()
     os.environ["PATH"] = f"{place}/bin"
-    found = faults(study())
-    assert all("no such program" in line for line in found) and len(found) == len(set(found))
+    lines = faults(study())
+    assert all("no such program" in line for line in lines) and len(lines) == len(set(lines))
 
 
 def test_every_fault_is_told_in_one_call_that_fails(place: Path) -> None:
     (place / "slurm/site.yaml").write_text(yaml.safe_dump({**SITE, "account": "physics", "free_gb": 1e6}))
     command = [str(Path(sys.executable).with_name("encoder-roles")), "preflight", "--configs", "config.yaml"]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 1 and "Traceback" not in told.stderr
-    assert "physics" in told.stderr and "GB free" in told.stderr
-    assert len(told.stderr.splitlines()) == 3
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "physics" in done.stderr and "GB free" in done.stderr
+    assert len(done.stderr.splitlines()) == 3
 
 
 def test_an_unknown_key_of_the_site_is_an_error(place: Path) -> None:
@@ -324,9 +324,14 @@ def test_a_job_goes_to_the_first_partition_that_takes_it_and_grows_with_its_atte
 def test_the_ranks_of_a_training_are_started_by_srun_and_divided_evenly_among_its_nodes() -> None:
     site = Site.model_validate({"partitions": {"gpu": {"gpus": 16, "gpu_type": "h100"}}})
     request = JobRequest(memory_mb=2000, minutes=60, gpus=16, cpus=128, nodes=2)
-    asked = job_resources("train_tune", request, site, processes=16)
-    assert (asked["mpi"], asked["tasks"], asked["nodes"], asked["cpus_per_task"]) == ("srun", 16, 2, 8)
-    assert asked["slurm_extra"].split()[1:] == ["--ntasks-per-node=8", "--gpus-per-node=h100:8"]
+    resources = job_resources("train_tune", request, site, processes=16)
+    assert (resources["mpi"], resources["tasks"], resources["nodes"], resources["cpus_per_task"]) == (
+        "srun",
+        16,
+        2,
+        8,
+    )
+    assert resources["slurm_extra"].split()[1:] == ["--ntasks-per-node=8", "--gpus-per-node=h100:8"]
     words = launcher(request, 16, site)
     assert words[0] == "srun" and {"--ntasks=16", "--nodes=2", "--ntasks-per-node=8"} < set(words)
     assert launcher(request, 16, None) == launcher(request, 1, site) == []
@@ -370,8 +375,8 @@ def test_a_real_slurm_is_asked_whether_it_can_ever_run_the_jobs(
     fault: str,
 ) -> None:
     use(cluster, place, monkeypatch)
-    found = faults(study(jobs=jobs), account=None, partitions=partitions)
-    assert (found == []) if fault is None else (len(found) == 1 and fault in found[0]), found
+    lines = faults(study(jobs=jobs), account=None, partitions=partitions)
+    assert (lines == []) if fault is None else (len(lines) == 1 and fault in lines[0]), lines
 
 
 @pytest.mark.slurm
@@ -381,8 +386,8 @@ def test_a_real_slurm_is_asked_for_its_accounts(
     use(accounting_cluster, place, monkeypatch)
     assert fitting_status_command(20) == "sacct"
     assert faults(study(), account=ACCOUNT) == []
-    found = faults(study(), account="physics")
-    assert "has no account physics (there are: " in found[0] and ACCOUNT in found[0]
+    lines = faults(study(), account="physics")
+    assert "has no account physics (there are: " in lines[0] and ACCOUNT in lines[0]
 
 
 # --- what starts is what was checked, and no more than its user agreed to ---

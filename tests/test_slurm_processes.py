@@ -35,12 +35,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Chec
     """The training on one machine; and through Slurm, where it is refused, rehearsed and started, and all its
     processes are warned in its middle."""
     alone, spread = (Checkout(tmp_path_factory.mktemp(name), nodes) for name in ("alone", "spread"))
-    assert alone.run(*ARGUMENTS, profile="") == 0, alone.said()[-3000:]
+    assert alone.run(*ARGUMENTS, profile="") == 0, alone.output()[-3000:]
     shutil.copytree(alone.folder / "results", spread.folder / "results")
     shutil.rmtree(spread.folder / "results/slurm/models")  # what is before them need not be made twice
     assert spread.run(*ARGUMENTS) != 0
-    assert "no rehearsal of slurm has passed" in spread.said()
-    assert spread.ends_well(spread.start(*CONFIGS, "rehearse"), PATIENCE), spread.said()[-3000:]
+    assert "no rehearsal of slurm has passed" in spread.output()
+    assert spread.ends_well(spread.start(*CONFIGS, "rehearse"), PATIENCE), spread.output()[-3000:]
     snakemake = spread.start(*ARGUMENTS)
     restart = spread.folder / "results/slurm/.restart/tune"
     spread.until(
@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Chec
     )
     (running,) = (job for job in nodes.jobs("R") if job["comment"].startswith("rule_train_tune"))
     nodes.command("scancel", "--signal=USR1", running["id"])
-    assert spread.ends_well(snakemake, PATIENCE), spread.said()[-3000:]
+    assert spread.ends_well(snakemake, PATIENCE), spread.output()[-3000:]
     return alone, spread
 
 
@@ -82,10 +82,10 @@ def test_a_rehearsal_measures_both_nodes_before_the_study_may_train(runs: tuple[
 def test_a_job_of_two_nodes_has_a_process_and_a_gpu_on_each(
     runs: tuple[Checkout, Checkout], nodes: Cluster
 ) -> None:
-    asked = nodes.command(
+    listing = nodes.command(
         "squeue", "-h", "-t", "all", "-O", "Comment:60,NodeList:40,tres-per-node:40,NumTasks:8"
     )
-    lines = [line.split() for line in asked.splitlines()]
+    lines = [line.split() for line in listing.splitlines()]
     tune = [line[1:] for line in lines if line[0].startswith("rule_train_tune")]
     assert tune == [["first,second", "gres:gpu:1", "2"]] * 2
     assert [line[1] for line in lines if line[0].startswith("rule_train_align")] == ["first,second"] * 2

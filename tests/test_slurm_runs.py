@@ -41,8 +41,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Runs:
     snakemake = disturbed.start("--", *TARGETS)
     disturbed.until("the frozen job", lambda: disturbed.met("train-tune.blind"), snakemake, PATIENCE)
     cluster.command("scancel", *disturbed.submitted()[TUNE])
-    assert disturbed.ends_well(snakemake, PATIENCE), disturbed.said()[-3000:]
-    assert undisturbed.ends_well(local, PATIENCE), undisturbed.said()[-3000:]
+    assert disturbed.ends_well(snakemake, PATIENCE), disturbed.output()[-3000:]
+    assert undisturbed.ends_well(local, PATIENCE), undisturbed.output()[-3000:]
     state = {job["id"]: job["state"] for job in cluster.jobs()}
     attempts = {job: {id: state[id] for id in ids} for job, ids in disturbed.submitted().items()}
     return undisturbed, disturbed, attempts
@@ -133,12 +133,12 @@ def test_after_a_sigkill_of_snakemake_its_jobs_are_cancelled_before_a_new_run(
     model = f"results/slurm/{Path(WEIGHTS).parent}"
     kill_with_a_job_running(disturbed, cluster, "freeze")
     assert disturbed.run("--", model) != 0, "a second run would write what the orphan writes"
-    assert "an earlier run of this checkout still has jobs in the queue" in disturbed.said()
-    assert "Traceback" not in disturbed.said()
+    assert "an earlier run of this checkout still has jobs in the queue" in disturbed.output()
+    assert "Traceback" not in disturbed.output()
     cancelled = disturbed.command("cancel-orphans")
     assert (cancelled.returncode, cancelled.stderr.splitlines()[-1][:16]) == (0, "1 jobs cancelled")
     assert cluster.jobs("R", "PD", "CG") == []
-    assert disturbed.run("--", model) == 0, disturbed.said()[-3000:]
+    assert disturbed.run("--", model) == 0, disturbed.output()[-3000:]
     assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
 
 
@@ -150,8 +150,8 @@ def test_after_a_sigkill_of_snakemake_its_jobs_are_awaited_and_what_they_made_is
     awaited = disturbed.command("await-orphans")
     assert awaited.returncode == 0 and "1 of 1 jobs completed" in awaited.stderr, awaited.stderr
     before = len(cluster.jobs())
-    assert disturbed.run("--", model) == 0, disturbed.said()[-3000:]
-    assert "Nothing to be done" in disturbed.said() and len(cluster.jobs()) == before
+    assert disturbed.run("--", model) == 0, disturbed.output()[-3000:]
+    assert "Nothing to be done" in disturbed.output() and len(cluster.jobs()) == before
     assert disturbed.read(WEIGHTS) == undisturbed.read(WEIGHTS)
 
 
@@ -165,11 +165,11 @@ def test_with_accounting_sacct_tells_how_jobs_end(
     checkout.until("the hanging job", lambda: checkout.met("extract-features.clip"), snakemake, PATIENCE)
     (hanging,) = checkout.submitted()["extract_features clip"]
     accounting_cluster.command("scancel", hanging)
-    assert checkout.ends_well(snakemake, PATIENCE), checkout.said()[-3000:]
+    assert checkout.ends_well(snakemake, PATIENCE), checkout.output()[-3000:]
     assert all(checkout.read(name) == undisturbed.read(name) for name in features)
     ids = ",".join(id for attempts in checkout.submitted().values() for id in attempts)
     lines = accounting_cluster.command(
         "sacct", "-X", "-n", "-P", "-j", ids, "-o", "Account,State"
     ).splitlines()
-    told = Counter(line.split()[0] for line in lines)  # less who cancelled
-    assert told == {f"{ACCOUNT}|COMPLETED": 5, f"{ACCOUNT}|CANCELLED": 1}, told
+    message = Counter(line.split()[0] for line in lines)  # less who cancelled
+    assert message == {f"{ACCOUNT}|COMPLETED": 5, f"{ACCOUNT}|CANCELLED": 1}, message

@@ -108,15 +108,15 @@ def test_features_are_those_of_the_cpu(
     name: str, device: str | None, study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny_encoders.write_pool(tmp_path, (name,))[name]
-    found = []
-    for asked in ("cpu", device):
-        elsewhere(monkeypatch, asked)
-        output = tmp_path / f"{asked}.safetensors"
+    collected = []
+    for place in ("cpu", device):
+        elsewhere(monkeypatch, place)
+        output = tmp_path / f"{place}.safetensors"
         settings = study.settings("features", {"grid": 2, "threads": 1})
         extract_features(settings=settings, encoder=folder, data=study.data, output=output)
-        found.append(read_features(output)[1])
-    assert found[1].dtype == torch.float32
-    assert float((found[1] - found[0]).norm() / found[0].norm()) < 1e-4  # TF32 would give 1e-3
+        collected.append(read_features(output)[1])
+    assert collected[1].dtype == torch.float32
+    assert float((collected[1] - collected[0]).norm() / collected[0].norm()) < 1e-4  # TF32 would give 1e-3
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -127,8 +127,8 @@ def test_effective_ranks_are_those_of_the_cpu(
     write_jsonl(study.data.parent / "probe.jsonl", pictures)
     shared = {"settings": study.settings("rank", RANK), "data": study.data.parent / "probe.jsonl"}
     tables = []
-    for place, asked in enumerate(("cpu", device)):
-        elsewhere(monkeypatch, asked)
+    for place, requests in enumerate(("cpu", device)):
+        elsewhere(monkeypatch, requests)
         names = ("before", "curve", "draws", "spectra", "after", "trained")
         before, curve, draws, spectra, after, trained = (tmp_path / f"{name}{place}" for name in names)
         measure_pretrained_ranks(
@@ -161,8 +161,8 @@ def test_answers_are_those_of_the_cpu(
     equal, rounding decides, and in bf16 a quarter of its answers are others than in fp32.
     """
     texts, tokens = [], []
-    for asked in ("cpu", device):
-        kind = elsewhere(monkeypatch, asked)
+    for place in ("cpu", device):
+        kind = elsewhere(monkeypatch, place)
         stage = PredictStage.model_validate(PREDICT | {"precision": precision})
         candidate = TrainedModel(model, study.requests, stage)
         vlm, pictures = candidate.model, candidate.request_set.pictures
@@ -197,10 +197,10 @@ def test_masks_act_in_bf16_wherever_the_model_is(
         data=study.data,
         output_root=tmp_path,
     )
-    found = [
+    result = [
         list(read_jsonl(tmp_path / f"{mask}.{operator}/mme.jsonl")) for mask in ("clip", "convnext", "none")
     ]
-    assert found[0] != found[1] != found[2]
+    assert result[0] != result[1] != result[2]
     record = json.loads((tmp_path / f"clip.{operator}/prediction.json").read_text())
     assert record["precision"] == "bf16" and record["device"] == device_name(choose_device(device))
 
@@ -214,21 +214,21 @@ def test_lmms_evals_adapter_answers_on_the_device_what_a_prediction_job_does(
     kind = elsewhere(monkeypatch, device)
     candidate = TrainedModel(model, study.requests, PredictStage.model_validate(PREDICT))
     expected = candidate.answer([lambda inputs: inputs])[0].texts
-    asked = candidate.request_set.requests["mme"]
+    prepared = candidate.request_set.requests["mme"]
 
     def shown(row: dict[str, str]) -> list[Image.Image]:
         return [Image.open(study.requests / row["image"])]
 
     adapter = EncoderRoles(pretrained=str(model), device=None if device is None else kind, batch_size=32)
     assert adapter.vlm.device.type == kind
-    adapter.task_dict = {"mme": {"test": [{"image": request.images[0]} for request in asked]}}
+    adapter.task_dict = {"mme": {"test": [{"image": request.images[0]} for request in prepared]}}
     requests = [
         SimpleNamespace(args=(request.prompt, {"max_new_tokens": 5}, shown, place, "mme", "test"))
-        for place, request in enumerate(asked)
+        for place, request in enumerate(prepared)
     ]
-    found = adapter.generate_until(requests)
-    same = sum(one == other for one, other in zip(found, expected[: len(found)], strict=True))
-    assert same >= 0.9 * len(found)
+    result = adapter.generate_until(requests)
+    same = sum(one == other for one, other in zip(result, expected[: len(result)], strict=True))
+    assert same >= 0.9 * len(result)
 
 
 @pytest.mark.cuda

@@ -84,10 +84,10 @@ class Noted:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_ranks_pictures_of_the_next_step_are_begun_while_one_is_computed(tmp_path, rank):
     path = write(tmp_path, *("!what" if number % 3 else "is it ?" for number in range(16)))
-    found = Batches(data(path), samples=16, batch_pictures=4, questions=1, seed=0, stage="tune")
+    result = Batches(data(path), samples=16, batch_pictures=4, questions=1, seed=0, stage="tune")
 
     def task(visual):
-        return AnswerTask("tune", found, 4, 2, ProcessRank(rank=rank, world_size=2), visual)
+        return AnswerTask("tune", result, 4, 2, ProcessRank(rank=rank, world_size=2), visual)
 
     def pictures(batches):
         return [picture for batch in batches for picture in batch.pictures]
@@ -98,7 +98,7 @@ def test_a_ranks_pictures_of_the_next_step_are_begun_while_one_is_computed(tmp_p
     for step in range(4):
         batches = running.micro_batches(step)
         assert pictures(batches) == alone[step] == pictures(whole.micro_batches(step))
-        until = {picture for told in alone[: step + 2] for picture in told}
+        until = {picture for loaded in alone[: step + 2] for picture in loaded}
         assert set(noted.begun) == until, "this step's and the next one's, and no other"
     assert sum(map(len, alone)) > 4
 

@@ -51,19 +51,21 @@ def run(study: TinyStudy, stage: str, restart: Path, output: Path) -> None:
         train_tune(**common, align=study.root / "align")
 
 
-def child(study: TinyStudy, stage: str, restart: Path, output: Path, said: Path, limit: int | None) -> None:
+def child(study: TinyStudy, stage: str, restart: Path, output: Path, text: Path, limit: int | None) -> None:
     """`run` in a process of its own; a StudyError is its one line, as the command line prints it."""
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         run(study, stage, restart, output)
     except StudyError as error:
-        said.write_text(str(error))
+        text.write_text(str(error))
         raise SystemExit(1) from None
 
 
 def start(study, stage, restart, output, limit=None):
-    process = CONTEXT.Process(target=child, args=(study, stage, restart, output, study.root / "said", limit))
+    process = CONTEXT.Process(
+        target=child, args=(study, stage, restart, output, study.root / "output", limit)
+    )
     process.start()
     return process
 
@@ -178,15 +180,15 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_job_ends_in_the_same_by
     process.join()
     before = {f: f.read_bytes() for f in restart.glob("*/step*/*")}
     assert before
-    (study.root / "said").unlink(missing_ok=True)
+    (study.root / "output").unlink(missing_ok=True)
     with full_disk(restart) as limit:
         process = start(study, "tune", restart, output, limit)
         process.join()
-    said = (study.root / "said").read_text()
+    text = (study.root / "output").read_text()
     assert process.exitcode == 1
-    assert "the checkpoint of step" in said and "make room, then run the job again" in said
-    assert "No space left" in said or "File too large" in said
-    assert "\n" not in said
+    assert "the checkpoint of step" in text and "make room, then run the job again" in text
+    assert "No space left" in text or "File too large" in text
+    assert "\n" not in text
     assert {f: f.read_bytes() for f in restart.glob("*/step*/*")} == before
     assert not list(restart.glob("*/.step*"))
     again = start(study, "tune", restart, output)

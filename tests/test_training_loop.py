@@ -44,8 +44,8 @@ def batches(samples=25, batch=4, questions=2, seed=0, stage="tune", pictures=10)
 
 @given(samples=st.integers(1, 60), batch=st.integers(1, 12), pictures=st.integers(1, 15))
 def test_every_epoch_shows_every_picture_once_and_the_number_of_samples_is_kept(samples, batch, pictures):
-    found = batches(samples, batch, pictures=pictures)
-    shown = [sample.pictures[0] for step in range(len(found)) for sample in found[step]]
+    result = batches(samples, batch, pictures=pictures)
+    shown = [sample.pictures[0] for step in range(len(result)) for sample in result[step]]
     assert len(shown) == samples
     for start in range(0, samples - pictures + 1, pictures):
         assert len(set(shown[start : start + pictures])) == pictures
@@ -59,9 +59,9 @@ def test_a_batch_depends_on_seed_and_step_alone_not_on_the_steps_before():
 
 
 def test_a_sample_has_one_caption_and_as_many_questions_as_asked_for():
-    found = batches(samples=10, questions=3)
-    for step in range(len(found)):
-        for sample in found[step]:
+    result = batches(samples=10, questions=3)
+    for step in range(len(result)):
+        for sample in result[step]:
             assert len(sample.questions) == 4
             assert sample.questions[0].body[2] == 0
             assert len(set(sample.questions)) == 4
@@ -251,10 +251,10 @@ def test_what_a_dead_run_left_half_written_is_removed(tmp_path):
 
 @given(samples=st.integers(1, 40), batch=st.integers(1, 12), parts=st.integers(1, 5))
 def test_shares_of_a_batch_are_the_batch_whatever_their_number(samples, batch, parts):
-    found = batches(samples, batch)
-    for step in range(len(found)):
-        shares = [found.share(step, part, parts) for part in range(parts)]
-        assert [sample for share in shares for sample in share] == found[step]
+    result = batches(samples, batch)
+    for step in range(len(result)):
+        shares = [result.share(step, part, parts) for part in range(parts)]
+        assert [sample for share in shares for sample in share] == result[step]
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

@@ -42,8 +42,8 @@ def write_mixed(study) -> None:
     rows = list(read_jsonl(study.data))
     for number in range(24):
         turns = [("human", "what colour is red ?"), ("gpt", "red"), ("human", "is it blue ?"), ("gpt", "no")]
-        said = [{"from": speaker, "value": text} for speaker, text in turns]
-        rows.append({"id": f"text-{number}", "conversations": said})
+        conversation = [{"from": speaker, "value": text} for speaker, text in turns]
+        rows.append({"id": f"text-{number}", "conversations": conversation})
     write_jsonl(study.data.with_name("mixed.jsonl"), rows)
 
 
@@ -53,8 +53,8 @@ def launch(study, processes: int, code: str) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     command = [sys.executable, *LAUNCH, f"--nproc-per-node={processes}", code, str(study.root)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))
-    assert done.returncode == 0, said[-4000:] or done.stderr[-4000:]
+    output = "\n".join(line for line in done.stderr.splitlines() if line.startswith("[rank"))
+    assert done.returncode == 0, output[-4000:] or done.stderr[-4000:]
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def weights(study, name):
 
 def check_equal(study, name, plain, loss, weight):
     assert losses(study, name) == pytest.approx(losses(study, plain), abs=loss)
-    found, expected = weights(study, name), weights(study, plain)
-    assert found.keys() == expected.keys()
-    assert max((found[key] - expected[key]).abs().max().item() for key in expected) < weight
+    result, expected = weights(study, name), weights(study, plain)
+    assert result.keys() == expected.keys()
+    assert max((result[key] - expected[key]).abs().max().item() for key in expected) < weight
 
 
 @pytest.mark.parametrize("name", ["zero2", "zero3", "zero3-checkpointing", "zero2-offload"])
@@ -109,8 +109,8 @@ def test_zero_has_the_losses_and_the_weights_of_the_plain_engine(study, name):
 
 def test_frozen_encoders_under_zero_are_written_as_they_were(study):
     check_equal(study, "zero3-frozen", "plain-frozen", 1e-5, 1e-4)
-    found, before = weights(study, "zero3-frozen"), weights(study, "plain-frozen")
-    assert all(found[key].equal(before[key]) for key in found if key.startswith("encoders."))
+    result, before = weights(study, "zero3-frozen"), weights(study, "plain-frozen")
+    assert all(result[key].equal(before[key]) for key in result if key.startswith("encoders."))
 
 
 @pytest.mark.parametrize("name", ["zero2-text", "zero3-text"])
@@ -158,8 +158,8 @@ def test_what_two_ranks_began_one_ends_with_the_same_weights(study, tmp_path):
 
 
 def test_bf16_keeps_fp32_weights_that_learn_as_fp32_does(study):
-    found, plain = losses(study, "zero2-bf16"), losses(study, "plain")
-    assert found[-1] == pytest.approx(plain[-1], abs=0.1)
+    result, plain = losses(study, "zero2-bf16"), losses(study, "plain")
+    assert result[-1] == pytest.approx(plain[-1], abs=0.1)
     kept = weights(study, "zero2-bf16")["language_model.model.layers.0.mlp.up_proj.weight"]
     assert not kept.equal(kept.bfloat16().float())
 

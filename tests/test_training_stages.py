@@ -210,12 +210,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(
     wait_for_step(restart, 8)
     broken.send_signal(signal.SIGKILL)
     broken.communicate()
-    asked = start_long_tune(study, aligned, tmp_path / "broken")  # asked to stop, it saves first
+    process = start_long_tune(study, aligned, tmp_path / "broken")  # asked to stop, it saves first
     wait_for_step(restart, 24)
-    asked.send_signal(signal.SIGTERM)
-    said = asked.communicate()[1]
-    assert asked.returncode == TERMINATED
-    assert "continuing from" in said
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[1]
+    assert process.returncode == TERMINATED
+    assert "continuing from" in output
     assert not (tmp_path / "broken").exists()
 
     newest = wait_for_step(restart, 24)  # a checkpoint cut off on disk is not gone on from

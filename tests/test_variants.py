@@ -239,8 +239,8 @@ def test_a_faulty_variant_ends_the_workflow_in_one_line(workflow: Path) -> None:
         yaml.safe_dump({"variants": {"mlp": {}, "wide": {"pool": []}}})
     )
     failed = snakemake(workflow, "--dry-run", "--configfile", "studies/faulty.yaml")
-    told = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert failed.returncode != 0 and len(told) == 1 and "variants.wide.pool" in told[0]
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert failed.returncode != 0 and len(errors) == 1 and "variants.wide.pool" in errors[0]
 
 
 # --- the comparison ------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_paired_differences_recover_a_planted_effect_and_find_none_where_there_i
 ) -> None:
     effects = {"mlp": 0.0, "same": 0.0, "better": 0.4}
     truth = np.mean([true_score(np.array(s + 0.4), 0) - true_score(np.array(s), 0) for s in (0.0, 0.2, 1.0)])
-    stage, inside, found, false, narrower = stage_of({name: {} for name in effects}), [], [], [], []
+    stage, inside, result, false, narrower = stage_of({name: {} for name in effects}), [], [], [], []
     for seed in range(25):
         write_simulation(tmp_path, effects, np.random.default_rng(seed))
         table, _ = compared(tmp_path, stage)
@@ -318,12 +318,12 @@ def test_paired_differences_recover_a_planted_effect_and_find_none_where_there_i
         better, base = rows.loc["better"], rows.loc["mlp"]
         inside += [better["difference_low"] <= truth <= better["difference_high"]]
         inside += [rows.loc["same", "difference_low"] <= 0 <= rows.loc["same", "difference_high"]]
-        found.append(better["difference"])
+        result.append(better["difference"])
         false.append(rows.loc["same", "p_holm"] < 0.05)
         apart = np.hypot(better["high"] - better["low"], base["high"] - base["low"])
         narrower.append(better["difference_high"] - better["difference_low"] < 0.9 * apart)
         assert better["p_holm"] < 0.05, "five points on 900 questions and three subsets are separable"
-    assert abs(np.mean(found) - truth) < 0.7
+    assert abs(np.mean(result) - truth) < 0.7
     assert np.mean(inside) >= 0.86, "nominally 95%; 50 intervals"
     assert np.mean(false) <= 0.16
     assert all(narrower), "the questions' difficulty, which both have in common, is not in the difference"
@@ -371,10 +371,10 @@ def test_a_verdict_is_what_the_planted_effect_says(
 ) -> None:
     write_simulation(tmp_path, {"mlp": 0.0, "other": effect}, np.random.default_rng(1))
     _, claims = compared(tmp_path, stage_of({"mlp": {}, "other": traits}))
-    found = verdicts(claims)
-    assert found[claim] == verdict
-    assert found["4a"] == "holds", "the pair is ahead by 0.8 logits in both"
-    untested = {c for c in ("4b", "5", "6") if found[c] == "not tested in this study"}
+    result = verdicts(claims)
+    assert result[claim] == verdict
+    assert result["4a"] == "holds", "the pair is ahead by 0.8 logits in both"
+    untested = {c for c in ("4b", "5", "6") if result[c] == "not tested in this study"}
     assert untested == {"4b", "5", "6"} - ({claim} if verdict != "not tested in this study" else set())
 
 
@@ -383,10 +383,10 @@ def test_simple_connectors_fail_only_where_the_lead_is_beyond_the_margin_for_sur
     traits = {"mlp": {}, "other": {"connector": "sva"}}
     lead = overall(compared(tmp_path, stage_of(traits))[0]).loc["other", "difference"]
     assert lead > 3
-    found = [
+    result = [
         verdicts(compared(tmp_path, stage_of(traits, margin=lead + by))[1])["5"] for by in (-0.3, 0.3, 9)
     ]
-    assert found == ["not separable at this sample size"] * 2 + ["holds"]
+    assert result == ["not separable at this sample size"] * 2 + ["holds"]
 
 
 def test_a_variant_is_worth_its_cost_only_beyond_a_point_per_doubling(tmp_path: Path) -> None:

@@ -31,14 +31,14 @@ def options_of(command: str) -> tuple[set[str], set[str]]:
     """The options a command needs, and all it has; from its source, because importing it is slow."""
     module, function = COMMANDS[command].split(":")
     source = ROOT / "src" / (module.replace(".", "/") + ".py")
-    (found,) = [
+    (result,) = [
         node
         for node in ast.parse(source.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == function
     ]
-    assert not found.args.args, f"{command}: parameters must be keyword-only"
-    names = [f"--{argument.arg.replace('_', '-')}" for argument in found.args.kwonlyargs]
-    needed = [name for name, default in zip(names, found.args.kw_defaults, strict=True) if default is None]
+    assert not result.args.args, f"{command}: parameters must be keyword-only"
+    names = [f"--{argument.arg.replace('_', '-')}" for argument in result.args.kwonlyargs]
+    needed = [name for name, default in zip(names, result.args.kw_defaults, strict=True) if default is None]
     return set(needed), set(names)
 
 
@@ -66,10 +66,10 @@ def test_every_rule_with_a_shell_calls_one_command_and_keeps_what_it_says() -> N
 
 
 def test_every_rule_that_runs_something_asks_for_what_the_config_says() -> None:
-    asked = re.findall(r'^ +resources:\n +\*\*resources_of\("(\w+)"\),$', RULES, re.MULTILINE)
-    assert set(asked) == set(JOBS)
+    rules = re.findall(r'^ +resources:\n +\*\*resources_of\("(\w+)"\),$', RULES, re.MULTILINE)
+    assert set(rules) == set(JOBS)
     local = {"lock_sources", "plan"}
-    assert len(asked) == len(re.findall(r"^ +conda:", RULES, re.MULTILINE)) - len(local)
+    assert len(rules) == len(re.findall(r"^ +conda:", RULES, re.MULTILINE)) - len(local)
 
 
 def test_every_figure_and_table_has_its_script_and_its_caption() -> None:

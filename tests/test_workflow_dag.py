@@ -35,8 +35,8 @@ def planned(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
     jobs = []
     for block in re.split(r"\n\[", done.stdout.split("Job stats", 2)[1]):
         if rule := re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE):
-            found = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-            wildcards = dict(pair.split("=", 1) for pair in found[1].split(", ")) if found else {}
+            match = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
+            wildcards = dict(pair.split("=", 1) for pair in match[1].split(", ")) if match else {}
             jobs.append((rule[1], wildcards))
     return jobs
 
@@ -319,11 +319,11 @@ def test_the_manifest_lists_what_the_dag_makes_and_verify_finds_what_it_does_not
         lost.touch()
         os.utime(lost, (PAST + 10, PAST + 10))
         orphan.unlink()
-    said = [line for line in failed.stderr.splitlines() + failed.stdout.splitlines() if "laptop/" in line]
+    output = [line for line in failed.stderr.splitlines() + failed.stdout.splitlines() if "laptop/" in line]
     assert failed.returncode != 0
-    assert [line for line in said if str(lost.relative_to(finished)) in line and ": missing; " in line]
-    assert [line for line in said if str(orphan.relative_to(finished)) in line and ": orphaned: " in line]
-    assert not [line for line in said if "another config" in line or "an input" in line]
+    assert [line for line in output if str(lost.relative_to(finished)) in line and ": missing; " in line]
+    assert [line for line in output if str(orphan.relative_to(finished)) in line and ": orphaned: " in line]
+    assert not [line for line in output if "another config" in line or "an input" in line]
 
 
 def test_every_mask_of_a_checkpoint_from_elsewhere_is_one_job(workflow: Path) -> None:

@@ -59,7 +59,7 @@ def test_missed_gates_are_only_reported_where_the_config_says_so(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("source,gate\nclip,colour\n", "has columns"),
         (",".join(COLUMNS) + "\nclip,colour,high,1,2,500,90,true\n", "line 2: could not convert"),
@@ -69,10 +69,10 @@ def test_missed_gates_are_only_reported_where_the_config_says_so(tmp_path: Path)
     ],
 )
 def test_gates_that_cannot_be_read_are_told_with_their_file(
-    tmp_path: Path, text: str | None, said: str
+    tmp_path: Path, text: str | None, message: str
 ) -> None:
     file = tmp_path / "clip.csv"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(StudyError, match=rf"clip\.csv: .*{said}"):
+    with pytest.raises(StudyError, match=rf"clip\.csv: .*{message}"):
         check(tmp_path, "stop", file)

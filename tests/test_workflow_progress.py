@@ -29,10 +29,10 @@ TUNE = usual("train_tune")  # seconds
 
 
 def send(
-    handler: LogHandler, event: LogEvent | None, level: int = logging.INFO, said: str = "", **facts: Any
+    handler: LogHandler, event: LogEvent | None, level: int = logging.INFO, lines: str = "", **facts: Any
 ) -> None:
     """One event as Snakemake sends it."""
-    record = logging.LogRecord("snakemake", level, "", 0, said, None, None)
+    record = logging.LogRecord("snakemake", level, "", 0, lines, None, None)
     record.__dict__.update(facts, **({"event": event} if event else {}))
     handler.emit(record)
 
@@ -75,9 +75,9 @@ def test_a_failed_job_shows_the_end_of_its_log(
     send(
         handler, LogEvent.JOB_ERROR, rule_name="train_tune", wildcards={}, log=[f"{log} (check log file(s))"]
     )
-    said = capsys.readouterr().err
-    assert "failed: train_tune" in said and "model.safetensors: truncated" in said and str(log) in said
-    assert "line 1\n" not in said and "the long command" not in said
+    output = capsys.readouterr().err
+    assert "failed: train_tune" in output and "model.safetensors: truncated" in output and str(log) in output
+    assert "line 1\n" not in output and "the long command" not in output
 
 
 def test_a_failed_job_does_not_show_the_record_of_who_it_was(
@@ -86,8 +86,8 @@ def test_a_failed_job_does_not_show_the_record_of_who_it_was(
     log = tmp_path / "job.log"
     log.write_text(MARK + '{"code": "00"}\nencoder-roles: model.safetensors: truncated\n')
     send(handler, LogEvent.JOB_ERROR, rule_name="train_tune", wildcards={}, log=[str(log)])
-    said = capsys.readouterr().err
-    assert "truncated" in said and MARK not in said
+    output = capsys.readouterr().err
+    assert "truncated" in output and MARK not in output
 
 
 def test_a_failed_job_without_a_log_shows_its_command(
@@ -103,8 +103,8 @@ def test_warnings_are_shown_and_chatter_is_not(
 ) -> None:
     send(handler, None, logging.WARNING, "disk is full")
     send(handler, None, logging.INFO, "Building DAG of jobs...")
-    said = capsys.readouterr().err
-    assert "disk is full" in said and "Building" not in said
+    output = capsys.readouterr().err
+    assert "disk is full" in output and "Building" not in output
 
 
 def test_the_time_left_follows_the_pace_of_the_run() -> None:
@@ -165,14 +165,14 @@ def test_an_interrupted_run_says_once_that_the_same_command_goes_on(handler: Log
 def test_the_users_command_runs_at_the_first_failure_and_at_the_end(
     handler: LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(NOTIFY_VARIABLE, f"printf '%s\\n' >> {tmp_path}/said.txt")
+    monkeypatch.setenv(NOTIFY_VARIABLE, f"printf '%s\\n' >> {tmp_path}/notes.txt")
     for job in (7, 8):
         send(handler, LogEvent.JOB_INFO, jobid=job, rule_name="train_tune", wildcards={"subset": "it's"})
         send(handler, LogEvent.JOB_ERROR, jobid=job, rule_name="train_tune", wildcards={}, log=[])
     handler.close()
     handler.close()
-    said = (tmp_path / "said.txt").read_text().splitlines()
-    assert said == ["encoder-roles: failed: train_tune it's", "encoder-roles: ended: 0 of 2 jobs in 0 s"]
+    output = (tmp_path / "notes.txt").read_text().splitlines()
+    assert output == ["encoder-roles: failed: train_tune it's", "encoder-roles: ended: 0 of 2 jobs in 0 s"]
 
 
 def test_a_command_of_the_users_that_fails_is_only_reported(

@@ -54,8 +54,8 @@ def test_the_same_settings_make_the_same_bytes(world: Path, tmp_path: Path) -> N
 def test_lmms_eval_renders_the_prompts_that_the_language_model_was_taught(world: Path) -> None:
     for benchmark in BENCHMARKS:
         _, questions = benchmark_questions(benchmark, SETTINGS["seed"], "test", 12)
-        asked = read_requests(world / "requests", benchmark)
-        assert [r.prompt for r in asked] == [q.prompt for q in questions], benchmark
+        requests = read_requests(world / "requests", benchmark)
+        assert [r.prompt for r in requests] == [q.prompt for q in questions], benchmark
 
 
 def test_recipes_are_chosen_on_other_questions_than_those_of_the_results(world: Path, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_picture_of_no_benchmark_and_a_model_of_no_study_have_no_true_answer(
 def test_clusters_hold_the_questions_of_one_picture_pair_or_circle(world: Path) -> None:
     for benchmark in BENCHMARKS:
         _, questions = benchmark_questions(benchmark, SETTINGS["seed"], "test", 12)
-        asked = read_requests(world / "requests", benchmark)
-        pairs = {(r.cluster, q.cluster) for r, q in zip(asked, questions, strict=True)}
+        requests = read_requests(world / "requests", benchmark)
+        pairs = {(r.cluster, q.cluster) for r, q in zip(requests, questions, strict=True)}
         # equal pictures of two scenes (a sign drawn twice) may join clusters, nothing may split one
         assert len(pairs) == len({theirs for _, theirs in pairs}), benchmark
 
@@ -134,8 +134,8 @@ def test_training_records_are_llava_records_with_one_caption_a_picture(world: Pa
     for picture in pictures:
         assert picture.image and (world / "data/train" / picture.image).is_file()
         assert [r.is_caption for r in picture.records] == [False] * (len(picture.records) - 1) + [True]
-        asked = [r.turns for r in picture.records]
-        assert len(asked) > 2 and len(set(asked)) == len(asked)
+        turns = [r.turns for r in picture.records]
+        assert len(turns) > 2 and len(set(turns)) == len(turns)
 
 
 def test_no_scene_of_one_split_is_in_another(world: Path) -> None:

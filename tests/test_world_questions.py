@@ -28,16 +28,16 @@ from encoder_roles.world.sampling import sample_scenes, split_of
 from encoder_roles.world.scenes import COLOURS, SHAPES, Scene, Thing
 from encoder_roles.world.skills import CORNERS, SKILLS, TOPICS
 
-Asked = dict[str, tuple[dict[str, Scene], list[BenchmarkQuestion]]]
+Benchmarks = dict[str, tuple[dict[str, Scene], list[BenchmarkQuestion]]]
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
-    found = {}
+def benchmarks() -> Benchmarks:
+    collected = {}
     for benchmark in BENCHMARKS:
         scenes, questions = benchmark_questions(benchmark, 4, "test", 240)
-        found[benchmark] = ({scene.id: scene for scene in scenes}, questions)
-    return found
+        collected[benchmark] = ({scene.id: scene for scene in scenes}, questions)
+    return collected
 
 
 # Truth, from the words of the question and the scene: written apart from the package's own skills.
@@ -48,8 +48,8 @@ def thing_named(scene: Scene, name: str) -> Thing:
         side = ("left", "right")[thing.col] if scene.kind == "pair" else place_of(thing)
         return name in (thing.colour, thing.shape, side)
 
-    (found,) = [thing for thing in scene.things if fits(thing)]
-    return found
+    (result,) = [thing for thing in scene.things if fits(thing)]
+    return result
 
 
 def bar_named(scene: Scene, name: str) -> int:
@@ -157,21 +157,21 @@ def options_of(prompt: str) -> dict[str, str]:
     return dict(re.findall(r"\n\(?([A-D])[.)] ([^\n]+)", prompt))
 
 
-def said(prompt: str, answer: str) -> str:
+def in_words(prompt: str, answer: str) -> str:
     """An answer in words: the option's text if the prompt has options."""
     return options_of(prompt).get(answer, answer)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_every_answer_is_the_truth_of_its_scene(asked: Asked, benchmark: str) -> None:
-    scenes, questions = asked[benchmark]
+def test_every_answer_is_the_truth_of_its_scene(benchmarks: Benchmarks, benchmark: str) -> None:
+    scenes, questions = benchmarks[benchmark]
     for question in questions:
-        assert said(question.prompt, question.answer) == truth_of(scenes[question.scene], question.prompt)
+        assert in_words(question.prompt, question.answer) == truth_of(scenes[question.scene], question.prompt)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_options_are_distinct_and_one_of_them_is_true(asked: Asked, benchmark: str) -> None:
-    scenes, questions = asked[benchmark]
+def test_options_are_distinct_and_one_of_them_is_true(benchmarks: Benchmarks, benchmark: str) -> None:
+    scenes, questions = benchmarks[benchmark]
     for question in questions:
         if options := options_of(question.prompt):
             values = list(options.values())
@@ -183,7 +183,7 @@ def test_training_questions_are_true_too_and_open_ones_have_no_options() -> None
     rng = np.random.default_rng(0)
     for scene in sample_scenes(9, "train", None, 150):
         for prompt, answer in training_questions(scene, rng, 6):
-            assert said(prompt, answer) == truth_of(scene, prompt)
+            assert in_words(prompt, answer) == truth_of(scene, prompt)
         for prompt, answer in training_questions(scene, rng, 3, lettered=False):
             assert not options_of(prompt) and answer not in LETTERS
 
@@ -191,19 +191,19 @@ def test_training_questions_are_true_too_and_open_ones_have_no_options() -> None
 def test_training_asks_every_skill_of_the_benchmarks_without_options_too() -> None:
     rng = np.random.default_rng(1)
     scenes = sample_scenes(9, "train", None, 1500)
-    asked = {prompt for s in scenes for prompt, _ in training_questions(s, rng, 8, lettered=False)}
+    prompts = {prompt for s in scenes for prompt, _ in training_questions(s, rng, 8, lettered=False)}
     for skill in {skill for skills in SKILLS_OF.values() for skill in skills}:
         fitting = (s for s in scenes if s.kind in SKILLS[skill].kinds)
-        said = {text for s in fitting for ask in SKILLS[skill].asks(s) for text in (ask.question, ask.claim)}
-        forms = [re.compile(re.escape(text).replace(r"\{\}", r"\S+")) for text in said if text]
-        assert any(form.match(prompt) for prompt in asked for form in forms), skill
+        texts = {text for s in fitting for ask in SKILLS[skill].asks(s) for text in (ask.question, ask.claim)}
+        forms = [re.compile(re.escape(text).replace(r"\{\}", r"\S+")) for text in texts if text]
+        assert any(form.match(prompt) for prompt in prompts for form in forms), skill
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_scenes_are_of_the_split_and_questions_are_enough_and_named_once(
-    asked: Asked, benchmark: str
+    benchmarks: Benchmarks, benchmark: str
 ) -> None:
-    scenes, questions = asked[benchmark]
+    scenes, questions = benchmarks[benchmark]
     assert {split_of(scene) for scene in scenes.values()} == {"test"}
     assert len(questions) >= 240
     assert len({question.id for question in questions}) == len(questions)
@@ -212,8 +212,8 @@ def test_scenes_are_of_the_split_and_questions_are_enough_and_named_once(
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_guessing_the_commonest_answer_stays_near_chance(asked: Asked, benchmark: str) -> None:
-    _, questions = asked[benchmark]
+def test_guessing_the_commonest_answer_stays_near_chance(benchmarks: Benchmarks, benchmark: str) -> None:
+    _, questions = benchmarks[benchmark]
     by_shape: dict[tuple[Any, ...], list[str]] = collections.defaultdict(list)
     for question in questions:
         core = core_of(question.prompt)
@@ -226,8 +226,10 @@ def test_guessing_the_commonest_answer_stays_near_chance(asked: Asked, benchmark
     assert right / len(questions) <= limit.get(benchmark, 0.45)
 
 
-def test_mme_asks_one_true_and_one_false_claim_per_picture_in_ten_equal_categories(asked: Asked) -> None:
-    _, questions = asked["mme"]
+def test_mme_asks_one_true_and_one_false_claim_per_picture_in_ten_equal_categories(
+    benchmarks: Benchmarks,
+) -> None:
+    _, questions = benchmarks["mme"]
     pairs = collections.defaultdict(list)
     for question in questions:
         pairs[question.row["question_id"], question.scene].append(question.answer)
@@ -237,20 +239,20 @@ def test_mme_asks_one_true_and_one_false_claim_per_picture_in_ten_equal_categori
     assert set(categories) == set(MME_SKILLS) and len(set(categories.values())) == 1
 
 
-def test_mmbench_circles_turn_one_question_through_all_letters(asked: Asked) -> None:
-    _, questions = asked["mmbench"]
+def test_mmbench_circles_turn_one_question_through_all_letters(benchmarks: Benchmarks) -> None:
+    _, questions = benchmarks["mmbench"]
     circles = collections.defaultdict(list)
     for question in questions:
         circles[question.row["index"] % CIRCLE].append(question)
     for circle in circles.values():
         assert sorted(q.row["index"] // CIRCLE for q in circle) == [0, 1, 2, 3]
         assert sorted(q.answer for q in circle) == list(LETTERS)
-        assert len({said(q.prompt, q.answer) for q in circle}) == 1
+        assert len({in_words(q.prompt, q.answer) for q in circle}) == 1
         assert len({q.cluster for q in circle}) == 1
 
 
-def test_mmvp_pairs_ask_one_question_of_two_pictures_with_opposite_answers(asked: Asked) -> None:
-    _, questions = asked["mmvp"]
+def test_mmvp_pairs_ask_one_question_of_two_pictures_with_opposite_answers(benchmarks: Benchmarks) -> None:
+    _, questions = benchmarks["mmvp"]
     for first, second in zip(questions[::2], questions[1::2], strict=True):
         assert (first.row["Index"] - 1) // 2 == (second.row["Index"] - 1) // 2
         assert first.prompt == second.prompt and first.cluster == second.cluster
@@ -258,10 +260,10 @@ def test_mmvp_pairs_ask_one_question_of_two_pictures_with_opposite_answers(asked
         assert first.scene != second.scene
 
 
-def test_cv_bench_has_both_tasks_and_both_sources(asked: Asked) -> None:
-    flat = {(q.row["task"], q.row["source"]) for q in asked["cvbench2d"][1]}
+def test_cv_bench_has_both_tasks_and_both_sources(benchmarks: Benchmarks) -> None:
+    flat = {(q.row["task"], q.row["source"]) for q in benchmarks["cvbench2d"][1]}
     assert flat == {(task, source) for task in ("Count", "Relation") for source in ("ADE20K", "COCO")}
-    assert {q.row["task"] for q in asked["cvbench3d"][1]} == {"Depth", "Distance"}
+    assert {q.row["task"] for q in benchmarks["cvbench3d"][1]} == {"Depth", "Distance"}
 
 
 def test_the_same_seed_asks_the_same_and_another_split_asks_something_else() -> None:
@@ -311,9 +313,9 @@ RENDERERS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_prompts_are_what_lmms_eval_renders_for_the_rows(asked: Asked, benchmark: str) -> None:
+def test_prompts_are_what_lmms_eval_renders_for_the_rows(benchmarks: Benchmarks, benchmark: str) -> None:
     module, name, options = RENDERERS[benchmark]
     render = getattr(importlib.import_module(f"lmms_eval.tasks.{module}"), name)
-    for question in asked[benchmark][1][:60]:
+    for question in benchmarks[benchmark][1][:60]:
         row = copy.deepcopy(question.row)
         assert question.prompt == (render(row, options) if options else render(row))

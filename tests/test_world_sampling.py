@@ -47,13 +47,13 @@ def test_no_content_handwriting_or_sign_seed_is_in_two_splits(scenes: dict[Split
 
 
 def test_every_scene_belongs_to_the_split_it_was_drawn_for(scenes: dict[Split, list[Scene]]) -> None:
-    for split, found in scenes.items():
-        assert {split_of(scene) for scene in found} == {split}
+    for split, result in scenes.items():
+        assert {split_of(scene) for scene in result} == {split}
 
 
 def test_every_split_has_every_kind_and_every_digit(scenes: dict[Split, list[Scene]]) -> None:
-    for split, found in scenes.items():
-        assert {scene.kind for scene in found} == set(KINDS)
+    for split, result in scenes.items():
+        assert {scene.kind for scene in result} == set(KINDS)
         assert all(len(handwriting_rows(split)[digit]) >= 10 for digit in DIGITS)
 
 
@@ -82,9 +82,9 @@ def test_bars_differ_in_colour_and_height(scenes: dict[Split, list[Scene]]) -> N
 
 
 def test_kinds_come_in_the_weights_asked_for() -> None:
-    found = collections.Counter(s.kind for s in sample_scenes(0, "train", {"sign": 3, "digit": 1}, 800))
-    assert set(found) == {"sign", "digit"}
-    assert 0.7 < found["sign"] / 800 < 0.8
+    result = collections.Counter(s.kind for s in sample_scenes(0, "train", {"sign": 3, "digit": 1}, 800))
+    assert set(result) == {"sign", "digit"}
+    assert 0.7 < result["sign"] / 800 < 0.8
     assert {len(s.things) for s in sample_scenes(0, "train", "objects", 20, things=2)} == {2}
     assert {t.texture for s in sample_scenes(0, "train", "pair", 40) for t in s.things} == set(TEXTURES)
 

@@ -105,8 +105,8 @@ class Hub(BaseHTTPRequestHandler):
         if verb == "resolve":
             return self.send_file(repository, path)
         if verb == "paths-info":
-            asked = json.loads(body)["paths"] if body.startswith(b"{") else []
-            return self.send_json([repository.entry(name) for name in asked if name in repository.files])
+            paths = json.loads(body)["paths"] if body.startswith(b"{") else []
+            return self.send_json([repository.entry(name) for name in paths if name in repository.files])
         if verb == "tree":
             return self.send_json(repository.tree(path, "recursive=true" in self.path.lower()))
         siblings = [repository.entry(name) for name in repository.files]

@@ -83,27 +83,27 @@ class TinyStudy:
 
 def write_pictures(folder: Path, count: int) -> list[tuple[str, str]]:
     """Plain squares of one colour each with noise; (file name, colour)."""
-    random, found = np.random.default_rng(0), []
+    random, drawn = np.random.default_rng(0), []
     folder.mkdir(parents=True)
     for number in range(count):
         colour = list(COLOURS)[number % len(COLOURS)]
         pixels = np.clip(np.array(COLOURS[colour]) + random.integers(-20, 20, (32, 32, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-        found.append((f"{number}.png", colour))
-    return found
+        drawn.append((f"{number}.png", colour))
+    return drawn
 
 
 def write_data(folder: Path, count: int) -> None:
     """train.jsonl: a caption and three questions a picture."""
     rows = []
     for name, colour in write_pictures(folder / "pictures", count):
-        asked = [("what colour ?", colour), ("is the circle red ?", "yes" if colour == "red" else "no")]
-        asked += [
+        pairs = [("what colour ?", colour), ("is the circle red ?", "yes" if colour == "red" else "no")]
+        pairs += [
             ("is the circle blue ?", "yes" if colour == "blue" else "no"),
             ("what is the circle ?", colour),
         ]
         ids = [f"{name}-{number}" for number in range(3)] + [f"{name}-caption"]
-        for id, (question, answer) in zip(ids, asked, strict=True):
+        for id, (question, answer) in zip(ids, pairs, strict=True):
             turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
             rows.append({"id": id, "image": f"pictures/{name}", "conversations": turns})
     write_jsonl(folder / "train.jsonl", rows)
@@ -147,7 +147,7 @@ def write_requests(folder: Path) -> None:
         ],
     }
     manifest = {}
-    for benchmark, asked in rows.items():
+    for benchmark, questions in rows.items():
         write_jsonl(
             folder / f"{benchmark}.jsonl",
             (
@@ -158,10 +158,10 @@ def write_requests(folder: Path) -> None:
                     "images": [f"images/{name}" for name in images],
                     "max_new_tokens": 5,
                 }
-                for n, (images, prompt) in enumerate(asked)
+                for n, (images, prompt) in enumerate(questions)
             ),
         )
-        manifest[benchmark] = {"n": len(asked), "sha256": sha256_of(folder / f"{benchmark}.jsonl")}
+        manifest[benchmark] = {"n": len(questions), "sha256": sha256_of(folder / f"{benchmark}.jsonl")}
     write_json(folder / "manifest.json", manifest)
 
 
