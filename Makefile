@@ -21,7 +21,7 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
-.PHONY: help paper variants status verify report test check format schema rulegraph sources relock environment dry-run
+.PHONY: help paper variants status verify report test check format results schema rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:                ## list the commands
@@ -55,6 +55,9 @@ format: environment  ## format all code
 
 rulegraph: environment ## draw docs/rulegraph.svg, the rule graph (needs graphviz)
 	@python docs/rulegraph.py
+
+results: environment ## write the results that README and docs print, from studies/reference (FROM=results/reference: copy it first)
+	@python docs/results.py $(FROM)
 
 schema: environment  ## write config.schema.json, with which editors complete and check the config
 	@python -m encoder_roles.study.schema config.schema.json

@@ -73,8 +73,8 @@ def stop_after(step: int) -> Any:
 
     save = Checkpoints.save
 
-    def save_and_stop(self: Checkpoints, engine: Any, log: list[dict[str, Any]]) -> None:
-        save(self, engine, log)
+    def save_and_stop(self: Checkpoints, engine: Any, log: list[dict[str, Any]], wait: bool) -> None:
+        save(self, engine, log, wait or len(log) == step)
         if len(log) == step:
             raise KeyboardInterrupt
 

@@ -108,7 +108,7 @@ def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory(zero_stage=2, offload=True) == 2 * 1000 + 2 * 800 // 8
 
 
-def test_a_node_holds_six_bytes_of_a_parameter_for_each_of_its_processes(
+def test_a_node_holds_six_bytes_of_a_parameter_for_each_process_or_the_copies_of_a_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def host(nodes: int = 1, **engine: Any) -> float:
@@ -126,9 +126,10 @@ def test_a_node_holds_six_bytes_of_a_parameter_for_each_of_its_processes(
     assert host(precision="bf16", nodes=2) == 4 * 6 * 1000
     assert host(precision="fp32") == 8 * 4 * 1000
     assert host(precision="bf16", nodes=2, offload=True) == 4 * 6 * 1000 + MASTER * 800 // 2
+    assert host(precision="bf16", processes=1) == MASTER * 800
     full = Planner(laptop(monkeypatch)).model("clip")
     row = Planner(laptop(monkeypatch)).tune_row([full])
-    assert row["host_gb"] == 4 * full.parameters / 1e9
+    assert row["host_gb"] == MASTER * full.trained / 1e9
 
 
 def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,13 @@ def test_a_training_has_the_limits_of_its_device_its_job_and_its_warning(
     assert line.measured == pytest.approx(measured[quantity])
 
 
+def test_what_no_model_does_has_no_planned_memory(plan: Plan) -> None:
+    """Features of an encoder that the study trains in larger subsets alone."""
+    run = replace(a_run("features", "extract_features", 1), model="sam")
+    lines = {line.quantity: line for line in lines_of(run, plan, Site(), samples=100)}
+    assert lines["device memory"].planned is None and lines["device memory"].measured == 40.0
+
+
 def test_nine_tenths_of_a_limit_pass_and_more_is_a_line_that_says_whose_limit_it_is() -> None:
     fits = Line(FULL, "tune", "device memory", "GB", None, 72.0, 80.0, "the device")
     assert fits.passes and not replace(fits, measured=72.1).passes
@@ -259,10 +266,7 @@ def test_half_the_utilisation_is_twice_the_hours_and_every_training_starts_saves
     answers = planned.prediction / 2 * plan.peak
     tune = a_run(step_flops=flops, checkpoint_bytes=10e9)
     predict = a_run("predict", "predict_subset", 1, answer_flops=answers, answer_seconds=1.0)
-    study = plan.study.model_copy(
-        update={"training": plan.study.training.model_copy(update={"checkpoint_every": 10**9})}
-    )
-    again = plan_again([tune, predict], replace(plan, study=study), Site(jobs=2))
+    again = plan_again([tune, predict], plan, Site(jobs=2))
     trainings = sum(row["jobs"] * row["devices"] for row in plan.rules if "train_" in row["rule"])
     # a training starts in 10 s, writes its last checkpoint in 20 s and its outputs in 30 s
     assert again.hours == pytest.approx(2 * plan.needs.hours + trainings * 60 / 3600, rel=1e-6)

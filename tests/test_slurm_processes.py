@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import start
 from slurm_checkout import STUDY, Checkout
 from slurm_cluster import Cluster
@@ -19,9 +20,9 @@ PATIENCE = 3000  # seconds
 TUNE = "models/clip+sam/seed0/tune"
 ALIGNED = [f"models/{subset}/seed0/align" for subset in ("clip+sam", "sam")]  # ready together: one array
 TARGETS = [f"results/slurm/{folder}" for folder in (TUNE, *ALIGNED)]
-CONFIGS = ("--configfile", STUDY, "tests/slurm_processes.yaml", "--")
-ARGUMENTS = (*CONFIGS, *TARGETS)
-REHEARSAL = "rehearsal/peaks.csv"
+ARGUMENTS = ("--configfile", STUDY, "tests/slurm_processes.yaml", "--", *TARGETS)
+# the largest training alone: every command of a rehearsal starts in processes of its own
+ONE = {"subsets": ["clip+sam"], "rehearsal": "required", "training": {"align": {"features": "computed"}}}
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +33,11 @@ def nodes() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Checkout, Checkout]:
-    """The training on one machine; and through Slurm, where it is refused, rehearsed and started, and all its
-    processes are warned in its middle."""
+    """The training on one machine, and through Slurm, where all its processes are warned in its middle."""
     alone, spread = (Checkout(tmp_path_factory.mktemp(name), nodes) for name in ("alone", "spread"))
     assert alone.run(*ARGUMENTS, profile="") == 0, alone.output()[-3000:]
     shutil.copytree(alone.folder / "results", spread.folder / "results")
     shutil.rmtree(spread.folder / "results/slurm/models")  # what is before them need not be made twice
-    assert spread.run(*ARGUMENTS) != 0
-    assert "no rehearsal of slurm has passed" in spread.output()
-    assert spread.ends_well(spread.start(*CONFIGS, "rehearse"), PATIENCE), spread.output()[-3000:]
     snakemake = spread.start(*ARGUMENTS)
     restart = spread.folder / "results/slurm/.restart/tune"
     spread.until(
@@ -69,16 +66,6 @@ def test_warned_ranks_save_and_the_next_attempt_goes_on(
     assert states == ["FAILED", "COMPLETED"]
 
 
-def test_a_rehearsal_measures_both_nodes_before_the_study_may_train(runs: tuple[Checkout, Checkout]) -> None:
-    peaks = pd.read_csv(io.BytesIO(runs[1].read(REHEARSAL)))
-    trained = peaks[peaks["what"].isin(["align", "tune", "tune resumed"])]
-    assert set(zip(trained["process"], trained["node"], strict=True)) == {(0, "first"), (1, "second")}
-    assert set(trained["model"]) == {"sam", "clip+sam", "blind"}
-    warned = trained[(trained["what"] == "tune") & (trained["model"] == "clip+sam")]
-    phases = warned.groupby("process")["phase"].agg(list)
-    assert list(phases) == [["start", "step", "step", "checkpoint"]] * 2
-
-
 def test_a_job_of_two_nodes_has_a_process_and_a_gpu_on_each(
     runs: tuple[Checkout, Checkout], nodes: Cluster
 ) -> None:
@@ -96,3 +83,22 @@ def test_trainings_of_several_nodes_go_as_one_array(runs: tuple[Checkout, Checko
     ids = [id for subset in ("clip+sam", "sam") for id in submitted[f"train_align {subset} 0"]]
     array = ids[0].split("_")[0]
     assert sorted(ids) == [f"{array}_1", f"{array}_2"]
+
+
+def test_a_rehearsal_measures_both_nodes_and_then_the_study_may_start(
+    runs: tuple[Checkout, Checkout],
+) -> None:
+    spread = runs[1]
+    (spread.folder / "one.yaml").write_text(yaml.safe_dump(ONE))
+    configs = ("config.yaml", STUDY, "tests/slurm_processes.yaml", "one.yaml")
+    refused = spread.command("preflight", "--configs", *configs)
+    assert refused.returncode == 1 and "no rehearsal of slurm has passed" in refused.stderr
+    snakemake = spread.start("--configfile", *configs[1:], "--", "rehearse")
+    assert spread.ends_well(snakemake, PATIENCE), spread.output()[-3000:]
+    peaks = pd.read_csv(io.BytesIO(spread.read("rehearsal/peaks.csv")))
+    trained = peaks[peaks["what"].isin(["align", "tune", "tune resumed"])]
+    assert set(zip(trained["process"], trained["node"], strict=True)) == {(0, "first"), (1, "second")}
+    warned = trained[(trained["what"] == "tune") & (trained["model"] == "clip+sam")]
+    assert list(warned.groupby("process")["phase"].agg(list)) == [["start", "step", "step", "checkpoint"]] * 2
+    started = spread.command("preflight", "--configs", *configs)
+    assert started.returncode == 0, started.stderr

@@ -22,7 +22,7 @@ from encoder_roles.training.batches import Batches, PicturePrompts, group_by_len
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
+from encoder_roles.training.loop import Saving, Schedule, StepVote, compute_gradient, train
 from encoder_roles.training.progress import Progress, duration
 
 
@@ -174,10 +174,8 @@ class ThreadEngine:
         self.barrier.wait(timeout=20)
         return values
 
-    def save(self, folder):
-        file = folder / f"state-{self.process.rank:05d}.safetensors"
-        file.write_bytes(bytes([self.process.rank]) * 100)
-        return file
+    def snapshot(self):
+        return {str(self.process.rank): torch.full((3,), self.process.rank)}
 
 
 def test_each_process_hashes_the_file_that_it_wrote(tmp_path, monkeypatch):
@@ -198,9 +196,35 @@ def test_each_process_hashes_the_file_that_it_wrote(tmp_path, monkeypatch):
         save.start()
     for save in saves:
         save.join()
-    files = {f"state-{rank:05d}.safetensors": str(rank) for rank in range(3)}
+    files = {f"state-{rank:05d}.safetensors": f"checkpoint-{rank}_0" for rank in range(3)}
     assert hashed == files | {"log.json": "0"}
     assert damage(tmp_path / "step000000001") is None
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(tmp_path, monkeypatch):
+    """The file of step 3 is held back until step 6 has begun, and is that of a run that waited."""
+    written, complete = threading.Event(), []
+    write = checkpoints_module._write
+
+    def write_late(tensors, file):
+        assert file.parent.name != ".step000000003.part" or written.wait(20)
+        return write(tensors, file)
+
+    class Watched(Line):
+        def micro_batches(self, step):
+            if step == 5:
+                complete.extend((tmp_path / "late").glob("step*"))
+                written.set()
+            return super().micro_batches(step)
+
+    monkeypatch.setattr(checkpoints_module, "KEPT_CHECKPOINTS", 9)
+    Line().train(Checkpoints(tmp_path / "waited"))
+    monkeypatch.setattr(checkpoints_module, "_write", write_late)
+    Watched().train(Checkpoints(tmp_path / "late"))
+    assert complete == []
+    for step in (3, 6, 9, 10):
+        file = f"step{step:09d}/state-00000.safetensors"
+        assert (tmp_path / "late" / file).read_bytes() == (tmp_path / "waited" / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "log.json", "sha256.json"])
@@ -230,7 +254,7 @@ def test_micro_batches_add_up_to_the_whole_batch():
     for task in (whole, parts):
         task.noise = 0.0  # each pass would draw its own
         engine = task.engine()
-        compute_gradient(engine, task, 0, False, False)
+        compute_gradient(engine, task, 0, StepVote(0))
         gradients.append(torch.cat([p.grad.flatten() for p in engine.named.values()]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
 
@@ -297,7 +321,7 @@ def test_each_part_moves_with_its_own_learning_rate():
     task = Line()
     before = {name: value.clone() for name, value in task.weights().items()}
     engine = task.engine(rates=(1e-2, 1e-4))
-    compute_gradient(engine, task, 0, False, False)
+    compute_gradient(engine, task, 0, StepVote(0))
     engine.step(scale=0.5)
     moved = {name: (value - before[name]).abs().max().item() for name, value in task.weights().items()}
     assert moved["1bias"] == pytest.approx(5e-3, rel=1e-3)
@@ -309,7 +333,7 @@ def test_each_part_moves_with_its_own_learning_rate():
 def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
     task = Line(size=size)
     engine = task.engine()
-    compute_gradient(engine, task, 0, False, False)
+    compute_gradient(engine, task, 0, StepVote(0))
     gradients = [p.grad.clone() for p in engine.named.values()]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     assert engine.step(1.0) == pytest.approx(norm.item(), rel=1e-4)

@@ -121,6 +121,8 @@ def spare_panels(panels: Any, used: int) -> list[Axes]:
 
 def save_figure(figure: Figure, outputs: Mapping[str, Path]) -> None:
     """Write the figure as complete PDF, SVG and PNG files. The same data give the same bytes."""
+    figure.draw_without_rendering()  # lays the figure out, once for all files
+    figure.set_layout_engine("none")
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     for kind, path in outputs.items():
         with atomic_file(path) as temporary:

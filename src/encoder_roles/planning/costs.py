@@ -251,15 +251,17 @@ class Planner:
         """The most bytes of a training on the host of one node with GPUs, beside what its programs take.
 
         Every process reads the weights in fp32. DeepSpeed rounds them to bf16 before they go to the device,
-        while the fp32 ones wait to become the optimizer's copies: 6 bytes a parameter and process. The
-        write takes less: one process gathers 4 bytes a parameter. With offload, the shards of the
-        optimizer's states stay on the host, and under ZeRO-3 those of the weights.
+        while the fp32 ones wait to become the optimizer's copies: 6 bytes a parameter and process. Later a
+        checkpoint is written from copies of all states, divided over the nodes, while training goes on. The
+        write at the end takes less: one process gathers 4 bytes a parameter. With offload, the shards of
+        the optimizer's states stay on the host, and under ZeRO-3 those of the weights.
         """
         engine, nodes = self.study.training.engine, self.study.jobs[rule].nodes
         rounded = self.bytes if engine.kind == "deepspeed" and self.bytes < FP32 else 0
         kept = MASTER * trained if engine.offload else 0
         kept += self.bytes * loaded if engine.offload and engine.zero_stage == 3 else 0
-        return self.processes // nodes * (FP32 + rounded) * loaded + kept // nodes
+        reading = self.processes // nodes * (FP32 + rounded) * loaded
+        return max(reading, MASTER * trained // nodes) + kept // nodes
 
     def _training_row(self, rule: str, costs: Sequence[tuple[int, int, int]], host: int) -> Row:
         """A row from each model's FLOPs, memory and written parameters, in one seed."""

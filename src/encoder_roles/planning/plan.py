@@ -176,7 +176,7 @@ def describe_plan(study: Study, rules: pd.DataFrame, models: pd.DataFrame) -> st
     )
     lines.append(
         f"host memory: up to {max(needs.host_gb.values()):,.1f} GB on each node of a training, while its "
-        "processes read the weights"
+        "processes read the weights or a checkpoint is written"
     )
     if study.pictures == "read":
         lines.append(

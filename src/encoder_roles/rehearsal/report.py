@@ -182,16 +182,21 @@ def lines_of(run: Run, plan: Plan, site: Site, samples: int) -> Iterator[Line]:
     elif run.what == "predict":
         yield from line("utilisation", "", share.prediction, utilisation(run, plan))
         yield from line("answers", "s", None, run.facts["answer_seconds"])
-    keys = {"train_align": "align_memory", "train_tune": "tune_memory"}
-    memory = float(plan.models[run.model][keys.get(run.rule, "predict_memory")]) / GIGA
-    memory_of = None if run.rule == "measure_ranks" else memory
-    yield from line("device memory", "GB", memory_of, run.device_gb, run.device_total_gb, "the device")
+    memory = planned_memory(run, plan)
+    yield from line("device memory", "GB", memory, run.device_gb, run.device_total_gb, "the device")
     host = max((float(row["host_gb"]) for row in plan.rules if row["rule"] == run.rule), default=0.0)
     shown = host if stage and run.model == study.full else None
     request = request_of(study, run.rule)
     yield from line(
         "host memory", "GB", shown, run.host_gb, request.memory_mb / 1000, f"jobs.{run.rule}.memory_mb"
     )
+
+
+def planned_memory(run: Run, plan: Plan) -> float | None:
+    """GB of a device that a command is planned to take; None for what computes with encoders alone."""
+    keys = {"train_align": "align_memory", "train_tune": "tune_memory"}
+    keys |= {"predict_subset": "predict_memory", "predict_masks": "predict_memory"}
+    return float(plan.models[run.model][keys[run.rule]]) / GIGA if run.rule in keys else None
 
 
 def request_of(study: Study, rule: str) -> JobRequest:
@@ -239,7 +244,7 @@ def plan_again(runs: Sequence[Run], plan: Plan, site: Site) -> Again:
     """The plan's hours and bytes, scaled by what the largest model measured.
 
     Utilisation is that of the full pool's tune and answers. Each training also takes its start-up, its
-    checkpoints and its last write.
+    last checkpoint and its last write.
     """
     study, largest = plan.study, plan.study.full
     of = {(run.model, run.what): run for run in runs}
@@ -257,7 +262,7 @@ def plan_again(runs: Sequence[Run], plan: Plan, site: Site) -> Again:
         part = float(row["device_hours"]) * getattr(planned, kind) / reached[kind]
         if training and row["jobs"]:
             wall = part / float(row["jobs"]) / float(row["devices"])
-            extra = overhead(wall, tune, resumed, study) / HOUR
+            extra = overhead(tune, resumed) / HOUR
             part += extra * float(row["jobs"]) * float(row["devices"])
             longest = max(longest, wall + extra)
         hours += part
@@ -268,15 +273,13 @@ def plan_again(runs: Sequence[Run], plan: Plan, site: Site) -> Again:
     return Again(hours, kept, kept + at_once, longest)
 
 
-def overhead(hours: float, tune: Run, resumed: Run, study: Study) -> float:
-    """Seconds of a training of so many hours in which no step is computed."""
-    training, steps = study.training, max(tune.phases("step"), default=1.0)
-    if training.checkpoint_minutes:
-        count = 1 + 60 * hours / training.checkpoint_minutes
-    else:
-        count = 1 + hours * HOUR / steps / float(training.checkpoint_every or 1)
+def overhead(tune: Run, resumed: Run) -> float:
+    """Seconds of a training in which no step is computed: start, last checkpoint, outputs.
+
+    Earlier checkpoints are written while training goes on.
+    """
     checkpoint = max(tune.phases("checkpoint"), default=0.0)
-    return float((tune.start_up or 0.0) + count * checkpoint + max(resumed.phases("written"), default=0.0))
+    return float((tune.start_up or 0.0) + checkpoint + max(resumed.phases("written"), default=0.0))
 
 
 def total_lines(again: Again, plan: Plan, free_gb: float, site: Site) -> list[Line]:

@@ -11,14 +11,18 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from encoder_roles.provenance import digests, give_usual_mode, key_of, sha256_of, versions, write_json
 from encoder_roles.study.names import KEPT_CHECKPOINTS, StudyError
-from encoder_roles.training.engine import Engine
+from encoder_roles.training.engine import Engine, state_file
 
 LOG_FILE, SUMS_FILE = "log.json", "sha256.json"
 PART = ".part"  # ending of a checkpoint that is being written
@@ -41,11 +45,25 @@ def _complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A checkpoint that a thread is writing: its folder, its log; fault and sums of this process's file."""
+
+    part: Path
+    log: list[dict[str, Any]]
+    result: Future[tuple[str | None, dict[str, str]]]
+
+
 class Checkpoints:
-    """The checkpoints of one run. All processes save and load together; process 0 renames and removes."""
+    """The checkpoints of one run. All processes save and load together; process 0 renames and removes.
+
+    A thread writes and hashes each process's file from a copy of its state, so training need not wait.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._unfinished: Unfinished | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def _steps(self) -> list[Path]:
         """Checkpoints, newest first."""
@@ -55,29 +73,60 @@ class Checkpoints:
         """The folder of an unfinished checkpoint, the same for all processes; the next start removes it."""
         return self.folder / f".step{step:09d}{PART}"
 
-    def save(self, engine: Engine, log: list[dict[str, Any]]) -> None:
+    @property
+    def written(self) -> bool:
+        """Whether this process has written its file of the checkpoint that `finish` is to complete."""
+        return self._unfinished is not None and self._unfinished.result.done()
+
+    def save(self, engine: Engine, log: list[dict[str, Any]], wait: bool = True) -> None:
         """Write the checkpoint after the last step of the log; keep the last two.
 
-        Raises StudyError in every process if one of them cannot write; earlier checkpoints stay.
-        """
-        part, first = self._part(len(log)), engine.process.rank == 0
-        faults = engine.gather(_fault(lambda: _make(part)) if first else None)
-        if not any(faults):
-            written: dict[str, str] = {}
-            faults = engine.gather(_fault(lambda: written.update(_write(engine, part))))
-            sums = {name: digest for each in engine.gather(written) for name, digest in each.items()}
-        if first and not any(faults):
-            faults = [_fault(lambda: self._finish(part, log, sums))]
-        faults = [fault for fault in engine.gather(next(filter(None, faults), None)) if fault]
-        if faults:
-            if first:
-                shutil.rmtree(part, ignore_errors=True)
-            raise StudyError(
-                f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): "
-                "make room, then run the job again; it continues from the checkpoint before"
-            )
+        Args:
+            engine: holds the state.
+            log: of the steps that are done.
+            wait: whether the checkpoint is complete when the call returns; otherwise `finish` completes it,
+                or the next `save`.
 
-    def _finish(self, part: Path, log: list[dict[str, Any]], sums: Mapping[str, str]) -> None:
+        Raises:
+            StudyError: in every process if one of them cannot write this checkpoint or the unfinished one
+                before it; earlier checkpoints stay.
+        """
+        self.finish(engine)
+        part = self._part(len(log))
+        fault = _fault(lambda: _make(part)) if engine.process.rank == 0 else None
+        self._refuse(engine, part, log, fault)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"checkpoint-{engine.process.rank}")
+        file = state_file(part, engine.process)
+        self._unfinished = Unfinished(part, list(log), self._thread.submit(_write, engine.snapshot(), file))
+        if wait:
+            self.finish(engine)
+
+    def finish(self, engine: Engine) -> None:
+        """Complete the checkpoint that is being written, if there is one. Raises StudyError as `save`."""
+        if self._unfinished is None:
+            return
+        part, log = self._unfinished.part, self._unfinished.log
+        fault, written = self._unfinished.result.result()
+        self._unfinished = None
+        self._refuse(engine, part, log, fault)
+        sums = {name: digest for each in engine.gather(written) for name, digest in each.items()}
+        fault = _fault(lambda: self._complete(part, log, sums)) if engine.process.rank == 0 else None
+        self._refuse(engine, part, log, fault)
+
+    def _refuse(self, engine: Engine, part: Path, log: list[dict[str, Any]], fault: str | None) -> None:
+        """Raise StudyError in every process if one of them has a fault, and remove what was written."""
+        faults = [each for each in engine.gather(fault) if each]
+        if not faults:
+            return
+        if engine.process.rank == 0:
+            shutil.rmtree(part, ignore_errors=True)
+        raise StudyError(
+            f"{self.folder}: the checkpoint of step {len(log)} cannot be written ({faults[0]}): "
+            "make room, then run the job again; it continues from the checkpoint before"
+        )
+
+    def _complete(self, part: Path, log: list[dict[str, Any]], sums: Mapping[str, str]) -> None:
         """Add the log and the SHA-256 of every file (of the engine's files: `sums`), rename."""
         write_json(part / LOG_FILE, log)
         write_json(part / SUMS_FILE, {**sums, LOG_FILE: sha256_of(part / LOG_FILE)})
@@ -121,14 +170,19 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _write(engine: Engine, folder: Path) -> dict[str, str]:
-    """Write this process's file of a checkpoint. Returns its name and SHA-256.
+def _write(tensors: dict[str, Tensor], file: Path) -> tuple[str | None, dict[str, str]]:
+    """Write this process's file of a checkpoint. Returns the fault if there is one; its name and SHA-256.
 
     Every process hashes its own file, at the same time as the others: all files together have 12 bytes for
-    each trained parameter, and one process alone would keep all devices waiting while it reads them.
+    each trained parameter.
     """
-    file = engine.save(folder)
-    return {file.name: sha256_of(file)}
+    sums: dict[str, str] = {}
+
+    def write() -> None:
+        save_file(tensors, file)
+        sums[file.name] = sha256_of(file)
+
+    return _fault(write), sums
 
 
 def _fault(write: Callable[[], None]) -> str | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encoder_roles.study.names import StudyError
@@ -93,20 +92,22 @@ class Engine(ABC):
         """The values of all processes, by rank, in every process; waits for all processes."""
         return [value]
 
-    def save(self, folder: Path) -> Path:
-        """Write this process's part of the checkpoint: weights, optimizer, random state. Returns the file."""
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies on the CPU of this process's part of the checkpoint: weights, optimizer, random state.
+
+        All processes call it together. Later steps do not change the copies, so they can be written while
+        training goes on.
+        """
         tensors = {f"random/{self.process.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors[f"device_random/{self.process.rank}"] = torch.cuda.get_rng_state(self.device)
         for number, (key, tensor) in enumerate(self.state()):
             if number % self.process.world_size == self.process.rank:
-                tensors[key] = tensor.detach().cpu().contiguous()
-        file = folder / STATE_FILES.replace("*", f"{self.process.rank:05d}")
-        save_file(tensors, file)
-        return file
+                tensors[key] = tensor.detach().to("cpu", copy=True).contiguous()
+        return tensors
 
     def load(self, folder: Path) -> None:
-        """Load what `save` wrote, with any number of processes.
+        """Load the files of all processes' snapshots, with any number of processes.
 
         A process without a random state in the checkpoint seeds it from its rank and the checkpoint's name.
         Raises StudyError if the parameters differ.
@@ -128,6 +129,11 @@ class Engine(ABC):
                         torch.set_rng_state(tensors.get_tensor(key))
                     elif self.device.type == "cuda":
                         torch.cuda.set_rng_state(tensors.get_tensor(key), self.device)
+
+
+def state_file(folder: Path, process: ProcessRank) -> Path:
+    """The file of a process's snapshot in the folder of a checkpoint."""
+    return folder / STATE_FILES.replace("*", f"{process.rank:05d}")
 
 
 def _keys(file: Path) -> list[str]:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -99,23 +99,44 @@ class Saving:
         return self.minutes is not None and seconds > 60 * self.minutes
 
 
+class NotFiniteError(StudyError):
+    """A loss or a gradient that is not finite; raised in all processes at the same step."""
+
+
 @dataclass(frozen=True)
 class StepVote:
-    """A process's part in a step: the tokens it learns, and whether all should save a checkpoint or stop."""
+    """A process's part in a step, or that of all.
+
+    Attributes:
+        tokens: the tokens that are learnt.
+        save: whether all should save a checkpoint: one process is enough.
+        stop: whether all should stop: one process is enough.
+        written: whether the files of the unfinished checkpoint are written: by all processes.
+    """
 
     tokens: int
-    save: bool
-    stop: bool
+    save: bool = False
+    stop: bool = False
+    written: bool = False
 
 
-def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bool) -> tuple[float, StepVote]:
-    """Forward and backward passes of a step. Returns the mean loss over the tokens of all processes, and the
-    votes of all processes as one.
+def compute_gradient(engine: Engine, task: Task, step: int, vote: StepVote) -> tuple[float, StepVote]:
+    """Forward and backward passes of a step.
 
-    Raises StudyError if the loss is not finite.
+    Args:
+        engine: holds the weights.
+        task: what is learned.
+        step: its number, from 0.
+        vote: of this process; its tokens are counted here.
+
+    Returns:
+        The mean loss over the tokens of all processes, and the votes of all processes as one.
+
+    Raises:
+        NotFiniteError: the loss is not finite.
     """
     batches = [move(batch, engine.device) for batch in task.micro_batches(step)]
-    votes = engine.gather(StepVote(sum(len(batch.learnt) for batch in batches), save, stop))
+    votes = engine.gather(replace(vote, tokens=sum(len(batch.learnt) for batch in batches)))
     tokens, total = sum(vote.tokens for vote in votes), 0.0
     for batch in batches:
         loss = engine.forward(batch) / tokens
@@ -123,8 +144,9 @@ def compute_gradient(engine: Engine, task: Task, step: int, save: bool, stop: bo
         engine.backward(loss)
     value = sum(engine.gather(total))
     if not math.isfinite(value):
-        raise StudyError(f"{task.title}: loss is {value} at step {step}, batch: {task.describe(step)}")
-    return value, StepVote(tokens, any(vote.save for vote in votes), any(vote.stop for vote in votes))
+        raise NotFiniteError(f"{task.title}: loss is {value} at step {step}, batch: {task.describe(step)}")
+    save, stop = any(vote.save for vote in votes), any(vote.stop for vote in votes)
+    return value, StepVote(tokens, save, stop, all(vote.written for vote in votes))
 
 
 def train(
@@ -146,24 +168,29 @@ def train(
         log: of the steps that are done; [] at the beginning.
 
     Raises:
-        StudyError: a loss or a gradient is not finite.
+        NotFiniteError: a loss or a gradient is not finite.
+        StudyError: a checkpoint cannot be written.
         SystemExit: with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 reaches any process.
     """
     log = list(log)
     earlier = log[-1]["seconds"] if log else 0.0
-    quiet = engine.process.rank > 0
+    quiet, checkpoints = engine.process.rank > 0, saving.checkpoints
     progress, started = Progress(task.title, task.steps, done=len(log), quiet=quiet), time.perf_counter()
     saved = started
     with termination() as stop:
         passed("start")
         for step in range(len(log), task.steps):
             late = saving.late(time.perf_counter() - saved)
-            value, vote = compute_gradient(engine, task, step, late, stop.requested)
-            norm = engine.step(schedule.scale(step))
-            if not math.isfinite(norm):
-                raise StudyError(
-                    f"{task.title}: gradient is {norm} at step {step}, batch: {task.describe(step)}"
-                )
+            vote = StepVote(0, late, stop.requested, checkpoints.written)
+            try:
+                value, vote = compute_gradient(engine, task, step, vote)
+                norm = engine.step(schedule.scale(step))
+                if not math.isfinite(norm):
+                    where = f"at step {step}, batch: {task.describe(step)}"
+                    raise NotFiniteError(f"{task.title}: gradient is {norm} {where}")
+            except NotFiniteError:
+                checkpoints.finish(engine)
+                raise
             seconds = earlier + time.perf_counter() - started
             learning_rate = rate * schedule.scale(step)
             log.append(
@@ -171,9 +198,11 @@ def train(
             )
             progress.update(step + 1, f"loss {value:.3f}")
             passed("step")
+            if vote.written:
+                checkpoints.finish(engine)
             last = step + 1 == task.steps  # saved too, so that a failed final write repeats no step
             if last or vote.save or vote.stop or saving.after(step + 1):
-                saving.checkpoints.save(engine, log)
+                checkpoints.save(engine, log, wait=last or vote.stop)
                 passed("checkpoint")
                 saved = time.perf_counter()
             if vote.stop:

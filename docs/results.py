@@ -1,0 +1,291 @@
+"""`make results`: what README and docs print of the reference study, from its committed tables.
+
+With the folder of a finished study, its small tables are copied to studies/reference first. All marked blocks
+of the pages are then written from there: no number in them is typed by hand. `--check` writes nothing, and
+ends with one line if a block is not what the tables say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
+from encoder_roles.paper.names import encoder_name, subset_name
+from encoder_roles.provenance import sha256_of, write_json, write_text
+from encoder_roles.study.names import BLIND, GROUPS, name_subset
+
+ROOT = Path(__file__).resolve().parent.parent
+ARCHIVE = Path("studies/reference")
+PAGES = ("README.md", "docs/laptop-study.md")
+PICTURES = {"figures/subset_lattice.svg": "docs/subset_lattice.svg"}
+NOISE = {"seed_covariance.csv": "studies/seed_covariance.csv"}  # read by studies of one seed
+PROVENANCE = "provenance.json"
+RECORDED = ("study", "config_sha256", "repository", "seeds", "machine", "versions", "written")
+BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+# the sentences of the paper that README repeats
+SENTENCES = ("SubsetsSentence", "ChainSentence", "MaskingSentence", "ClaimOneSentence", "ClaimTwoSentence")
+
+
+def archived_files() -> tuple[str, ...]:
+    """The files that the paper's figures, tables and numbers are drawn from, and the numbers themselves."""
+    inputs = {name for names in (*FIGURES.values(), *TABLES.values(), VALUES) for name in names}
+    return (*sorted(FILES[name] for name in inputs), "notes.json", "values.json")
+
+
+def archive(study: Path, root: Path) -> None:
+    """Copy the small tables of a finished study, with where they come from, and the pictures of the pages."""
+    manifest = json.loads((study / "manifest.json").read_text(encoding="utf-8"))
+    shutil.rmtree(root / ARCHIVE, ignore_errors=True)
+    copies = {name: str(ARCHIVE / name) for name in archived_files()} | PICTURES | NOISE
+    for name, place in copies.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(study / name, root / place)
+    hashes = {name: sha256_of(study / name) for name in archived_files()}
+    write_json(root / ARCHIVE / PROVENANCE, {key: manifest[key] for key in RECORDED} | {"files": hashes})
+
+
+@dataclass(frozen=True)
+class Results:
+    """The committed tables of a study."""
+
+    folder: Path
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the tables."""
+        return pd.read_csv(self.folder / FILES[name], keep_default_na=False, na_values=[""])
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON file."""
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    @cached_property
+    def pool(self) -> tuple[str, ...]:
+        """The encoders."""
+        return tuple(self.json(FILES["settings"])["pool"])
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Columns score, low, high of the retrained models, by (level, benchmark, subset)."""
+        rows = self.table("lattice").query("operator == 'retrained'")
+        return rows.set_index(["level", "benchmark", "subset"])[["score", "low", "high"]].sort_index()
+
+    @cached_property
+    def by_seed(self) -> pd.DataFrame:
+        """Overall score: a row per subset, a column per seed."""
+        rows = self.table("scores").query("level == 'overall' and operator == 'unmasked'")
+        return rows.pivot(index="subset", columns="seed", values="score")
+
+    @cached_property
+    def overall(self) -> pd.DataFrame:
+        """Columns score, low, high by subset, the best first."""
+        return self.scores.loc["overall", "overall"].sort_values("score", ascending=False)
+
+    @property
+    def full(self) -> str:
+        """The name of the full pool."""
+        return name_subset(self.pool, self.pool)
+
+    @property
+    def single(self) -> pd.DataFrame:
+        """The rows of `overall` with one encoder."""
+        return self.overall.loc[[subset for subset in self.overall.index if subset in self.pool]]
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def within(row: pd.Series) -> str:
+    """A score with its interval."""
+    return f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def title(subset: str) -> str:
+    """A subset as a table names it."""
+    return "none (blind)" if subset == BLIND else subset_name(subset)
+
+
+def sentences(results: Results) -> str:
+    """Five sentences of the paper, a line each."""
+    values: Mapping[str, str] = results.json("values.json")
+    return "".join(f"- {values[name]}\n" for name in SENTENCES)
+
+
+def score_table(results: Results) -> str:
+    """Every subset: its overall score with interval and by seed, and the groups' scores."""
+    seeds = results.by_seed
+    rows = [
+        (
+            title(subset),
+            within(row),
+            " / ".join(f"{score:.1f}" for score in seeds.loc[subset]),
+            *(f"{results.scores.loc[('group', group, subset), 'score']:.1f}" for group in GROUPS),
+        )
+        for subset, row in results.overall.iterrows()
+    ]
+    return markdown(("encoders", "overall", "by seed", *GROUPS), rows)
+
+
+def claim_table(results: Results) -> str:
+    """Every claim of the paper: its estimate and its verdict."""
+    rows = []
+    for claim in results.json("claims.json"):
+        estimate = "–"
+        if claim["estimate"] is not None:
+            estimate = f"{claim['estimate']:.2f}"
+            if claim["low"] is not None:
+                estimate += f" [{claim['low']:.2f}, {claim['high']:.2f}]"
+            estimate += f", {claim['estimate_of']}"
+        rows.append((claim["claim"], claim["statement"], estimate, f"**{claim['verdict']}**"))
+    return markdown(("", "claim", "estimate", "verdict"), rows)
+
+
+def goal_table(results: Results) -> str:
+    """The goals of the laptop study: what was reached, and whether that is enough."""
+    rows = [
+        (goal, reached, "yes" if enough else "**no**")
+        for goal, reached, enough in (*score_goals(results), *training_goals(results))
+    ]
+    return markdown(("goal", "reached", ""), rows)
+
+
+Goal = tuple[str, str, bool]
+
+
+def score_goals(results: Results) -> list[Goal]:
+    """What a study must show so that its encoders can be told apart."""
+    scores, single = results.scores, results.single
+    gain = {
+        group: scores.loc[("group", group, results.full), "score"]
+        - scores.loc[("group", group, BLIND), "score"]
+        for group in GROUPS
+    }
+    lead = results.overall.loc[results.full, "score"] - results.overall.loc[BLIND, "score"]
+    spread = single["score"].max() - single["score"].min()
+    best = {
+        group: max(results.pool, key=lambda name: scores.loc[("group", group, name), "score"])
+        for group in GROUPS
+    }
+    benchmarks = scores.loc["benchmark"]
+    full, blind = (benchmarks.xs(name, level="subset") for name in (results.full, BLIND))
+    alike = list(full.index[full["low"] <= blind["high"].reindex(full.index)])
+    first = "; ".join(f"{encoder_name(name)} in {group}" for group, name in best.items())
+    return [
+        ("full pool at least 25 points over blind", f"{lead:.1f}", lead >= 25),
+        ("best single encoder at least 5 points over the worst", f"{spread:.1f}", spread >= 5),
+        (
+            "full pool at least 8 points over blind in each group",
+            ", ".join(f"{value:.1f}" for value in gain.values()),
+            min(gain.values()) >= 8,
+        ),
+        (
+            "at most two benchmarks on which the full pool's interval meets blind's",
+            ", ".join(alike) or "none",
+            len(alike) <= 2,
+        ),
+        ("no single encoder best in all four groups", first, len(set(best.values())) > 1),
+    ]
+
+
+def training_goals(results: Results) -> list[Goal]:
+    """What trainings must show so that a score is the encoder's and not the seed's."""
+    seeds = results.by_seed.drop(index=BLIND)
+    deviation = float(np.sqrt(seeds.var(axis=1, ddof=1).mean()))
+    ranges = (seeds.max(axis=1) - seeds.min(axis=1)).sort_values(ascending=False)
+    wide = [f"{subset_name(name)} {value:.1f}" for name, value in ranges.items() if value > 3]
+    trained = results.table("convergence").query("stage == 'tune'")
+    unfinished = (trained["gate_fall"] >= 0.02).sum()
+    falls = f"{trained['gate_fall'].min():.1%} to {trained['gate_fall'].max():.1%}"
+    edges = results.table("loss_edges")
+    beyond = edges["beyond_noise"].astype(str).str.lower().eq("true").sum()
+    return [
+        ("standard deviation between seeds at most 0.8 points, pooled", f"{deviation:.2f}", deviation <= 0.8),
+        (
+            "no subset whose seeds are more than 3 points apart",
+            ", ".join(wide) or f"at most {ranges.iloc[0]:.1f}",
+            not wide,
+        ),
+        (
+            "the last quarter of tune lowers the loss by less than 2%",
+            f"{falls}; {unfinished} of {len(trained)} models miss it",
+            not unfinished,
+        ),
+        (
+            "one more encoder raises the final loss on no step of the lattice, beyond the noise of seeds",
+            f"{beyond} of {len(edges)} steps",
+            not beyond,
+        ),
+    ]
+
+
+def role_table(results: Results) -> str:
+    """Capacity and Necessity of every encoder, retrained and masked."""
+    rows = results.table("roles").query("level == 'overall'").set_index(["operator", "measure", "encoder"])
+    operators = list(dict.fromkeys(rows.index.get_level_values("operator")))
+
+    def cell(operator: str, measure: str, name: str) -> str:
+        row = rows.loc[(operator, measure, name)]
+        return f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+
+    head = ("encoder", "Capacity", *(f"Necessity, {operator}" for operator in operators))
+    cells = [
+        (
+            encoder_name(name),
+            cell("retrained", "capacity", name),
+            *(cell(operator, "necessity", name) for operator in operators),
+        )
+        for name in results.pool
+    ]
+    return markdown(head, cells)
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "sentences": sentences,
+    "scores": score_table,
+    "roles": role_table,
+    "claims": claim_table,
+    "goals": goal_table,
+}
+
+
+def fill(text: str, results: Results) -> str:
+    """A page with all its blocks as the tables say. Raises KeyError for a block of another name."""
+    return BLOCK.sub(lambda match: match[1] + BLOCKS[match[2]](results) + match[4], text)
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
+    """Copy a study's tables, write the pages' blocks, or check them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("study", nargs="?", type=Path, help="folder of a finished study, results/reference")
+    parser.add_argument("--check", action="store_true", help="only say which pages differ")
+    options = parser.parse_args(arguments)
+    if options.study is not None:
+        archive(options.study, root)
+    results, differing = Results(root / ARCHIVE), []
+    for page in PAGES:
+        text = (root / page).read_text(encoding="utf-8")
+        filled = fill(text, results)
+        if filled != text and options.check:
+            differing.append(page)
+        elif filled != text:
+            write_text(root / page, filled)
+    if differing:
+        sys.exit(f"{', '.join(differing)}: not what {ARCHIVE} says; run `make results`")
+
+
+if __name__ == "__main__":
+    main()
