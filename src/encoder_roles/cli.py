@@ -161,12 +161,6 @@ def _definition(target: str) -> ast.FunctionDef:
     raise LookupError(f"{target}: no such function")
 
 
-def _names_in(nodes: Sequence[ast.AST | None]) -> set[str]:
-    """The names in some expressions that are no builtins."""
-    parts = itertools.chain.from_iterable(ast.walk(node) for node in nodes if node is not None)
-    return {node.id for node in parts if isinstance(node, ast.Name) and not hasattr(builtins, node.id)}
-
-
 def _value(module: str, name: str) -> Any:
     """What a name of a module means: a constant by its source, without importing the module if possible."""
     for node in _parsed(module).body:
@@ -178,25 +172,48 @@ def _value(module: str, name: str) -> Any:
                     return _value(node.module, alias.name)
                 return getattr(importlib.import_module(node.module), alias.name)
         if isinstance(node, ast.Assign) and name in {t.id for t in node.targets if isinstance(t, ast.Name)}:
-            scope = {inner: _value(module, inner) for inner in _names_in([node.value])}
-            return eval(compile(ast.Expression(node.value), module, "eval"), scope)  # noqa: S307 - own source
+            return _evaluate(module, node.value)
     return getattr(importlib.import_module(module), name)
+
+
+def _evaluate(module: str, node: ast.expr) -> Any:
+    """The value of an expression in a module's source: an annotation, a default, a constant."""
+    names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    scope = {name: _value(module, name) for name in names if not hasattr(builtins, name)}
+    return eval(compile(ast.Expression(node), module, "eval"), scope)  # noqa: S307 - own source
+
+
+def _parameter(
+    module: str, argument: ast.arg, kind: Any, default: ast.expr | None = None
+) -> inspect.Parameter:
+    """A parameter of a function of a module, from its source."""
+    if argument.annotation is None:
+        raise LookupError(f"{module}: parameter {argument.arg} has no type")
+    value = inspect.Parameter.empty if default is None else _evaluate(module, default)
+    annotation = _evaluate(module, argument.annotation)
+    return inspect.Parameter(argument.arg, kind, default=value, annotation=annotation)
 
 
 def options_of(target: str) -> Callable[..., dict[str, Any]]:
     """A function with the signature and docstring of a command's, which returns its arguments by name."""
-    definition = _definition(target)
-    arguments = definition.args
-    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-    used = (*(argument.annotation for argument in every), *arguments.defaults, *arguments.kw_defaults)
-    module = target.partition(":")[0]
-    scope = {name: _value(module, name) for name in _names_in(used)}
-    body = [*definition.body[:1], *ast.parse("return locals()", mode="exec").body]
-    stand_in = ast.FunctionDef(definition.name, arguments, body, [], ast.parse("dict", mode="eval").body)
-    tree = ast.fix_missing_locations(ast.Module([stand_in], []))
-    exec(compile(tree, target, "exec", annotations.compiler_flag), scope)  # noqa: S102 - own source
-    function: Callable[..., dict[str, Any]] = scope[definition.name]
-    return function
+    module, definition = target.partition(":")[0], _definition(target)
+    given = definition.args
+    parameters = [_parameter(module, each, inspect.Parameter.POSITIONAL_ONLY) for each in given.posonlyargs]
+    parameters += [
+        _parameter(module, each, inspect.Parameter.KEYWORD_ONLY, default)
+        for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    ]
+    signature = inspect.Signature(parameters)
+
+    def options(*values: Any, **named: Any) -> dict[str, Any]:
+        bound = signature.bind(*values, **named)
+        bound.apply_defaults()
+        return bound.arguments
+
+    options.__name__, options.__doc__ = definition.name, ast.get_docstring(definition)
+    options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    options.__signature__ = signature  # type: ignore[attr-defined]
+    return options
 
 
 def run(name: str, options: Sequence[str]) -> None:
