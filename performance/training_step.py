@@ -26,8 +26,9 @@ from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.batches import Batches, PicturePrompts
 from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
+from encoder_roles.training.flops import count_flops
 from encoder_roles.training.loop import compute_gradient
-from encoder_roles.training.stages import count_flops, prepare
+from encoder_roles.training.stages import prepare
 from encoder_roles.training.step import AnswerModel, AnswerTask
 from encoder_roles.training.tune import model_parts
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_study import ALIGN, TUNE, write_tiny_study
+from torch.utils._python_dispatch import TorchDispatchMode
 from waiting import there, wait_for
 
 from encoder_roles.encoders.weights import read_tensors
@@ -23,8 +24,8 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import ConnectorSettings
 from encoder_roles.training.align import train_align
 from encoder_roles.training.engine import TorchEngine
+from encoder_roles.training.flops import count_flops
 from encoder_roles.training.loop import TERMINATED
-from encoder_roles.training.stages import count_flops
 from encoder_roles.training.tune import train_tune
 
 WEIGHTS = "model.safetensors"
@@ -285,8 +286,20 @@ def test_inputs_that_do_not_belong_together_are_errors(study, aligned, tmp_path)
     assert not (tmp_path / "x").exists()
 
 
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that an operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for value in output if isinstance(output, tuple) else (output,):
+            self.elements = max(self.elements, value.numel() if isinstance(value, torch.Tensor) else 0)
+        return output
+
+
 def test_flops_of_attention_are_counted_and_scaled_to_all_samples():
-    heads, length, size = 2, 24, 8
+    heads, length, size = 2, 240, 8
     query = torch.randn(1, heads, length, size, requires_grad=True)
 
     class Task:
@@ -303,7 +316,10 @@ def test_flops_of_attention_are_counted_and_scaled_to_all_samples():
             return torch.nn.functional.scaled_dot_product_attention(query, query, query).sum()
 
     products = 2 * 2 * heads * length * length * size  # scores and their mix, a multiply and an add each
-    assert count_flops(Attend(), Task()) == 3 * 3 * products  # forward, twice that backward; three batches
+    with Largest() as largest:
+        flops = count_flops(Attend(), Task())
+    assert flops == 3 * 3 * products  # forward, twice that backward; three batches
+    assert largest.elements == heads * length * size, "no matrix of length x length: a step has none either"
 
 
 KINDS = {

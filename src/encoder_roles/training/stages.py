@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from encoder_roles.data.packing import move
 from encoder_roles.data.prompts import PromptRenderer, longest_conversation
 from encoder_roles.encoders.compute import device_name, peak_memory_mb
 from encoder_roles.provenance import atomic_folder, versions, write_json, write_jsonl
@@ -26,6 +23,7 @@ from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
 from encoder_roles.training.distributed import ProcessRank, join_processes
 from encoder_roles.training.engine import Engine, Part, TorchEngine
+from encoder_roles.training.flops import count_flops
 from encoder_roles.training.loop import Saving, Schedule, train
 from encoder_roles.training.marks import passed
 from encoder_roles.training.opening import announce
@@ -121,20 +119,6 @@ def build_engine(
     return DeepSpeedEngine(
         model, parts, **optimizer, settings=stage.engine, accumulation=accumulated, process=process
     )
-
-
-def count_flops(engine: Engine, task: AnswerTask) -> int:
-    """FLOPs of the run: forward and backward of the first micro batch, scaled to all samples.
-
-    The model should attend by `blocks`, which multiply nothing that a mask throws away. On a CPU
-    attention is computed with plain products here, because the counter misses the fused kernel.
-    """
-    kernel = sdpa_kernel(SDPBackend.MATH) if engine.device.type == "cpu" else nullcontext()
-    batch, samples = task.first()
-    with kernel, FlopCounterMode(display=False) as counter:
-        engine.backward(engine.forward(move(batch, engine.device)))
-    total: float = counter.get_total_flops() * task.batches.samples / max(1, samples)
-    return round(total)
 
 
 def count_parameters(parts: Mapping[str, nn.Module]) -> dict[str, int]:
