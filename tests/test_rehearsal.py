@@ -331,7 +331,7 @@ def test_random_weights_have_the_format_of_their_library(library: str, tmp_path:
 def test_two_large_encoders_and_half_a_billion_parameters_are_rehearsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """clip_l, dinov2_l and a language model of 0.5B, random weights; some 14 GB of memory and disk."""
+    """clip_l, dinov2_l and a language model of 0.5B, random weights; some 20 GB of memory and 40 of disk."""
     study = load_study(ROOT / "config.yaml").model_dump(mode="json")
     training, jobs = study["training"], study["jobs"]
     training["align"] |= {"batch_pictures": 2, "micro_batch": 1, "features": "computed"}
@@ -345,6 +345,7 @@ def test_two_large_encoders_and_half_a_billion_parameters_are_rehearsed(
         "language_model": {"source": "nowhere", "library_config": QWEN_HALF},
         "connector": {"kind": "mlp", "layers": 2, "grid": 24},
         "training": training,
+        "effective_rank": study["effective_rank"] | {"pictures": 4, "resamples": 5},
         "jobs": {name: job | {"memory_mb": 64_000, "minutes": 10**6} for name, job in jobs.items()},
     }
     monkeypatch.chdir(tmp_path)

@@ -174,7 +174,7 @@ class ThreadEngine:
         self.barrier.wait(timeout=20)
         return values
 
-    def snapshot(self):
+    def snapshot(self, copy):
         return {str(self.process.rank): torch.full((3,), self.process.rank)}
 
 

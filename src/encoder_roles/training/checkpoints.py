@@ -98,7 +98,9 @@ class Checkpoints:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"checkpoint-{engine.process.rank}")
         file = state_file(part, engine.process)
-        self._unfinished = Unfinished(part, list(log), self._thread.submit(_write, engine.snapshot(), file))
+        self._unfinished = Unfinished(
+            part, list(log), self._thread.submit(_write, engine.snapshot(copy=not wait), file)
+        )
         if wait:
             self.finish(engine)
 

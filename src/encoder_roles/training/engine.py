@@ -92,18 +92,20 @@ class Engine(ABC):
         """The values of all processes, by rank, in every process; waits for all processes."""
         return [value]
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """Copies on the CPU of this process's part of the checkpoint: weights, optimizer, random state.
+    def snapshot(self, copy: bool) -> dict[str, Tensor]:
+        """This process's part of the checkpoint on the CPU: weights, optimizer, random state.
 
-        All processes call it together. Later steps do not change the copies, so they can be written while
-        training goes on.
+        All processes call it together.
+
+        Args:
+            copy: whether to copy what is on the CPU already, so that later steps do not change it.
         """
         tensors = {f"random/{self.process.rank}": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors[f"device_random/{self.process.rank}"] = torch.cuda.get_rng_state(self.device)
         for number, (key, tensor) in enumerate(self.state()):
             if number % self.process.world_size == self.process.rank:
-                tensors[key] = tensor.detach().to("cpu", copy=True).contiguous()
+                tensors[key] = tensor.detach().to("cpu", copy=copy).contiguous()
         return tensors
 
     def load(self, folder: Path) -> None:
