@@ -234,6 +234,8 @@ def uv_settings(python: Path) -> dict[str, str]:
     settings = {names[name]: value for name, value in values.items() if name in names}
     if "find-links" in values:
         settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
+    if values.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        settings["UV_NO_INDEX"] = "1"
     # a package that two indexes have: any of them, as pip does it; the hash decides
     return {**settings, "UV_INDEX_STRATEGY": "unsafe-best-match", "UV_NO_CONFIG": "1"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -93,8 +94,10 @@ def test_a_rehearsal_measures_both_nodes_and_then_the_study_may_start(
     configs = ("config.yaml", STUDY, "tests/slurm_processes.yaml", "one.yaml")
     refused = spread.command("preflight", "--configs", *configs)
     assert refused.returncode == 1 and "no rehearsal of slurm has passed" in refused.stderr
-    snakemake = spread.start("--configfile", *configs[1:], "--", "rehearse")
+    snakemake = spread.start("--logger", "study", "--configfile", *configs[1:], "--", "rehearse")
     assert spread.ends_well(snakemake, PATIENCE), spread.output()[-3000:]
+    assert re.search(r"/\d+ +rehearse", spread.output()), "a line per finished job, as on a laptop"
+    assert "jobs of the last run are done" in spread.command("status", "--configs", *configs).stdout
     peaks = pd.read_csv(io.BytesIO(spread.read("rehearsal/peaks.csv")))
     trained = peaks[peaks["what"].isin(["align", "tune", "tune resumed"])]
     assert set(zip(trained["process"], trained["node"], strict=True)) == {(0, "first"), (1, "second")}
