@@ -266,7 +266,7 @@ def edit_a_script() -> None:
         (cut_a_file, "scores.parquet: changed: 5 bytes, 6 when it was made"),
         (
             leave_an_orphan,
-            r"clip\+sam/seed0/tune/model.safetensors: orphaned: no rule of this study makes it",
+            r"clip\+sam/seed0/tune/model.safetensors: newer than the manifest; `make paper`",
         ),
         (edit_the_config, r"another config than config\.yaml: training\.tune\.epochs was 6, is 7"),
         (edit_an_input, "sources/clip.safetensors: an input has changed since the results were made"),
@@ -282,6 +282,15 @@ def test_a_fault_is_found_and_told_in_one_line(
     plant()
     (printed,) = faults(capsys)
     assert re.search(line, printed), printed
+
+
+def test_a_file_that_no_rule_makes_is_an_orphan_once_the_manifest_is_written_again(
+    study: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_an_orphan()
+    write_now()
+    (line,) = faults(capsys)
+    assert line.endswith("orphaned: no rule of this study makes it; remove it")
 
 
 def test_results_of_another_lock_are_named_by_rule(
