@@ -334,9 +334,9 @@ def test_two_large_encoders_and_half_a_billion_parameters_are_rehearsed(
     """clip_l, dinov2_l and a language model of 0.5B, random weights; some 20 GB of memory and 40 of disk."""
     study = load_study(ROOT / "config.yaml").model_dump(mode="json")
     training, jobs = study["training"], study["jobs"]
-    training["align"] |= {"batch_pictures": 2, "micro_batch": 1, "features": "computed"}
-    training["tune"] |= {"batch_pictures": 2, "micro_batch": 1, "epochs": 1}
-    training |= {"max_tokens": 1024, "engine": training["engine"] | {"gradient_checkpointing": True}}
+    training["align"] |= {"batch_pictures": 1, "micro_batch": 1, "features": "computed"}
+    training["tune"] |= {"batch_pictures": 1, "micro_batch": 1, "epochs": 1}
+    training |= {"max_tokens": 640, "engine": training["engine"] | {"gradient_checkpointing": True}}
     large = {
         "study": "large",
         "pool": ["clip_l", "dinov2_l"],
