@@ -201,7 +201,7 @@ def steps_here(questions: RandomQuestions, pictures: Tensor, steps: int) -> Iter
     task = AnswerTask("comparison", batches, GRID**2, 1, ProcessRank(), visual)
     for step in range(steps + WARM_UP):
         started = time.process_time()
-        compute_gradient(engine, task, step, False, False)
+        compute_gradient(engine, task, step)
         engine.step(1.0)
         if step >= WARM_UP:
             yield time.process_time() - started

@@ -155,7 +155,7 @@ def measure(size: str, batch: int, steps: int, settings: EngineSettings) -> dict
     for _ in range(steps + 1):
         synchronise()
         started = time.perf_counter()
-        loss, _ = compute_gradient(engine, task, 0, False, False)
+        loss, _ = compute_gradient(engine, task, 0)
         engine.step(1.0)
         synchronise()
         seconds.append(time.perf_counter() - started)

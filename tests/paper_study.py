@@ -38,8 +38,8 @@ class PaperStudy:
     folder: Path
     figures: dict[str, Figure] = field(default_factory=dict)
 
-    def draw(self, figure: str, into: Path, kinds: Sequence[str] = ("pdf", "svg", "png")) -> dict[str, Path]:
-        outputs = {kind: into / f"{figure}.{kind}" for kind in kinds}
+    def draw(self, figure: str, into: Path) -> dict[str, Path]:
+        outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
         return self._run(f"draw_{figure}", FIGURES[figure], outputs)
 
     def table(self, table: str, into: Path) -> Path:

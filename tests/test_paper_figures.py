@@ -327,10 +327,10 @@ def test_every_figure_is_read_back() -> None:
 def test_a_figure_shows_the_numbers_of_its_tables_and_exchanged_numbers_exchanged(
     figure: str, study: PaperStudy, tmp_path: Path
 ) -> None:
-    before = study.draw(figure, tmp_path / "before", ["png"])["png"].read_bytes()
+    before = study.draw(figure, tmp_path / "before")["png"].read_bytes()
     CHECKS[figure](study, study.figures[figure])
     other = exchanged(study, tmp_path / "other", *EXCHANGES[figure])
-    assert other.draw(figure, tmp_path / "after", ["png"])["png"].read_bytes() != before
+    assert other.draw(figure, tmp_path / "after")["png"].read_bytes() != before
     CHECKS[figure](other, other.figures[figure])
     with pytest.raises(AssertionError):
         CHECKS[figure](study, other.figures[figure])

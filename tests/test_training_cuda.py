@@ -40,7 +40,7 @@ def train(size: str, steps: int, **engine: object) -> list[float]:
     machine, task = build_step(size, 2, EngineSettings.model_validate(engine))
     losses = []
     for _ in range(steps):
-        losses.append(compute_gradient(machine, task, 0, False, False)[0])
+        losses.append(compute_gradient(machine, task, 0)[0])
         assert machine.step(1.0) > 0
     return losses
 

@@ -22,7 +22,7 @@ from encoder_roles.training.batches import Batches, PicturePrompts, group_by_len
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Saving, Schedule, StepVote, compute_gradient, train
+from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
 from encoder_roles.training.progress import Progress, duration
 
 
@@ -254,7 +254,7 @@ def test_micro_batches_add_up_to_the_whole_batch():
     for task in (whole, parts):
         task.noise = 0.0  # each pass would draw its own
         engine = task.engine()
-        compute_gradient(engine, task, 0, StepVote(0))
+        compute_gradient(engine, task, 0)
         gradients.append(torch.cat([p.grad.flatten() for p in engine.named.values()]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-5)
 
@@ -321,7 +321,7 @@ def test_each_part_moves_with_its_own_learning_rate():
     task = Line()
     before = {name: value.clone() for name, value in task.weights().items()}
     engine = task.engine(rates=(1e-2, 1e-4))
-    compute_gradient(engine, task, 0, StepVote(0))
+    compute_gradient(engine, task, 0)
     engine.step(scale=0.5)
     moved = {name: (value - before[name]).abs().max().item() for name, value in task.weights().items()}
     assert moved["1bias"] == pytest.approx(5e-3, rel=1e-3)
@@ -333,7 +333,7 @@ def test_each_part_moves_with_its_own_learning_rate():
 def test_clipping_bounds_the_gradient_by_its_norm_over_all_parts(size):
     task = Line(size=size)
     engine = task.engine()
-    compute_gradient(engine, task, 0, StepVote(0))
+    compute_gradient(engine, task, 0)
     gradients = [p.grad.clone() for p in engine.named.values()]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     assert engine.step(1.0) == pytest.approx(norm.item(), rel=1e-4)

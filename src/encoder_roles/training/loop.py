@@ -120,7 +120,9 @@ class StepVote:
     written: bool = False
 
 
-def compute_gradient(engine: Engine, task: Task, step: int, vote: StepVote) -> tuple[float, StepVote]:
+def compute_gradient(
+    engine: Engine, task: Task, step: int, vote: StepVote = StepVote(0)
+) -> tuple[float, StepVote]:
     """Forward and backward passes of a step.
 
     Args:
