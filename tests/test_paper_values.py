@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_study import PaperStudy, make_paper_study
+from paper_study import ROOT, PaperStudy, make_paper_study
 
 from encoder_roles.analysis.claims.claim import FAILS, HOLDS, OPEN, UNTESTED, Claim, Evidence, Verdict
 from encoder_roles.paper.catalogue import TABLES
@@ -18,7 +19,10 @@ from encoder_roles.paper.convergence import UNFINISHED, abstract_warning, verdic
 from encoder_roles.paper.tables import RULE, bold, write_table
 from encoder_roles.paper.verdicts import claim_rows, claim_texts, seed_texts
 from encoder_roles.paper.wording import fixed, listed, print_names, signed
+from encoder_roles.provenance import write_json
+from encoder_roles.study.config import load_study
 from encoder_roles.study.names import StudyError
+from encoder_roles.study.stages import stage_table
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,48 @@ def test_the_values_are_the_scores_of_the_table(study: PaperStudy, tmp_path: Pat
     assert (
         best == "clip+siglip+sam" or print_names(best, ("clip", "siglip", "sam")) in values["SubsetsSentence"]
     )
+
+
+OF_THE_WORLD = ("procedural", "tiny", "small encoders", "scenes", "development split", "one skill")
+
+
+def test_a_study_of_public_checkpoints_and_data_is_not_described_as_the_laptop_study(
+    study: PaperStudy, tmp_path: Path
+) -> None:
+    """The full study's own configuration; only what is fixed before any result is read from it."""
+    public = stage_table(load_study(ROOT / "config.yaml", ROOT / "studies/cambrian.yaml"))["paper"]
+    texts = {}
+    for name, stage in (("laptop", None), ("public", public)):
+        folder = tmp_path / name
+        shutil.copytree(study.folder, folder)
+        if stage is not None:
+            write_json(folder / "settings/paper.json", stage.model_dump(mode="json"))
+        values = PaperStudy(folder).values(folder / "values.json")
+        manuscript = re.sub(r"(?m)^%.*", "", (ROOT / "paper/main.tex").read_text())
+        for macro in sorted(values, key=len, reverse=True):
+            manuscript = manuscript.replace(f"\\{macro}", values[macro])
+        texts[name] = manuscript
+    assert all(word in texts["laptop"] for word in OF_THE_WORLD)
+    assert [word for word in OF_THE_WORLD if word in texts["public"]] == []
+    assert "CLIP-L from timm/vit_large_patch14_clip_336.openai" in texts["public"]
+    assert "the language model is Qwen/Qwen2.5-7B-Instruct" in texts["public"]
+    assert ") are those of\\ \\citet{tong2024cambrian}" in texts["public"]
+    assert "conversations in LLaVA's format" in texts["public"]
+
+
+def test_a_study_of_ones_own_folders_names_them(study: PaperStudy, tmp_path: Path) -> None:
+    shutil.copytree(study.folder, tmp_path / "own")
+    stage = json.loads((study.folder / "settings/paper.json").read_text())
+    stage |= {"made_here": False, "encoders": stage["encoders"] | {"clip": "my_clip"}}
+    write_json(tmp_path / "own/settings/paper.json", stage)
+    values = PaperStudy(tmp_path / "own").values(tmp_path / "values.json")
+    assert values["SourceSentence"].startswith("The pretrained weights are CLIP from my_clip, ")
+    assert "commits" not in values["SourceSentence"]
+    assert values["StudyPhrase"] == (
+        "checkpoints from elsewhere, trained on pictures of a procedural world and evaluated on small "
+        "benchmarks of a procedural world"
+    )
+    assert "Training, development, test and probe scenes are disjoint." in values["SplitSentence"]
 
 
 def test_the_text_says_how_many_records_were_left_out_and_why(study: PaperStudy, tmp_path: Path) -> None:

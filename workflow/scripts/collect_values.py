@@ -9,11 +9,18 @@
 # Every number and every chosen sentence of the manuscript, as macros: values.json.
 
 # %%
+from encoder_roles.paper.inputs import PaperInputs
 from encoder_roles.paper.job import open_values
-from encoder_roles.paper.values import PaperInputs, collect
+from encoder_roles.paper.values import collect
 from encoder_roles.provenance import write_json
-from encoder_roles.study.sections import WorldSettings
-from encoder_roles.study.stages import AlignStage, ConvergenceStage, EffectiveRankStage, MaskStage, TuneStage
+from encoder_roles.study.stages import (
+    AlignStage,
+    ConvergenceStage,
+    EffectiveRankStage,
+    MaskStage,
+    PaperStage,
+    TuneStage,
+)
 
 TABLES = (
     *("scores", "lattice", "roles", "pairs", "games", "differences", "chains", "costs", "gates"),
@@ -25,7 +32,7 @@ inputs = PaperInputs(
     claims=job.claims("claims"),
     settings=job.settings,
     gate=job.stage("convergence_settings", ConvergenceStage).gate,
-    world=job.stage("world_settings", WorldSettings),
+    design=job.stage("paper_settings", PaperStage),
     align=job.stage("align_settings", AlignStage),
     tune=job.stage("tune_settings", TuneStage),
     masks=job.stage("mask_settings", MaskStage),

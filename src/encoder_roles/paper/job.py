@@ -109,7 +109,7 @@ def _open(name: str, inputs: Sequence[str], outputs: Mapping[str, str], scope: M
         return Job(
             name,
             {key: _paths(getattr(given.input, key)) for key in inputs},
-            {key: Path(getattr(given.output, key)) for key in outputs},
+            {key: Path(getattr(given.output, key)) for key in outputs if hasattr(given.output, key)},
         )
     folder = _results_folder()
     return Job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from encoder_roles.study.names import BLIND, GROUPS, NONE_KEPT
@@ -14,9 +15,19 @@ _ENCODERS = {
     "sam": "SAM",
     "eva02": "EVA-02",
     "pix2struct": "Pix2Struct",
+    "siglip2": "SigLIP2",
+    "dinov3": "DINOv3",
+    "pe_core": "PE-Core",
+    "pe_spatial": "PE-Spatial",
+    "aimv2": "AIMv2",
+    "dfn": "DFN",
+    "internvit": "InternViT",
+    "metaclip2": "MetaCLIP2",
+    "radio": "RADIO",
     BLIND: "blind",
     NONE_KEPT: "none",
 }
+_SIZE = re.compile(r"(\w+)_(s|b|l|h|g|xl|xxl|so\d+m|\d+m)")
 # benchmark -> its name, and a short one for the head of a narrow column
 _BENCHMARKS = {
     "mme": ("MME", "MME"),
@@ -40,7 +51,14 @@ _BENCHMARKS = {
 
 
 def encoder_name(encoder: str) -> str:
-    """An encoder, `blind` or `none` as the paper prints it."""
+    """An encoder, `blind` or `none` as the paper prints it; one of the encoder table with its size.
+
+    >>> encoder_name("siglip_so400m"), encoder_name("dinov2_g"), encoder_name("mine_l")
+    ('SigLIP-SO400M', 'DINOv2-g', 'mine_l')
+    """
+    if (match := _SIZE.fullmatch(encoder)) and match[1] in _ENCODERS:
+        size = match[2] if match[2] == "g" else match[2].upper()  # ViT-g is smaller than ViT-G
+        return f"{_ENCODERS[match[1]]}-{size}"
     return _ENCODERS.get(encoder, encoder)
 
 

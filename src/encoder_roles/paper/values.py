@@ -6,12 +6,8 @@ that text and tables always agree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import pandas as pd
 
-from encoder_roles.analysis.claims.claim import Claim
 from encoder_roles.paper.complements import complement_sentence
 from encoder_roles.paper.convergence import (
     abstract_warning,
@@ -20,9 +16,10 @@ from encoder_roles.paper.convergence import (
     loss_edge_sentence,
     verdict_warning,
 )
-from encoder_roles.paper.names import benchmark_name, encoder_name, subset_name
+from encoder_roles.paper.design import design_texts
+from encoder_roles.paper.inputs import PaperInputs
+from encoder_roles.paper.names import encoder_name, subset_name
 from encoder_roles.paper.readings import (
-    benchmarks_of,
     groups_of,
     mask_operators,
     masked_scores,
@@ -30,70 +27,20 @@ from encoder_roles.paper.readings import (
 )
 from encoder_roles.paper.verdicts import claim_texts, seed_texts
 from encoder_roles.paper.wording import (
-    count_word,
-    counted,
     fixed,
-    grouped,
     interval_text,
     listed,
     sentence,
     signed,
     with_interval,
 )
-from encoder_roles.study.names import BLIND, NO_MASK, all_subsets, name_subset, parse_subset
-from encoder_roles.study.sections import ConvergenceGate, WorldSettings
-from encoder_roles.study.stages import AlignStage, EffectiveRankStage, MaskStage, RoleStage, TuneStage
-
-SPLIT_SENTENCES = {
-    "test": "All choices were made on the development split before the lattice was trained.",
-    "development": "The questions are those of the development split, on which recipes are chosen: "
-    "these scores are no evidence about the test split.",
-}
-
-
-@dataclass(frozen=True)
-class PaperInputs:
-    """The tables and settings that the text is made from, as the analysis wrote them."""
-
-    scores: pd.DataFrame
-    lattice: pd.DataFrame
-    roles: pd.DataFrame
-    pairs: pd.DataFrame
-    games: pd.DataFrame
-    differences: pd.DataFrame
-    chains: pd.DataFrame
-    costs: pd.DataFrame
-    gates: pd.DataFrame
-    convergence: pd.DataFrame
-    loss_edges: pd.DataFrame
-    complementarity: pd.DataFrame
-    records: pd.DataFrame  # kept and left out; no row in a study of the procedural world
-    claims: Sequence[Claim]
-    settings: RoleStage
-    gate: ConvergenceGate
-    world: WorldSettings
-    align: AlignStage
-    tune: TuneStage
-    masks: MaskStage
-    rank: EffectiveRankStage
-
-    @property
-    def pool(self) -> tuple[str, ...]:
-        return self.settings.pool
-
-    @property
-    def full(self) -> str:
-        return name_subset(self.pool, self.pool)
-
-    @property
-    def seeds(self) -> int:
-        return int(self.scores.loc[self.scores["operator"] == NO_MASK, "seed"].nunique())
+from encoder_roles.study.names import BLIND, parse_subset
 
 
 def collect(inputs: PaperInputs) -> dict[str, str]:
     """All macros: name -> plain text."""
     return (
-        _design(inputs)
+        design_texts(inputs)
         | _results(inputs)
         | claim_texts(inputs.claims, inputs.pool, verdict_warning(inputs.convergence))
         | seed_texts(inputs.claims, inputs.seeds)
@@ -104,8 +51,6 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
             "ChainSentence": _chain_sentence(inputs),
             "FullPoolSentence": _full_pool_sentence(inputs),
             "CostSentence": _cost_sentence(inputs),
-            "GateSentence": _gate_sentence(inputs),
-            "RecordSentence": _record_sentence(inputs.records),
             "ConvergenceSentence": convergence_sentence(inputs.convergence, inputs.gate),
             "ConvergenceWarning": abstract_warning(inputs.convergence),
             "FurtherEpochSentence": further_epoch_sentence(inputs.convergence),
@@ -113,56 +58,6 @@ def collect(inputs: PaperInputs) -> dict[str, str]:
             "ComplementSentence": complement_sentence(inputs.complementarity),
         }
     )
-
-
-def _design(inputs: PaperInputs) -> dict[str, str]:
-    """What was decided before any result: sizes, recipe, statistics."""
-    settings, tune, world = inputs.settings, inputs.tune.tune, inputs.world
-    trained = len(retrained_scores(inputs.lattice).index.drop(BLIND))
-    possible = len(all_subsets(inputs.pool))
-    all_of = "every one of the" if trained == possible else f"{trained} of the"
-    benchmarks = benchmarks_of(inputs.lattice)
-    questions = inputs.lattice.loc[inputs.lattice["level"] == "overall", "n"].max()
-    groups = groups_of(inputs.lattice)
-    means = {"benchmarks": "the plain mean of the benchmarks", "groups": "the mean of the group means"}
-    return {
-        "StudyName": settings.study.replace("_", " "),
-        "EncoderCount": count_word(len(inputs.pool)),
-        "EncoderList": listed([encoder_name(encoder) for encoder in inputs.pool]),
-        "SubsetPhrase": f"{all_of} {possible} subsets",
-        "BenchmarkCount": count_word(len(benchmarks)),
-        "GroupCount": count_word(len(groups)),
-        "GroupList": listed(groups),
-        "QuestionCount": grouped(questions),
-        "SplitSentence": SPLIT_SENTENCES[settings.split],
-        "OperatorList": listed([_operator(operator) for operator in mask_operators(inputs.lattice)]),
-        "CalibrationPictures": grouped(inputs.masks.calibration_pictures),
-        "GridSide": f"{inputs.align.connector.grid}",
-        "TrainPictures": grouped(world.train_pictures),
-        "AlignSteps": grouped(inputs.align.align.steps),
-        "AlignBatch": grouped(inputs.align.align.batch_pictures),
-        "TuneEpochs": counted(tune.epochs, "epoch"),
-        "TuneBatch": grouped(tune.batch_pictures),
-        "RankPictures": grouped(inputs.rank.pictures),
-        "RatioSurvives": fixed(1 - settings.tau, 2),
-        "RatioExpands": fixed(1 + settings.tau, 2),
-        "OverallDefinition": means[settings.statistics.overall],
-        "Level": f"{100 * settings.statistics.level:g}%",
-        "Resamples": grouped(settings.statistics.resamples),
-        "Margin": f"{settings.statistics.margin:g}",
-        "SeedCount": counted(inputs.seeds, "seed"),
-    }
-
-
-def _operator(operator: str) -> str:
-    """What an operator puts in place of an encoder's features, in words."""
-    return {
-        "zero": "zero (a tensor of zeros)",
-        "mean": "mean (the mean of each channel over calibration pictures)",
-        "shuffle": "shuffle (the features of another picture)",
-        "noise": "noise (Gaussian noise of the same mean and spread)",
-        "drop": "drop (nothing: the connector works without the encoder)",
-    }[operator]
 
 
 def _results(inputs: PaperInputs) -> dict[str, str]:
@@ -327,36 +222,3 @@ def _cost_sentence(inputs: PaperInputs) -> str:
         f"The full pool has {fixed(larger)} times the parameters of a model with one encoder and trains with "
         f"{fixed(longer)} times the operations."
     )
-
-
-def _gate_sentence(inputs: PaperInputs) -> str:
-    """How many gates the sources passed, and which they missed."""
-    gates = inputs.gates[inputs.gates["threshold"].notna()]
-    if gates.empty:
-        return ""
-    missed = gates[gates["passed"].astype(str).str.lower() != "true"]
-    if missed.empty:
-        return f"All {len(gates)} gates were passed."
-    named = [f"{_source(row['source'])}: {benchmark_name(row['gate'])}" for _, row in missed.iterrows()]
-    return f"{len(gates) - len(missed)} of {len(gates)} gates were passed; missed: {listed(named)}."
-
-
-def _record_sentence(records: pd.DataFrame) -> str:
-    """How many of the user's own records were left out of each stage, and why; empty if there are none."""
-    texts = []
-    for name, rows in records.groupby("data", sort=False):
-        counts = dict(zip(rows["reason"], rows["records"].astype(int), strict=True))
-        total = sum(counts.values())
-        kept = counts.pop("kept")
-        if not counts:
-            texts.append(f"All {grouped(total)} records of {name} were used.")
-            continue
-        reasons = listed([f"{grouped(count)} {reason}" for reason, count in counts.items()])
-        texts.append(
-            f"Of the {grouped(total)} records of {name}, {grouped(total - kept)} were left out ({reasons})."
-        )
-    return " ".join(texts)
-
-
-def _source(source: str) -> str:
-    return "language model" if source == "language_model" else encoder_name(source)

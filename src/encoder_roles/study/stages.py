@@ -17,6 +17,7 @@ from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import (
     AdvisorSettings,
     AlignSettings,
+    Checkpoint,
     ConnectorSettings,
     ConvergenceGate,
     EngineSettings,
@@ -45,6 +46,9 @@ class TrainingStage(Settings):
     checkpoint_minutes: float | None = None
     max_tokens: Positive | None = None
     engine: EngineSettings = EngineSettings()
+
+
+MADE_HERE = "sources/laptop/"  # the sources that this project pretrained
 
 
 class AlignStage(TrainingStage):
@@ -144,6 +148,32 @@ class ConvergenceStage(Settings):
     further_epochs: dict[str, int] = Field(default_factory=dict)
 
 
+class PaperStage(Settings):
+    """What the text says of sources and data.
+
+    Attributes:
+        encoders: where each encoder comes from: its repository, or the name of its folder.
+        language_model: where the language model comes from.
+        made_here: whether this project pretrained all of them.
+        on_hub: whether any is a repository.
+        training, benchmarks: the procedural world, or the user's records and the public data sets.
+        world_pictures: how many pictures of the world there are to train on.
+    """
+
+    encoders: dict[str, str]
+    language_model: str
+    made_here: bool
+    on_hub: bool
+    training: Literal["world", "records"]
+    benchmarks: Literal["world", "hub"]
+    world_pictures: Positive
+
+    @property
+    def of_world(self) -> bool:
+        """Whether training and benchmarks are of the procedural world."""
+        return (self.training, self.benchmarks) == ("world", "world")
+
+
 class AdvisorStage(Settings):
     pool: tuple[str, ...]
     level: Rate
@@ -162,21 +192,20 @@ class ExternalScoresStage(Settings):
 
 def stage_table(study: Study) -> dict[str, Settings]:
     """Stage -> the settings that it reads; each encoder of the pool has a stage `encoder_<name>`."""
-    training, threads = study.training, study.training.threads
-    shared = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
-    evaluation = study.evaluation
-    predict = PredictStage(
-        batch_tokens=evaluation.batch_tokens, threads=threads, precision=evaluation.precision
-    )
-    lock = LockStage(
-        study=study.study,
-        sources=study.hub_sources,
-        benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
-        records=study.user_records,
-    )
-    external: dict[str, Settings] = {}
+    return {
+        **_given_scores(study),
+        "study": study,
+        **_data_stages(study),
+        **_model_stages(study),
+        **_analysis_stages(study),
+    }
+
+
+def _given_scores(study: Study) -> dict[str, Settings]:
+    """Of scores or a checkpoint from elsewhere, where the study names some."""
+    stages: dict[str, Settings] = {}
     if study.scores is not None:
-        external["external_scores"] = ExternalScoresStage(
+        stages["external_scores"] = ExternalScoresStage(
             study=study.scores.study,
             pool=study.scores.pool,
             leave_out=study.scores.leave_out,
@@ -185,21 +214,50 @@ def stage_table(study: Study) -> dict[str, Settings]:
             tau=study.effective_rank.tau,
         )
     if study.checkpoint is not None:
-        external["checkpoint"] = CheckpointStage(checkpoint=study.checkpoint, threads=threads)
-        external["checkpoint_scores"] = ExternalScoresStage(
+        threads = study.training.threads
+        stages["checkpoint"] = CheckpointStage(checkpoint=study.checkpoint, threads=threads)
+        stages["checkpoint_scores"] = ExternalScoresStage(
             study=study.study,
             pool=study.checkpoint.pool,
             leave_out=(),
             statistics=study.statistics,
             tau=study.effective_rank.tau,
         )
+    return stages
+
+
+def _data_stages(study: Study) -> dict[str, Settings]:
+    """Of sources, pictures, records and questions."""
+    lock = LockStage(
+        study=study.study,
+        sources=study.hub_sources,
+        benchmarks=study.benchmarks if study.evaluation.data == "hub" else (),
+        records=study.user_records,
+    )
+    data = study.training.data
     return {
-        **external,
         **{f"encoder_{name}": study.encoders[name] for name in study.pool},
         "language_model": LanguageModelStage(chat_template=study.language_model.chat_template),
-        "study": study,
         "world": study.world,
         "gates": GateStage(gates=study.gates),
+        "lock": lock,
+        "records": RecordStage(
+            **lock.model_dump(),
+            on_fault="stop" if data == "world" else data.on_fault,
+            limits=text_limits(study),
+        ),
+        "requests": RequestStage(benchmarks=study.benchmarks, split=study.evaluation.split),
+    }
+
+
+def _model_stages(study: Study) -> dict[str, Settings]:
+    """Of what runs models: features, trainings, answers, effective ranks."""
+    training, threads = study.training, study.training.threads
+    shared = {name: getattr(training, name) for name in TrainingStage.model_fields if name != "connector"}
+    predict = PredictStage(
+        batch_tokens=study.evaluation.batch_tokens, threads=threads, precision=study.evaluation.precision
+    )
+    return {
         "features": FeatureStage(grid=study.connector.grid, threads=threads),
         "align": AlignStage(connector=study.connector, align=training.align, **shared),
         "tune": TuneStage(connector=study.connector, tune=training.tune, **shared),
@@ -214,18 +272,18 @@ def stage_table(study: Study) -> dict[str, Settings]:
             seed=study.statistics.seed,
             threads=threads,
         ),
-        "lock": lock,
-        "records": RecordStage(
-            **lock.model_dump(),
-            on_fault="stop" if training.data == "world" else training.data.on_fault,
-            limits=text_limits(study),
-        ),
-        "requests": RequestStage(benchmarks=study.benchmarks, split=study.evaluation.split),
-        "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=study.statistics),
+    }
+
+
+def _analysis_stages(study: Study) -> dict[str, Settings]:
+    """Of what reads answers, ranks and logs."""
+    statistics = study.statistics
+    return {
+        "score": ScoreStage(study=study.study, overlays=study.overlays, statistics=statistics),
         "roles": RoleStage(
             study=study.study,
             pool=study.pool,
-            statistics=study.statistics,
+            statistics=statistics,
             tau=study.effective_rank.tau,
             split=study.evaluation.split,
             recipe=recipe_of(study),
@@ -233,17 +291,34 @@ def stage_table(study: Study) -> dict[str, Settings]:
         "convergence": ConvergenceStage(
             study=study.study,
             pool=study.pool,
-            level=study.statistics.level,
-            gate=training.convergence,
+            level=statistics.level,
+            gate=study.training.convergence,
             further_epochs=further_epochs(study),
         ),
         "advisor": AdvisorStage(
-            pool=study.pool,
-            level=study.statistics.level,
-            seed=study.statistics.seed,
-            advisor=study.advisor,
+            pool=study.pool, level=statistics.level, seed=statistics.seed, advisor=study.advisor
         ),
+        "paper": _paper_stage(study),
     }
+
+
+def _paper_stage(study: Study) -> PaperStage:
+    encoders = {name: study.encoders[name] for name in study.pool}
+    sources = [*encoders.values(), study.language_model]
+    return PaperStage(
+        encoders={name: _named(source) for name, source in encoders.items()},
+        language_model=_named(study.language_model),
+        made_here=all(source.source.startswith(MADE_HERE) for source in sources),
+        on_hub=any(source.hub for source in sources),
+        training="world" if study.training.data == "world" else "records",
+        benchmarks=study.evaluation.data,
+        world_pictures=study.world.train_pictures,
+    )
+
+
+def _named(source: Checkpoint) -> str:
+    """A repository's name, or the last part of a folder's."""
+    return source.source if source.hub else Path(source.source).name
 
 
 def text_limits(study: Study) -> tuple[TextLimit, ...]:
