@@ -29,6 +29,7 @@ from encoder_roles.study.stages import ConvergenceStage, read_settings, stage_ta
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 SKILLS = ("colour", "shape", "word")
+KINDS = ("pdf", "svg", "png")  # of files of a figure
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class PaperStudy:
     folder: Path
     figures: dict[str, Figure] = field(default_factory=dict)
 
-    def draw(self, figure: str, into: Path) -> dict[str, Path]:
-        outputs = {kind: into / f"{figure}.{kind}" for kind in ("pdf", "svg", "png")}
+    def draw(self, figure: str, into: Path, kinds: Sequence[str] = KINDS) -> dict[str, Path]:
+        outputs = {kind: into / f"{figure}.{kind}" for kind in kinds}
         return self._run(f"draw_{figure}", FIGURES[figure], outputs)
 
     def table(self, table: str, into: Path) -> Path:

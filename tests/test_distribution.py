@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_environment_lock import libraries, normal
+from imported import libraries, normal
 
 from encoder_roles.cli import COMMANDS
 from encoder_roles.manifest.code import code_of
@@ -76,7 +76,7 @@ def test_the_core_declares_what_analysis_advisor_and_figures_import_and_no_torch
     files = files_of("analyse-scores", "advise", "assign-roles")
     for script in sorted((ROOT / "workflow/scripts").glob("draw_*.py")):
         files |= code_of(None, script.relative_to(ROOT))
-    assert libraries({file: "" for file in files if file.endswith(".py")}) - {"ipython"} <= core
+    assert libraries(file for file in files if file.endswith(".py")) - {"ipython"} <= core
     assert not {"torch", "transformers", "snakemake"} & core
 
 

@@ -16,10 +16,11 @@ from types import ModuleType
 
 import pytest
 import yaml
+from imported import libraries, normal
 from packaging.requirements import Requirement
 
 from encoder_roles.cli import COMMANDS
-from encoder_roles.manifest.code import PACKAGE, code_of
+from encoder_roles.manifest.code import code_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
@@ -29,11 +30,6 @@ LOCKS = sorted(path.name for path in ENVS.glob("*.lock"))
 
 
 WRITING_REQUESTS = ("encoder_roles/evaluation/harness.py", "encoder_roles/benchmarks/rows.py")
-
-
-def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(text: str) -> dict[str, str]:
@@ -128,21 +124,6 @@ def test_an_environment_is_made_anew_when_its_lock_changes(name: str) -> None:
     assert named == {hashlib.sha256((ENVS / lock).read_bytes()).hexdigest(): lock for lock in locks}, (
         "make relock"
     )
-
-
-def libraries(files: dict[str, str]) -> set[str]:
-    """The distributions that modules of this package, or scripts of the workflow, import."""
-    collected = set()
-    for file in files:
-        path = ROOT / file if (ROOT / file).is_file() else PACKAGE.parent / file
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                collected |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                collected.add(node.module.partition(".")[0])
-    owners = importlib.metadata.packages_distributions()
-    known = collected - sys.stdlib_module_names - {PACKAGE.name}
-    return {normal(owner) for module in known for owner in owners.get(module, [f"({module})"])}
 
 
 @pytest.mark.parametrize("name", CONDA)

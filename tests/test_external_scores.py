@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lattice_simulation import make_plan, simulate
+from snakemake_call import Done, snakemake
 
 from encoder_roles.analysis.external.aliases import match_benchmark, match_encoders
 from encoder_roles.analysis.external.scores import analyse_table
@@ -346,21 +345,9 @@ def test_the_command_writes_what_the_call_returns_and_prints_its_summary(tmp_pat
 
 
 def test_snakemake_analyses_a_table_with_one_job_and_without_any_training() -> None:
-    def plan(*config: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "1",
-            "--dry-run",
-            "--forceall",  # whatever this checkout has made before
-            "--config",
-            *config,
-            "--",
-            "roles",
-        ]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    def plan(*config: str) -> Done:
+        # --forceall: whatever this checkout has made before
+        return snakemake(ROOT, "--dry-run", "--forceall", "--config", *config, "--", "roles")
 
     table = CAMBRIAN.relative_to(ROOT)
     done = plan(f"scores={{file: {table}, leave_out: [6]}}")

@@ -1,4 +1,5 @@
-"""A figure shows the numbers of its tables: they are read back from what matplotlib drew."""
+"""A figure shows the numbers of its tables, which are read back from what matplotlib drew, and the same data
+have the same bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from drawn import cells, faces, labels, near, points, same_rows, segments
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.text import Text
 from paper_study import PaperStudy, make_paper_study
+from PIL import Image
 
 from encoder_roles.paper.catalogue import FIGURES, FILES
-from encoder_roles.paper.style import FAINT, encoder_colours
+from encoder_roles.paper.style import COLUMN, FAINT, encoder_colours
 from encoder_roles.paper.wording import fixed, percent, signed
 from encoder_roles.study.names import BENCHMARKS, GROUPS, all_subsets, name_subset, parse_subset
 
@@ -323,17 +326,45 @@ def test_every_figure_is_read_back() -> None:
     assert set(CHECKS) == set(EXCHANGES) == set(FIGURES)
 
 
-@pytest.mark.parametrize("figure", CHECKS)
+@pytest.fixture(scope="module", params=CHECKS)
+def figure(request: pytest.FixtureRequest) -> str:
+    """Each figure in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def drawn(figure: str, study: PaperStudy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its files."""
+    return study.draw(figure, tmp_path_factory.mktemp("drawn"))
+
+
 def test_a_figure_shows_the_numbers_of_its_tables_and_exchanged_numbers_exchanged(
-    figure: str, study: PaperStudy, tmp_path: Path
+    figure: str, study: PaperStudy, drawn: dict[str, Path], tmp_path: Path
 ) -> None:
-    before = study.draw(figure, tmp_path / "before")["png"].read_bytes()
     CHECKS[figure](study, study.figures[figure])
     other = exchanged(study, tmp_path / "other", *EXCHANGES[figure])
-    assert other.draw(figure, tmp_path / "after")["png"].read_bytes() != before
+    after = other.draw(figure, tmp_path / "after", ["png"])
+    assert after["png"].read_bytes() != drawn["png"].read_bytes()
     CHECKS[figure](other, other.figures[figure])
     with pytest.raises(AssertionError):
         CHECKS[figure](study, other.figures[figure])
+
+
+def test_a_figure_has_the_same_bytes_when_drawn_again(
+    figure: str, study: PaperStudy, drawn: dict[str, Path], tmp_path: Path
+) -> None:
+    again = study.draw(figure, tmp_path)
+    assert [kind for kind in drawn if again[kind].read_bytes() != drawn[kind].read_bytes()] == []
+
+
+def test_a_figure_fits_a_column_and_its_words_can_be_read(
+    figure: str, study: PaperStudy, drawn: dict[str, Path]
+) -> None:
+    with Image.open(drawn["png"]) as picture:
+        assert picture.width / picture.info["dpi"][0] <= COLUMN + 0.01
+        assert np.unique(np.asarray(picture.convert("L"))).size > 4, "an empty picture"
+    texts = [text for text in study.figures[figure].findobj(Text) if text.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts if text.get_visible()) >= 6
 
 
 def exchanged(

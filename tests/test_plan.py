@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from snakemake_call import snakemake
 from torch.nn.functional import scaled_dot_product_attention
 
 from encoder_roles.planning import costs, progress
@@ -74,9 +73,8 @@ def test_the_planned_jobs_are_the_jobs_of_the_dag(
     rows = pd.DataFrame(plan_rows(load_study(Path("config.yaml"), *overlays))[0])
     planned = rows.groupby("rule")["jobs"].sum().to_dict()
     configs = ["--configfile", overlay] if overlay else []
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", *configs, "--", target]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    jobs = Counter(re.findall(r"^(?:local)?rule (\w+):", done, re.MULTILINE))
+    done = snakemake(ROOT, "--dry-run", "--forceall", *configs, "--", target)
+    jobs = Counter(re.findall(r"^(?:local)?rule (\w+):", done.stdout, re.MULTILINE))
     assert planned == {rule: jobs[rule] for rule in planned} and len(planned) >= 6
     computing = r"^(frame|extract|train|predict)_|^measure_(pretrained_)?ranks$|^(align|tune|predict)_variant"
     computing += "|_variant_features"

@@ -211,7 +211,9 @@ def test_an_interrupt_cancels_the_array_whose_submission_is_under_way_too(cells:
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("what", ["the array", "its tasks"])
+@pytest.mark.parametrize(
+    ("either", "what"), [("squeue", "the array"), ("sacct", "its tasks")], indirect=["either"]
+)
 def test_tasks_that_are_cancelled_before_they_begin_are_run_again(either: Cells, what: str) -> None:
     account = [f"--account={ACCOUNT}"] if either.cluster.accounting else []
     sbatch = ["sbatch", "--parsable", "--exclusive", *account, "--output=/dev/null", "--wrap=sleep 600"]

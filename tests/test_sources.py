@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,27 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
         yield root, address
 
 
-def run(address: str, folder: Path, command: str, **options: Path | str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own: the hub's address is read when the libraries are imported."""
+CALLS = (
+    "import json, sys\nfrom encoder_roles.cli import main\nfor call in json.loads(sys.argv[1]): main(call)"
+)
+
+
+def words(command: str, **options: Path | str) -> list[str]:
+    """A call of a command."""
+    return [command, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+
+
+def run_all(address: str, folder: Path, calls: Sequence[Sequence[str]]) -> subprocess.CompletedProcess[str]:
+    """Commands in a process of their own: the hub's address is read when the libraries are imported."""
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
     environment |= {"HF_ENDPOINT": address, "HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "0"}
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return subprocess.run(
-        [sys.executable, "-m", "encoder_roles.cli", command, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", CALLS, json.dumps(calls)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def run(address: str, folder: Path, command: str, **options: Path | str) -> subprocess.CompletedProcess[str]:
+    """One command."""
+    return run_all(address, folder, [words(command, **options)])
 
 
 def write_settings(folder: Path, benchmarks: tuple[str, ...], **changes: dict[str, str]) -> Path:
@@ -159,42 +169,32 @@ def test_a_fetched_checkpoint_is_the_repositorys_and_can_be_staged(
     assert (tmp_path / "clip/SHA256SUMS").read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_a_fetched_benchmark_renders_all_its_published_questions(
-    benchmark: str, hub: tuple[Path, str], locked: Path, tmp_path: Path
-) -> None:
-    done = run(
-        hub[1],
-        tmp_path,
-        "fetch-benchmark",
-        settings=locked / "lock.json",
-        lock=locked / "tiny.lock.yaml",
-        benchmark=benchmark,
-        output=tmp_path / "benchmarks" / benchmark / "test.parquet",
-    )
+@pytest.fixture(scope="module")
+def benchmarks(hub: tuple[Path, str], locked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every benchmark, fetched."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    read = {"settings": locked / "lock.json", "lock": locked / "tiny.lock.yaml"}
+    calls = [
+        words("fetch-benchmark", **read, benchmark=name, output=folder / name / "test.parquet")
+        for name in BENCHMARKS
+    ]
+    done = run_all(hub[1], folder.parent, calls)
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "benchmarks" / benchmark).iterdir()] == ["test.parquet"]
-    task = load_task(TASKS[benchmark], tmp_path / "benchmarks" / benchmark / "test.parquet", True)
+    return folder
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_fetched_benchmark_renders_all_its_published_questions(benchmark: str, benchmarks: Path) -> None:
+    assert [p.name for p in (benchmarks / benchmark).iterdir()] == ["test.parquet"]
+    task = load_task(TASKS[benchmark], benchmarks / benchmark / "test.parquet", True)
     assert len(task.rows) == TASKS[benchmark].questions
     row = task.rows[len(task.rows) - 1]
     assert task.lmms.doc_to_visual(row)[0].size == (4, 4)
     assert task.lmms.doc_to_text(row)
 
 
-def test_a_question_gets_the_picture_of_its_own_id(
-    hub: tuple[Path, str], locked: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "gqa" / "test.parquet"
-    run(
-        hub[1],
-        tmp_path,
-        "fetch-benchmark",
-        settings=locked / "lock.json",
-        lock=locked / "tiny.lock.yaml",
-        benchmark="gqa",
-        output=output,
-    )
-    rows = pq.read_table(output)
+def test_a_question_gets_the_picture_of_its_own_id(benchmarks: Path) -> None:
+    rows = pq.read_table(benchmarks / "gqa" / "test.parquet")
     paths = [cell["path"] for cell in rows.column("image").to_pylist()]
     assert paths == [f"{id}.jpg" for id in rows.column("imageId").to_pylist()]
 

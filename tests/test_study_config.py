@@ -319,6 +319,7 @@ def test_sixteen_benchmarks_stand_in_four_groups_of_four() -> None:
         ("evaluation.precision", "bf16", {"predict", "masks"}),
         ("training.engine.precision", "bf16", {"align", "tune"}),
         ("world.seed", 9, {"world", "roles"}),
+        ("world.train_pictures", 4000, {"world", "roles", "paper"}),
         ("effective_rank.tau", 0.2, {"roles"}),
     ],
 )

@@ -20,7 +20,7 @@ from lattice_simulation import CHANCE, true_score
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
-from test_workflow_dag import copy_workflow, planned, snakemake
+from snakemake_call import copy_workflow, planned, snakemake
 
 from encoder_roles.analysis.claims.claim import Claim, read_claims
 from encoder_roles.analysis.claims.variant_claims import compare_variants

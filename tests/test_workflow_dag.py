@@ -6,52 +6,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from snakemake_call import POOL, ROOT, copy_workflow, planned, snakemake
 
 from encoder_roles.manifest.repair import snakemake_command
 
-ROOT = Path(__file__).resolve().parent.parent
-POOL = ("clip", "siglip", "dinov2", "convnext", "sam")
 SUFFIXES = {".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".pdf", ".svg", ".png", ".tex"}
 PAST = 1_700_000_000  # when everything that is there was made
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake on a copy of the workflow."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
-def planned(folder: Path, *arguments: str) -> list[tuple[str, dict[str, str]]]:
-    """The jobs of a dry run: rule and wildcards."""
-    done = snakemake(folder, "--dry-run", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    jobs = []
-    for block in re.split(r"\n\[", done.stdout.split("Job stats", 2)[1]):
-        if rule := re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE):
-            match = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-            wildcards = dict(pair.split("=", 1) for pair in match[1].split(", ")) if match else {}
-            jobs.append((rule[1], wildcards))
-    return jobs
-
-
-def copy_workflow(folder: Path) -> Path:
-    """The workflow with stand-ins for the pinned sources: planning reads their names and dates alone."""
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("workflow", "studies", "paper", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    for source in (*(f"encoders/{name}" for name in POOL), "language_model"):
-        (folder / "sources/laptop" / source).mkdir(parents=True)
-        for file in ("model.safetensors", "gates.csv"):
-            (folder / "sources/laptop" / source / file).write_text(source)
-    return folder
 
 
 def make_everything(folder: Path) -> None:

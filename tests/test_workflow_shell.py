@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from test_workflow_dag import copy_workflow, snakemake
+from snakemake_call import copy_workflow, snakemake
 
 from encoder_roles.sources.lock import lock_sources
 from encoder_roles.sources.records import stage_records
