@@ -56,7 +56,7 @@ format: environment  ## format all code
 rulegraph: environment ## draw docs/rulegraph.svg, the rule graph (needs graphviz)
 	@python docs/rulegraph.py
 
-results: environment ## write the results that README and docs print, from studies/reference (FROM=results/reference: copy it first)
+results: environment ## write the results that README and docs print, from studies/ (FROM=results/reference: copy its tables first)
 	@python docs/results.py $(FROM)
 
 schema: environment  ## write config.schema.json, with which editors complete and check the config

@@ -1,6 +1,6 @@
-"""`make results`: what README and docs print of the reference study, from its committed tables.
+"""`make results`: what README and docs print of studies that take hours, from their committed tables.
 
-With the folder of a finished study, its small tables are copied to studies/reference first. All marked blocks
+With the folder of a finished study, its small tables are copied to studies/<study>/ first. All marked blocks
 of the pages are then written from there: no number in them is typed by hand. `--check` writes nothing, and
 ends with one line if a block is not what the tables say.
 """
@@ -25,35 +25,56 @@ from encoder_roles.paper.catalogue import FIGURES, FILES, TABLES, VALUES
 from encoder_roles.paper.names import encoder_name, subset_name
 from encoder_roles.provenance import sha256_of, write_json, write_text
 from encoder_roles.study.names import BLIND, GROUPS, name_subset
+from encoder_roles.study.variants import MEAN
 
 ROOT = Path(__file__).resolve().parent.parent
-ARCHIVE = Path("studies/reference")
-PAGES = ("README.md", "docs/laptop-study.md")
+REFERENCE, EPOCHS = "reference", "laptop_epochs"  # studies/<name>.yaml, and their tables in studies/<name>/
+PAGES = ("README.md", "docs/laptop-study.md", "docs/advisor.md")
 PICTURES = {"figures/subset_lattice.svg": "docs/subset_lattice.svg"}
 NOISE = {"seed_covariance.csv": "studies/seed_covariance.csv"}  # read by studies of one seed
+ADVISOR_COVERAGE = "advisor_coverage.csv"
 PROVENANCE = "provenance.json"
 RECORDED = ("study", "config_sha256", "repository", "seeds", "machine", "versions", "written")
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+EPOCH_FILES = ("variants", "variant_claims", "variant_settings", "convergence_settings", "tune_settings")
+STRATEGIES = {  # of advisor.csv, as docs/advisor.md names them
+    "advisor": "advisor",
+    "forward_selection": "forward selection",
+    "answers_first": "size asked first",
+    "singles_first": "singles first",
+    "random": "random",
+    "top_two": "top two by Capacity",
+}
 # the sentences of the paper that README repeats
 SENTENCES = ("SubsetsSentence", "ChainSentence", "MaskingSentence", "ClaimOneSentence", "ClaimTwoSentence")
 
 
-def archived_files() -> tuple[str, ...]:
-    """The files that the paper's figures, tables and numbers are drawn from, and the numbers themselves."""
+def archived_files(study: str) -> tuple[str, ...]:
+    """The files that a study's figures, tables and numbers are drawn from, and the numbers themselves.
+
+    A study made by an earlier version may lack some that no block reads.
+    """
+    if study == EPOCHS:
+        return tuple(FILES[name] for name in EPOCH_FILES)
     inputs = {name for names in (*FIGURES.values(), *TABLES.values(), VALUES) for name in names}
-    return (*sorted(FILES[name] for name in inputs), "notes.json", "values.json")
+    return (*sorted(FILES[name] for name in inputs), ADVISOR_COVERAGE, "notes.json", "values.json")
 
 
-def archive(study: Path, root: Path) -> None:
+def archive(results: Path, root: Path) -> None:
     """Copy the small tables of a finished study, with where they come from, and the pictures of the pages."""
-    manifest = json.loads((study / "manifest.json").read_text(encoding="utf-8"))
-    shutil.rmtree(root / ARCHIVE, ignore_errors=True)
-    copies = {name: str(ARCHIVE / name) for name in archived_files()} | PICTURES | NOISE
-    for name, place in copies.items():
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(study / name, root / place)
-    hashes = {name: sha256_of(study / name) for name in archived_files()}
-    write_json(root / ARCHIVE / PROVENANCE, {key: manifest[key] for key in RECORDED} | {"files": hashes})
+    manifest = json.loads((results / "manifest.json").read_text(encoding="utf-8"))
+    study = manifest["study"]
+    if study not in (REFERENCE, EPOCHS):
+        sys.exit(f"{results}: a result of {study}; the pages print results of {REFERENCE} and {EPOCHS}")
+    files = [name for name in archived_files(study) if name in manifest["files"]]
+    place = Path("studies") / study
+    shutil.rmtree(root / place, ignore_errors=True)
+    pictures = PICTURES | NOISE if study == REFERENCE else {}
+    for name, copy in ({name: str(place / name) for name in files} | pictures).items():
+        (root / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(results / name, root / copy)
+    hashes = {name: sha256_of(results / name) for name in files}
+    write_json(root / place / PROVENANCE, {key: manifest[key] for key in RECORDED} | {"files": hashes})
 
 
 @dataclass(frozen=True)
@@ -120,9 +141,20 @@ def title(subset: str) -> str:
 
 
 def sentences(results: Results) -> str:
-    """Five sentences of the paper, a line each."""
+    """Five sentences of the paper, a line each, and what they are about."""
     values: Mapping[str, str] = results.json("values.json")
-    return "".join(f"- {values[name]}\n" for name in SENTENCES)
+    models = f"{values['SubsetPhrase']} of {values['EncoderCount']} encoders, {values['SeedCount']} each"
+    size = f"{values['BenchmarkCount']} benchmarks with {values['QuestionCount']} questions"
+    head = f"The reference study on a laptop ({models}; {size}):\n\n"
+    return head + "".join(f"- {values[name]}\n" for name in SENTENCES)
+
+
+def origin(results: Results) -> str:
+    """Which run the tables are of."""
+    record = results.json(PROVENANCE)
+    commit, seeds = record["repository"]["commit"][:12], ", ".join(map(str, record["seeds"]["models"]))
+    machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
+    return f"Seeds {seeds}; code of commit {commit}; {machine}; finished {record['written'][:10]}.\n"
 
 
 def score_table(results: Results) -> str:
@@ -253,18 +285,74 @@ def role_table(results: Results) -> str:
     return markdown(head, cells)
 
 
-BLOCKS: dict[str, Callable[[Results], str]] = {
-    "sentences": sentences,
-    "scores": score_table,
-    "roles": role_table,
-    "claims": claim_table,
-    "goals": goal_table,
+def epoch_table(results: Results) -> str:
+    """What the other variant of the recipe gains over it, in every subset."""
+    base = results.json(FILES["variant_settings"])["baseline"]
+    ((other, further),) = results.json(FILES["convergence_settings"])["further_epochs"].items()
+    epochs = results.json(FILES["tune_settings"])["tune"]["epochs"]
+    rows = results.table("variants").query("level == 'overall'").set_index(["variant", "subset"])
+    head = ("encoders", f"{epochs} epochs", f"{epochs + further} epochs", "difference", "less than 1.5")
+    cells = []
+    for subset, longer in rows.loc[other].iterrows():
+        gain, low, high = longer[["difference", "difference_low", "difference_high"]]
+        cells.append(
+            (
+                subset if subset == MEAN else title(subset),
+                within(rows.loc[(base, subset)]),
+                within(longer),
+                f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]",
+                "yes" if abs(gain) < 1.5 else "**no**",
+            )
+        )
+    return markdown(head, cells)
+
+
+def advisor_table(results: Results) -> str:
+    """After how many trainings which share of replays has found both, by order of training."""
+    rows = results.table("advisor").query("question == 'both'")
+    found = rows.pivot(index="strategy", columns="trainings", values="share_found")
+    shown = [count for count in (5, 7, 8, 10, 15) if count in found.columns]
+    head = ("order of training", *(f"{count} trainings" for count in shown))
+    cells = [
+        (name, *(f"{found.loc[strategy, count]:.0%}" for count in shown))
+        for strategy, name in STRATEGIES.items()
+    ]
+    return markdown(head, cells)
+
+
+def coverage_table(results: Results) -> str:
+    """How many scores of subsets that were not trained lie in the advisor's 95% interval."""
+    rows = pd.read_csv(results.folder / ADVISOR_COVERAGE)
+    head = ("trained subsets", "scores within the interval", "error (root mean square)", "mean width")
+    cells = [
+        (f"{row.trained}", f"{row.coverage:.0%}", f"{row.error:.1f}", f"{row.width:.1f}")
+        for row in rows.itertuples()
+    ]
+    return markdown(head, cells)
+
+
+# name of a block -> the study that it prints, and its text
+BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
+    "sentences": (REFERENCE, sentences),
+    "origin": (REFERENCE, origin),
+    "scores": (REFERENCE, score_table),
+    "roles": (REFERENCE, role_table),
+    "claims": (REFERENCE, claim_table),
+    "goals": (REFERENCE, goal_table),
+    "advisor": (REFERENCE, advisor_table),
+    "advisor-coverage": (REFERENCE, coverage_table),
+    "epochs": (EPOCHS, epoch_table),
 }
 
 
-def fill(text: str, results: Results) -> str:
+def fill(text: str, studies: Path) -> str:
     """A page with all its blocks as the tables say. Raises KeyError for a block of another name."""
-    return BLOCK.sub(lambda match: match[1] + BLOCKS[match[2]](results) + match[4], text)
+
+    def block(match: re.Match[str]) -> str:
+        study, write = BLOCKS[match[2]]
+        return match[1] + write(Results(studies / study)) + match[4]
+
+    return BLOCK.sub(block, text)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
@@ -275,16 +363,16 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     options = parser.parse_args(arguments)
     if options.study is not None:
         archive(options.study, root)
-    results, differing = Results(root / ARCHIVE), []
+    differing = []
     for page in PAGES:
         text = (root / page).read_text(encoding="utf-8")
-        filled = fill(text, results)
+        filled = fill(text, root / "studies")
         if filled != text and options.check:
             differing.append(page)
         elif filled != text:
             write_text(root / page, filled)
     if differing:
-        sys.exit(f"{', '.join(differing)}: not what {ARCHIVE} says; run `make results`")
+        sys.exit(f"{', '.join(differing)}: not what the tables in studies/ say; run `make results`")
 
 
 if __name__ == "__main__":
