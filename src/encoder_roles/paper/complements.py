@@ -12,7 +12,7 @@ from encoder_roles.paper.names import benchmark_name
 from encoder_roles.paper.wording import interval_text, percent
 
 LEAST = 20  # questions that a skill needs to be named in the text
-SHOWN = 32  # skills in the figure
+SHOWN = 16  # skills in the figure, which has half a page
 
 
 def skill_name(skill: str) -> str:
