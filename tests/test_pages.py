@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCES = {"sh", "sh long", "sh network", "sh cluster", "python", "yaml"}
+FENCES = {"sh", "sh long", "sh network", "sh cluster", "python", "yaml", "text"}
 FINISHED = ROOT / "results/ci"
 PICTURE = "pictures/<any>.png"
 
