@@ -1,10 +1,10 @@
 """CPU seconds per question of a laptop tune step, and of a plain Hugging Face `Trainer` on the same data.
 
-Run from the root: `python performance/trainer_comparison.py OUTPUT`. Both
-train the same networks (the laptop study's CLIP, connector and language model, with random weights) on the
-same questions about the same pictures: eight pictures a step, each with four questions, pictures in memory.
-The `Trainer` has a collator that pads; each question is an example with its own picture, as in LLaVA's
-training. The two take turns, so that the ratio is of one machine in one state. One thread, fp32.
+Run from the root: `python performance/trainer_comparison.py OUTPUT`. Both train the same networks (the laptop
+study's CLIP, connector and language model, with random weights) on pictures of the procedural world, with the
+batch and the questions of config.yaml's recipe; pictures are in memory. The `Trainer` has a collator that
+pads; each question is an example with its own picture, as in LLaVA's training. The two take turns, so that
+the ratio is of one machine in one state. One thread, fp32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,90 +25,72 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from encoder_roles.data.prompts import IGNORED, Prompt
+from encoder_roles.data.pictures import read_picture
+from encoder_roles.data.prompts import IGNORED, Prompt, PromptRenderer
+from encoder_roles.models.tokenizer import load_tokenizer
 from encoder_roles.models.vlm import MultiEncoderConfig, MultiEncoderVLM
 from encoder_roles.provenance import write_json
-from encoder_roles.study.sections import EngineSettings
-from encoder_roles.training.batches import Batches, PicturePrompts
+from encoder_roles.study.config import Study, load_study
+from encoder_roles.study.stages import stage_table
+from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Part, TorchEngine
 from encoder_roles.training.loop import compute_gradient
 from encoder_roles.training.stages import prepare
 from encoder_roles.training.step import AnswerModel, AnswerTask
 from encoder_roles.training.tune import model_parts
+from encoder_roles.world.build import make_world
 
-SOURCES = Path(__file__).parents[1] / "sources/laptop"
-PIXELS, GRID, BATCH, QUESTIONS = 48, 4, 8, 4
-LENGTHS = (
-    8,
-    8,
-    8,
-    12,
-    12,
-    12,
-    16,
-    16,
-    16,
-    16,
-    20,
-    20,
-    20,
-    20,
-    20,
-    24,
-    24,
-    28,
-    36,
-    48,
-)  # as in the world, rounded up
+ROOT = Path(__file__).parents[1]
+LONGEST = 512  # tokens of a conversation: more than any has
+PICTURES = 480  # of the world
 RATE, WARM_UP = 1e-4, 3  # steps before the first that counts
 
+Pictures = Mapping[str, Tensor]  # name -> uint8 (3, H, W)
 
-def build_model() -> MultiEncoderVLM:
+
+def build_model(study: Study) -> MultiEncoderVLM:
     """The laptop study's CLIP before its language model."""
-    spec = {"library": "transformers", "source": "random", "pixels": PIXELS}
-    spec |= {"mean": [0.5] * 3, "std": [0.5] * 3}
-    clip = json.loads((SOURCES / "encoders/clip/config.json").read_text(encoding="utf-8"))
-    language_model = json.loads((SOURCES / "language_model/config.json").read_text(encoding="utf-8"))
+    spec = study.encoders["clip"]
+    clip, language_model = (
+        json.loads((ROOT / source / "config.json").read_text(encoding="utf-8"))
+        for source in (spec.source, study.language_model.source)
+    )
+    encoder = {"name": "clip", "spec": spec.model_dump(mode="json"), "library_config": clip}
     torch.manual_seed(0)
-    return MultiEncoderVLM(
-        MultiEncoderConfig(
-            [{"name": "clip", "spec": spec, "library_config": clip}],
-            {"kind": "mlp", "layers": 2, "grid": GRID},
-            language_model,
-        )
-    ).train()
+    config = MultiEncoderConfig([encoder], study.connector.model_dump(mode="json"), language_model)
+    return MultiEncoderVLM(config).train()
 
 
-class RandomQuestions:
-    """Pictures, each with four questions of random tokens, the last three of which are learnt."""
+def make_data(study: Study, folder: Path) -> tuple[TrainingData, Pictures]:
+    """Training records of the world, and their pictures."""
+    settings = folder / "world.json"
+    write_json(settings, stage_table(study)["world"].model_dump(mode="json"))
+    make_world(settings=settings, output=folder / "data")
+    file = folder / "data/train/train.jsonl"
+    renderer = PromptRenderer(load_tokenizer(ROOT / study.language_model.source))
+    data = TrainingData(file, renderer, LONGEST, study.connector.grid**2)
+    names = sorted({name for row in range(len(data)) for name in data[row].pictures})
+    return data, {name: read_picture(file.parent / name) for name in names}
 
-    def __init__(self, vocabulary: int, pictures: int) -> None:
-        random = np.random.default_rng(0)
 
-        def prompt() -> Prompt:
-            ids = tuple(int(n) for n in random.integers(5, vocabulary, random.choice(LENGTHS)))
-            return Prompt(((1,),), ids, (IGNORED,) * (len(ids) - 3) + ids[-3:])
-
-        self.rows = [
-            PicturePrompts((str(number),), (), tuple(prompt() for _ in range(QUESTIONS)))
-            for number in range(pictures)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: int) -> PicturePrompts:
-        return self.rows[place]
-
-    def lengths(self) -> np.ndarray:
-        return np.ones(len(self), dtype=np.int64)
+def make_batches(study: Study, data: TrainingData, steps: int) -> Batches:
+    """The recipe's batches."""
+    tune = study.training.tune
+    return Batches(
+        data,
+        samples=steps * tune.batch_pictures,
+        batch_pictures=tune.batch_pictures,
+        questions=tune.questions_per_picture,
+        seed=0,
+        stage="tune",
+    )
 
 
 class KeptPictures:
     """Visual tokens of pictures that are in memory (`training.step.Visual`)."""
 
-    def __init__(self, model: MultiEncoderVLM, pictures: Tensor) -> None:
+    def __init__(self, model: MultiEncoderVLM, pictures: Pictures) -> None:
         self.model, self.pictures = model, pictures
 
     def begin(self, pictures: Iterable[str]) -> None:
@@ -115,8 +98,7 @@ class KeptPictures:
 
     def __call__(self, pictures: Sequence[str]) -> Tensor:
         """Visual tokens (pictures, visual tokens, hidden)."""
-        features = self.model.features([self.pictures[int(picture)] for picture in pictures])
-        return self.model.visual_tokens(features)
+        return self.model.visual_tokens(self.model.features([self.pictures[name] for name in pictures]))
 
 
 class PlainModel(nn.Module):
@@ -135,15 +117,16 @@ class PlainModel(nn.Module):
         return language_model(inputs_embeds=embeddings, attention_mask=attention_mask, labels=labels)
 
 
-def collate(examples: Sequence[tuple[Tensor, Prompt]]) -> dict[str, Tensor]:
-    """Pad to the longest example."""
-    before = 1 + GRID**2
+def collate(examples: Sequence[tuple[Tensor, Prompt]], visual_tokens: int) -> dict[str, Tensor]:
+    """Pad to the longest example. The first token stands before the picture."""
+    before = 1 + visual_tokens
     longest = before + max(len(prompt.body) for _, prompt in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
     for row, (_, prompt) in enumerate(examples):
+        ((ids[row, 0],),) = prompt.prefix
         end = before + len(prompt.body)
-        ids[row, 0], ids[row, before:end] = prompt.prefix[0][0], torch.tensor(prompt.body)
+        ids[row, before:end] = torch.tensor(prompt.body)
         mask[row, :end], labels[row, before:end] = 1, torch.tensor(prompt.labels)
     pictures = torch.stack([picture for picture, _ in examples])
     return {"pictures": pictures, "input_ids": ids, "attention_mask": mask, "labels": labels}
@@ -159,15 +142,16 @@ class Clock(TrainerCallback):
         self.times.append(time.process_time())
 
 
-def plain_seconds(questions: RandomQuestions, pictures: Tensor, steps: int) -> list[float]:
-    """CPU seconds of every step of a plain `Trainer`."""
-    examples = [(pictures[n], prompt) for n, row in enumerate(questions.rows) for prompt in row.questions]
-    clock = Clock()
+def plain_seconds(study: Study, batches: Batches, pictures: Pictures) -> list[float]:
+    """CPU seconds per question of every step of a plain `Trainer`, whose batches have as many questions."""
+    samples = [sample for step in range(len(batches)) for sample in batches[step]]
+    examples = [(pictures[sample.pictures[0]], prompt) for sample in samples for prompt in sample.questions]
+    batch, clock = len(examples) // len(batches), Clock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            per_device_train_batch_size=BATCH * QUESTIONS,
-            max_steps=steps + WARM_UP,
+            per_device_train_batch_size=batch,
+            max_steps=len(batches),
             learning_rate=RATE,
             max_grad_norm=1.0,
             remove_unused_columns=False,
@@ -177,49 +161,44 @@ def plain_seconds(questions: RandomQuestions, pictures: Tensor, steps: int) -> l
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        model = PlainModel(build_model())
-        Trainer(model, arguments, collate, train_dataset=examples, callbacks=[clock]).train()
-    return list(np.diff(clock.times))[WARM_UP:]
+        model = PlainModel(build_model(study))
+        collator = partial(collate, visual_tokens=model.model.tokens_per_picture)
+        Trainer(model, arguments, collator, train_dataset=examples, callbacks=[clock]).train()
+    return [seconds / batch for seconds in list(np.diff(clock.times))[WARM_UP:]]
 
 
-def steps_here(questions: RandomQuestions, pictures: Tensor, steps: int) -> Iterator[float]:
-    """CPU seconds of every step of the engine of this package."""
-    model = build_model()
+def seconds_here(study: Study, batches: Batches, pictures: Pictures) -> Iterator[float]:
+    """CPU seconds per question of every step of the engine of this package."""
+    model = build_model(study)
     parts = model_parts(model)
-    prepare(parts, EngineSettings())
+    prepare(parts, study.training.engine)
     visual = KeptPictures(model, pictures)
     trained = {name: Part(part, RATE) for name, part in parts.items()}
     engine = TorchEngine(AnswerModel(parts, visual), trained, 0.0, 1.0)
-    batches = Batches(
-        questions,
-        samples=(steps + WARM_UP) * BATCH,
-        batch_pictures=BATCH,
-        questions=QUESTIONS,
-        seed=0,
-        stage="tune",
-    )
-    task = AnswerTask("comparison", batches, GRID**2, 1, ProcessRank(), visual)
-    for step in range(steps + WARM_UP):
+    task = AnswerTask("comparison", batches, model.tokens_per_picture, 1, ProcessRank(), visual)
+    for step in range(len(batches)):
         started = time.process_time()
         compute_gradient(engine, task, step)
         engine.step(1.0)
         if step >= WARM_UP:
-            yield time.process_time() - started
+            questions = sum(len(sample.questions) for sample in batches[step])
+            yield (time.process_time() - started) / questions
 
 
 def measure(rounds: int, steps: int) -> dict[str, float]:
     """Median CPU seconds per question of both, and their ratio."""
     torch.set_num_threads(1)
-    vocabulary = build_model().language_model.config.vocab_size
-    questions = RandomQuestions(vocabulary, 16 * BATCH)
-    random = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (len(questions), 3, PIXELS, PIXELS), dtype=torch.uint8, generator=random)
+    world = {"train_pictures": PICTURES, "probe_pictures": 16, "questions_per_benchmark": 20}
+    study = load_study(ROOT / "config.yaml", changes={"world": world})
     here: list[float] = []
     plain: list[float] = []
-    for _ in range(rounds):
-        plain += plain_seconds(questions, pictures, steps)
-        here += steps_here(questions, pictures, steps)
-    each = [statistics.median(seconds) / (BATCH * QUESTIONS) for seconds in (here, plain)]
+    with tempfile.TemporaryDirectory() as folder:
+        data, pictures = make_data(study, Path(folder))
+        batches = make_batches(study, data, steps + WARM_UP)
+        for _ in range(rounds):
+            plain += plain_seconds(study, batches, pictures)
+            here += seconds_here(study, batches, pictures)
+    each = [statistics.median(seconds) for seconds in (here, plain)]
     return {
         "steps": rounds * steps,
         "cpu_milliseconds_a_question": round(1000 * each[0], 2),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_language_model import WORDS, tiny_tokenizer, write_tiny_language_model
 
-from encoder_roles.data.packing import ROUNDING, Sample, pack
+from encoder_roles.data.packing import Sample, pack
 from encoder_roles.data.prompts import PromptRenderer
 from encoder_roles.training.attention import use_packed_attention
 from encoder_roles.training.step import answer_losses
@@ -28,13 +28,13 @@ def language_model(tmp_path_factory):
     return model
 
 
-@given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6))
-def test_little_is_padded_and_no_token_is_computed_twice(questions):
+@given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6), st.sampled_from([1, 4]))
+def test_no_token_is_computed_twice_and_only_rounding_pads(questions, rounding):
     samples = [Sample(("a",), tuple(RENDERER.render(q, "red", 1) for q in texts)) for texts in questions]
-    batch = pack(samples, 4)
+    batch = pack(samples, 4, rounding)
     needed = sum(5 + sum(len(prompt.body) for prompt in sample.questions) for sample in samples)
     assert batch.tokens == needed
-    assert len(batch.ids) - needed <= (ROUNDING - 1) * sum(len(texts) for texts in questions)
+    assert len(batch.ids) - needed <= (rounding - 1) * sum(len(texts) for texts in questions)
     assert sum(rows * length for rows, length in batch.blocks.shapes) == len(batch.ids)
 
 
@@ -55,10 +55,11 @@ def draw_samples(draw_from, visual_tokens):
         max_size=5,
     ),
     visual_tokens=st.sampled_from([0, 1, 4]),
+    rounding=st.sampled_from([1, 4]),
 )
-def test_packed_losses_are_those_of_each_question_alone(language_model, picks, visual_tokens):
+def test_packed_losses_are_those_of_each_question_alone(language_model, picks, visual_tokens, rounding):
     samples, visual = draw_samples(picks, visual_tokens)
-    batch = pack(samples, visual_tokens)
+    batch = pack(samples, visual_tokens, rounding)
     with torch.no_grad():
         packed = answer_losses(language_model, batch, torch.cat(visual))
         number = 0

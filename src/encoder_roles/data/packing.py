@@ -6,11 +6,12 @@ therefore that of the question alone (a test checks this to 1e-5).
 
 All tokens of a batch form one row:
 
-    [prefixes of all pictures][questions of 9 to 12 tokens][questions of 13 to 16 tokens] ...
+    [prefixes of all pictures][questions of 9 tokens][questions of 10 tokens] ...
 
 Attention never reads the keys of another picture or question. It sees the row in one of two ways: as the
-`Blocks` above, or as `Trees`, in which the tokens of a sample stand side by side under a mask. Only the few
-tokens that round a question up to its block's length are wasted.
+`Blocks` above, or as `Trees`, in which the tokens of a sample stand side by side under a mask. Trees need no
+padding in the row. A kernel that is called for every block wants fewer of them: `rounding` fills questions up
+to a multiple of some tokens, so that more of them share a block.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from encoder_roles.study.names import StudyError
 
 T = TypeVar("T")
 SPREAD = 1.5  # samples attend together if the longest has at most so many times the tokens of the shortest
-ROUNDING = 4  # question lengths are rounded up to a multiple of it: more padding, but fewer blocks
 Indices = npt.NDArray[np.int64]
 
 
@@ -227,12 +227,12 @@ def _add_prefixes(
 
 
 def _add_questions(
-    row: _Row, prompts: Sequence[Prompt], prefixes: Sequence[Indices]
+    row: _Row, prompts: Sequence[Prompt], prefixes: Sequence[Indices], rounding: int
 ) -> tuple[list[Indices], list[Indices], list[Indices]]:
     """Add the blocks of the questions. Returns each question's places, predicting places and learnt ids."""
     tokens: list[Indices] = [np.zeros(0, dtype=np.int64)] * len(prompts)
     predicting, learnt = list(tokens), list(tokens)
-    rounded = [-(-len(prompt.body) // ROUNDING) * ROUNDING for prompt in prompts]
+    rounded = [-(-len(prompt.body) // rounding) * rounding for prompt in prompts]
     for (_, length), places in _by([(len(p), size) for p, size in zip(prefixes, rounded, strict=True)]):
         ids = np.zeros((len(places), length), dtype=np.int64)
         for number, place in enumerate(places):
@@ -273,13 +273,19 @@ def _trees(samples: Sequence[Sequence[Indices]], tokens: int) -> Trees:
     return Trees(shapes, *map(torch.from_numpy, (places, branches, slots)))
 
 
-def pack(samples: Sequence[Sample], visual_tokens: int) -> PackedBatch:
-    """A batch of samples, with ``visual_tokens`` tokens per picture (0 for the blind model)."""
+def pack(samples: Sequence[Sample], visual_tokens: int, rounding: int = 1) -> PackedBatch:
+    """A batch of samples.
+
+    Args:
+        samples: the pictures and the questions about them.
+        visual_tokens: visual tokens per picture; 0 for the blind model.
+        rounding: question lengths are filled up to a multiple of it.
+    """
     row = _Row()
     prefixes, visual = _add_prefixes(row, samples, visual_tokens)
     prompts = [prompt for sample in samples for prompt in sample.questions]
     owners = [prefix for sample, prefix in zip(samples, prefixes, strict=True) for _ in sample.questions]
-    questions, predicting, learnt = _add_questions(row, prompts, owners)
+    questions, predicting, learnt = _add_questions(row, prompts, owners, rounding)
     rest = iter(questions)
     parts = [
         [prefix, *itertools.islice(rest, len(sample.questions))]

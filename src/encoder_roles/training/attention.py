@@ -27,6 +27,7 @@ NAMES: dict[Way, str] = {
     "blocks": "encoder_roles_blocks",
     "flash": "encoder_roles_unmasked",  # transformers takes "flash" in a name for one of its libraries
 }
+FLASH_ROUNDING = 4  # of question lengths: more padding, but fewer calls of the kernel
 
 
 def use_packed_attention(language_model: PreTrainedModel, way: Way = "trees") -> None:

@@ -18,7 +18,7 @@ from encoder_roles.provenance import atomic_folder, versions, write_json, write_
 from encoder_roles.study.names import BLIND, StudyError
 from encoder_roles.study.sections import AlignSettings, EngineSettings, TuneSettings, accumulation
 from encoder_roles.study.stages import AlignStage, TrainingStage, TuneStage, read_settings
-from encoder_roles.training.attention import use_packed_attention
+from encoder_roles.training.attention import FLASH_ROUNDING, use_packed_attention
 from encoder_roles.training.batches import Batches, TrainingData
 from encoder_roles.training.checkpoints import Checkpoints, run_folder
 from encoder_roles.training.distributed import ProcessRank, join_processes
@@ -209,7 +209,10 @@ class Run:
         prepare(parts, self.settings.engine)
         optimizer = {"weight_decay": recipe.weight_decay, "clip_norm": recipe.clip_norm}
         engine = build_engine(self.settings, model, trained, optimizer, accumulated, self.process)
-        task = AnswerTask(self.title, batches, visual_tokens, accumulated, self.process, model.visual)
+        rounding = FLASH_ROUNDING if self.settings.engine.attention == "flash" else 1
+        task = AnswerTask(
+            self.title, batches, visual_tokens, accumulated, self.process, model.visual, rounding
+        )
         saving = Saving(self.checkpoints, self.settings.checkpoint_every, self.settings.checkpoint_minutes)
         checkpoint, log = saving.checkpoints.load(engine)
         if self.process.rank == 0:

@@ -108,7 +108,7 @@ class AnswerTask:
     """The task of both stages (`loop.Task`): packed captions and questions about pictures.
 
     This process computes its share of a step's batch, in ``accumulation`` micro batches. ``visual`` starts to
-    read a step's pictures while the step before is computed.
+    read a step's pictures while the step before is computed. ``rounding`` is that of `packing.pack`.
     """
 
     def __init__(
@@ -119,9 +119,11 @@ class AnswerTask:
         accumulation: int,
         process: ProcessRank,
         visual: Visual,
+        rounding: int = 1,
     ) -> None:
         self.title, self.steps, self.batches, self.visual = title, len(batches), batches, visual
         self.visual_tokens, self.accumulation, self.process = visual_tokens, accumulation, process
+        self.rounding = rounding
         self.following: dict[int, list[PackedBatch]] = {}  # the next step -> its micro batches
 
     def micro_batches(self, step: int) -> list[PackedBatch]:
@@ -146,8 +148,8 @@ class AnswerTask:
 
     def _pack(self, samples: list[Sample], step: int) -> PackedBatch:
         if samples:
-            return pack(samples, self.visual_tokens)
-        return pack(self.batches[step][:1], self.visual_tokens).unlearnt()
+            return pack(samples, self.visual_tokens, self.rounding)
+        return pack(self.batches[step][:1], self.visual_tokens, self.rounding).unlearnt()
 
     def describe(self, step: int) -> str:
         """The pictures of the step's batch, for error messages."""
