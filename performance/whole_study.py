@@ -1,11 +1,12 @@
 """CPU seconds, seconds and idle share of `make paper` at two commits, one after the other on this machine.
 
 Run from the root, with nothing else running: `python performance/whole_study.py --before <commit>`. Each
-commit is cloned and gets its environment first, which is not measured. CPU seconds are those of the whole
-machine, from Linux's /proc/stat: a run's jobs are not all children of one process. The idle share is that of
-the cores from the start of the command to its end, with Snakemake's start, the PDF and the report. Then dry
-runs of the current commit are timed, with one seed and with three. Writes
-performance/results/whole_study.json.
+commit is cloned and gets its environment first, which is not measured. The earlier commit runs its own
+config.yaml; the current one runs `--study`, by default first_recipe.yaml, with the recipe of commits before
+the longer trainings. CPU seconds are those of the whole machine, from Linux's /proc/stat: a run's jobs are
+not all children of one process. The idle share is that of the cores from the start of the command to its
+end, with Snakemake's start, the PDF and the report. Before it, dry runs of the current commit are timed, with
+one seed and with three. Writes performance/results/whole_study.json.
 """
 
 from __future__ import annotations
@@ -74,19 +75,23 @@ def dry_run(folder: Path, *options: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", required=True, help="the commit to compare with")
-    parser.add_argument("--study", help="a study file that both commits have; the laptop study if left out")
+    parser.add_argument(
+        "--study",
+        default="performance/first_recipe.yaml",
+        help="what the current commit runs: the same study",
+    )
     options = parser.parse_args()
-    paper = [program("make"), "paper", *([f"STUDY={options.study}"] if options.study else [])]
+    make_paper = [program("make"), "paper"]
     current = subprocess.run(
         [program("git"), "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
         clones = {name: clone(name, Path(folder) / name) for name in (options.before, current)}
         dry = {"one": dry_run(clones[current]), "three": dry_run(clones[current], *THREE_SEEDS)}
-        runs = {name: measure(paper, place) for name, place in clones.items()}
-    before, after = runs[options.before], runs[current]
+        before = measure(make_paper, clones[options.before])
+        after = measure([*make_paper, f"STUDY={options.study}"], clones[current])
     result = {
-        "study": options.study or "config.yaml",
+        "study": options.study,
         "machine": machine(),
         "before": {"commit": options.before, **before},
         "after": {"commit": current, **after},
