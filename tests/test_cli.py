@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import re
 import subprocess
 import sys
 from typing import get_type_hints
@@ -124,3 +126,16 @@ def test_a_command_whose_library_is_missing_is_one_line_with_what_brings_it(
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(SystemExit, match=f"^encoder-roles verify: .*{message}"):
         main(["verify"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["chat", "--help"], 0), (["status", "--configs", "no.yaml"], 1)]
+)
+def test_a_reader_that_has_left_is_no_fault_and_changes_no_exit_code(arguments: list[str], code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "encoder_roles.cli", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == code
+    assert not re.search("Traceback|Exception ignored|Broken pipe", done.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import difflib
 import functools
 import gc
@@ -18,7 +19,7 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +112,40 @@ RENAMED = {"chat": {"--masks": "--keep, because it names the encoders that stay"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; its options are the function's parameters (`encoder-roles <command> --help`)."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text())
-    elif argv[0] == "--version":
-        print(f"encoder-roles {importlib.metadata.version('encoder-roles')}")
-    elif argv[0] in COMMANDS:
-        if arguments is None and WARM_VARIABLE in os.environ:  # a process of its own, with a warm parent
-            from encoder_roles.warm_start.job import hand_over
+    with unread_output_dropped():
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(help_text())
+        elif argv[0] == "--version":
+            print(f"encoder-roles {importlib.metadata.version('encoder-roles')}")
+        elif argv[0] in COMMANDS:
+            if arguments is None and WARM_VARIABLE in os.environ:  # a process of its own, with a warm parent
+                from encoder_roles.warm_start.job import hand_over
 
-            hand_over(COMMANDS[argv[0]].partition(":")[0])  # does not return if the parent runs the command
-        run(argv[0], argv[1:])
-    else:
-        near = difflib.get_close_matches(argv[0], COMMANDS, n=3)
-        question = f"did you mean {' or '.join(near)}? " if near else ""
-        sys.exit(
-            f"encoder-roles: unknown command {argv[0]!r}; {question}`encoder-roles --help` lists the commands"
-        )
+                hand_over(COMMANDS[argv[0]].partition(":")[0])  # does not return if the parent runs it
+            run(argv[0], argv[1:])
+        else:
+            sys.exit(f"encoder-roles: {unknown(argv[0])}")
+
+
+def unknown(name: str) -> str:
+    """What is said of a command that there is not."""
+    near = difflib.get_close_matches(name, COMMANDS, n=3)
+    question = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown command {name!r}; {question}`encoder-roles --help` lists the commands"
+
+
+@contextlib.contextmanager
+def unread_output_dropped() -> Iterator[None]:
+    """Within the block, the reader of the output, such as `head`, may leave when it has seen enough."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error.__context__, SystemExit):  # the exit code was chosen before
+            raise error.__context__ from None
 
 
 def help_text() -> str:
@@ -247,8 +266,6 @@ def run(name: str, options: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print(f"encoder-roles {name}: stopped; the same command starts it again", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except StudyError as error:
         if line := renounce(error):
             print(line, file=sys.stderr)
