@@ -112,6 +112,12 @@ def test_the_floors_of_the_page_are_those_that_lint_imports_checks() -> None:
     assert [floors[floor] for floor in sorted(floors, reverse=True)] == layers
 
 
+def test_every_room_and_module_says_what_it_holds() -> None:
+    files = sorted((ROOT / "src").rglob("*.py"))
+    silent = [file for file in files if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))]
+    assert len(files) > 200 and not silent, silent
+
+
 def rulegraph() -> ModuleType:
     """The script that draws the picture."""
     spec = importlib.util.spec_from_file_location("rulegraph", ROOT / "docs/rulegraph.py")
