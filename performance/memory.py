@@ -1,9 +1,10 @@
 """Peak memory of the two largest computations of the analysis, each in a process of its own.
 
 Run from the root: `python performance/memory.py`. `effective_rank` adds a million rows of 5,760 channels to
-`PictureGrams` and solves for the spectrum; memory depends on rows only through the batch, so `--rows` may be
-fewer. `bootstrap` resamples 16 benchmarks of 10,000 questions about 5,000 pictures for 1,000 models and holds
-all resamples, as the analysis does. Values are random: only shapes matter.
+`PictureGrams` and solves for the spectrum. Its memory is that of the sums over groups of pictures, all of
+which are filled by 110,592 rows too (`--rows`). `bootstrap` resamples 16 benchmarks of 10,000 questions about
+5,000 pictures for 1,000 models and holds all resamples, as the analysis does. Values are random: only shapes
+matter.
 Writes performance/results/memory.json.
 """
 
@@ -32,7 +33,7 @@ def effective_rank(rows: int) -> dict[str, float]:
 
     random = np.random.default_rng(0)
     pictures = -(-rows // TOKENS)
-    grams = PictureGrams(WIDTH, 1_000_000 // TOKENS)  # the groups of a million rows
+    grams = PictureGrams(WIDTH, pictures)
     for start in range(0, pictures, AT_A_TIME):
         shape = (min(AT_A_TIME, pictures - start), TOKENS, WIDTH)
         grams.add(random.standard_normal(shape, dtype=np.float32))

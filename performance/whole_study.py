@@ -1,12 +1,12 @@
 """CPU seconds, seconds and idle share of `make paper` at two commits, one after the other on this machine.
 
 Run from the root, with nothing else running: `python performance/whole_study.py --before <commit>`. Each
-commit is cloned and gets its environment first, which is not measured. The earlier commit runs its own
-config.yaml; the current one runs `--study`, by default first_recipe.yaml, with the recipe of commits before
-the longer trainings. CPU seconds are those of the whole machine, from Linux's /proc/stat: a run's jobs are
-not all children of one process. The idle share is that of the cores from the start of the command to its
-end, with Snakemake's start, the PDF and the report. Before it, dry runs of the current commit are timed, with
-one seed and with three. Writes performance/results/whole_study.json.
+commit is cloned and gets its environment first, which is not measured. Both run `--study`, by default
+first_recipe.yaml, so that they train by the same recipe; a smaller pool makes it shorter (`--pool clip siglip
+convnext`). CPU seconds are those of the whole machine, from Linux's /proc/stat: a run's jobs are not all
+children of one process. The idle share is that of the cores from the start of the command to its end, with
+Snakemake's start, the PDF and the report. Before it, dry runs of the current commit are timed, with one seed
+and with three. Writes performance/results/whole_study.json.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from encoder_roles.manifest.job import machine
 from encoder_roles.provenance import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "performance/results/whole_study.json"
+FIRST_RECIPE = ROOT / "performance/first_recipe.yaml"
 TICKS = os.sysconf("SC_CLK_TCK")
 THREE_SEEDS = ("--config", "seeds=[0,1,2]")
 
@@ -72,26 +76,32 @@ def dry_run(folder: Path, *options: str) -> float:
     return measure([*command, *options, "--", "paper"], folder)["cpu_seconds"]
 
 
+def make_paper(study: dict[str, Any], folder: Path) -> dict[str, float]:
+    """What `make paper` of a study takes in a clone."""
+    file = folder / "studies/measured.yaml"
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return measure([program("make"), "paper", "STUDY=studies/measured.yaml"], folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", required=True, help="the commit to compare with")
-    parser.add_argument(
-        "--study",
-        default="performance/first_recipe.yaml",
-        help="what the current commit runs: the same study",
-    )
+    parser.add_argument("--study", type=Path, default=FIRST_RECIPE, help="the study file that both run")
+    parser.add_argument("--pool", nargs="+", help="its encoders; those of the laptop study if left out")
     options = parser.parse_args()
-    make_paper = [program("make"), "paper"]
+    study = yaml.safe_load(options.study.read_text(encoding="utf-8"))
+    study |= {"pool": options.pool} if options.pool else {}
     current = subprocess.run(
         [program("git"), "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
         clones = {name: clone(name, Path(folder) / name) for name in (options.before, current)}
         dry = {"one": dry_run(clones[current]), "three": dry_run(clones[current], *THREE_SEEDS)}
-        before = measure(make_paper, clones[options.before])
-        after = measure([*make_paper, f"STUDY={options.study}"], clones[current])
+        runs = {name: make_paper(study, place) for name, place in clones.items()}
+    before, after = runs[options.before], runs[current]
     result = {
-        "study": options.study,
+        "study": options.study.name,
+        "pool": options.pool or "all",
         "machine": machine(),
         "before": {"commit": options.before, **before},
         "after": {"commit": current, **after},
