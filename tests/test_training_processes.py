@@ -159,7 +159,8 @@ def test_what_two_ranks_began_one_ends_with_the_same_weights(study, tmp_path):
 
 def test_bf16_keeps_fp32_weights_that_learn_as_fp32_does(study):
     result, plain = losses(study, "zero2-bf16"), losses(study, "plain")
-    assert result[-1] == pytest.approx(plain[-1], abs=0.1)
+    fallen, expected = result[0] - result[-1], plain[0] - plain[-1]
+    assert fallen == pytest.approx(expected, rel=0.2)  # rounding moves a step's loss by 0.1
     kept = weights(study, "zero2-bf16")["language_model.model.layers.0.mlp.up_proj.weight"]
     assert not kept.equal(kept.bfloat16().float())
 
