@@ -19,10 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from encoder_roles.manifest.job import machine
@@ -76,11 +78,21 @@ def dry_run(folder: Path, *options: str) -> float:
     return measure([*command, *options, "--", "paper"], folder)["cpu_seconds"]
 
 
-def make_paper(study: dict[str, Any], folder: Path) -> dict[str, float]:
-    """What `make paper` of a study takes in a clone."""
+def make_paper(study: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What `make paper` of a study takes in a clone, and the seconds of the jobs of each rule."""
     file = folder / "studies/measured.yaml"
     file.write_text(yaml.safe_dump(study), encoding="utf-8")
-    return measure([program("make"), "paper", "STUDY=studies/measured.yaml"], folder)
+    taken = measure([program("make"), "paper", "STUDY=studies/measured.yaml"], folder)
+    return taken | {"seconds_by_rule": seconds_by_rule(folder / f"results/{study['study']}/timings")}
+
+
+def seconds_by_rule(timings: Path) -> dict[str, float]:
+    """The seconds of all jobs of each rule, from Snakemake's files: timings/<rule>.tsv or <rule>/<job>.tsv."""
+    seconds: dict[str, float] = defaultdict(float)
+    for file in sorted(timings.rglob("*.tsv")):
+        rule = file.relative_to(timings).parts[0].removesuffix(".tsv")
+        seconds[rule] += float(pd.read_csv(file, sep="\t")["s"].iloc[0])
+    return {rule: round(total, 1) for rule, total in seconds.items()}
 
 
 def main() -> None:
