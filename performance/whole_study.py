@@ -87,7 +87,7 @@ def make_paper(study: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def seconds_by_rule(timings: Path) -> dict[str, float]:
-    """The seconds of all jobs of each rule, from Snakemake's files: timings/<rule>.tsv or <rule>/<job>.tsv."""
+    """The seconds of the jobs of each rule, from Snakemake's files timings/<rule>.tsv or <rule>/<job>.tsv."""
     seconds: dict[str, float] = defaultdict(float)
     for file in sorted(timings.rglob("*.tsv")):
         rule = file.relative_to(timings).parts[0].removesuffix(".tsv")
