@@ -46,9 +46,19 @@ def ask(*command: str) -> str:
             f"{command[0]}: no answer in {ANSWERS_WITHIN} s; check that Slurm's controller runs"
         ) from None
     if done.returncode:
-        message = " ".join((done.stderr or done.stdout).split())
+        message = reason(done.stderr or done.stdout)
         raise StudyError(f"{command[0]}: {message or f'ended with {done.returncode}'}")
     return done.stdout
+
+
+def reason(printed: str) -> str:
+    """Why a command failed, in one line: the fatal one if there is one, which the errors before it led to.
+
+    >>> reason("scontrol: error: DNS SRV lookup failed\\nscontrol: fatal: no configuration source\\n")
+    'no configuration source'
+    """
+    fatal = re.findall(r"\bfatal: (.+)", printed)
+    return " ".join((fatal[-1] if fatal else printed).split())
 
 
 def table_rows(printed: str, columns: int) -> list[list[str]]:
