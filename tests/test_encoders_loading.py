@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from encoder_roles.encoders import weights
 from encoder_roles.encoders.encoder import Encoder
 from encoder_roles.encoders.framing import resize
-from encoder_roles.encoders.loading import load_encoder, load_source
+from encoder_roles.encoders.loading import load_encoder, load_source, read_frame
 from encoder_roles.provenance import write_json
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec
@@ -45,6 +45,13 @@ def features(encoder: Encoder) -> tuple[torch.Tensor, torch.Tensor]:
     pixels = encoder.preprocess(tiny_encoders.pictures(2))
     with torch.no_grad():
         return pixels, encoder(pixels)
+
+
+def test_the_frame_of_a_staged_folder_is_that_of_its_loaded_encoder(tmp_path: Path) -> None:
+    pool = tiny_encoders.write_pool(tmp_path, (*tiny_encoders.WRITERS, *tiny_encoders.MORE_WRITERS))
+    frames = {name: read_frame(folder) for name, folder in pool.items()}
+    assert frames == {name: load_encoder(folder).frame for name, folder in pool.items()}
+    assert {"squash", "keep"} <= {frame.aspect for frame in frames.values()}
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -48,6 +48,14 @@ def test_a_store_holds_what_framing_each_picture_gives(tmp_path: Path, sizes: li
             assert all(torch.equal(picture[frame], expected[frame]) for frame in FRAMES)
 
 
+def test_framing_loads_no_network(study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encoder_roles.encoders.loading.load_source", lambda *_: pytest.fail("a network"))
+    frame_pictures(
+        encoders=tuple(study.encoders.values()), records=study.data, output=tmp_path / "framed", threads=1
+    )
+    assert list((tmp_path / "framed").glob("*.npy"))
+
+
 def test_pictures_of_two_sizes_in_one_frame_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     frame = Frame("longest", 20)
     pictures = [torch.zeros(3, *size, dtype=torch.uint8) for size in ((30, 30), (30, 20))]

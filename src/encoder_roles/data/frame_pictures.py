@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from encoder_roles.data.picture_store import write_store
 from encoder_roles.data.pictures import PictureReader
-from encoder_roles.encoders.loading import load_encoder
+from encoder_roles.encoders.loading import read_frame
 from encoder_roles.provenance import read_jsonl
 from encoder_roles.study.names import StudyError
 
@@ -47,7 +47,7 @@ def frame_pictures(
         assert requests is not None
         root, names = requests, picture_names(sorted(requests.glob("*.jsonl")))
     torch.set_num_threads(threads)
-    frames = {load_encoder(folder).frame for folder in encoders}
+    frames = {read_frame(folder) for folder in encoders}
     portions = PictureReader(frames).portions([root / name for name in names], READ_AT_ONCE)
     pictures = itertools.chain.from_iterable(portions)
     shown = tqdm(pictures, "framing", len(names), unit="picture", file=sys.stderr, disable=None)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from encoder_roles.encoders.encoder import Encoder
+from encoder_roles.encoders.framing import Frame
 from encoder_roles.encoders.weights import read_json
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import EncoderSpec
@@ -30,6 +31,15 @@ def read_spec(folder: Path) -> tuple[EncoderSpec, tuple[int, ...]]:
         if isinstance(error, StudyError):
             raise
         raise StudyError(f"{folder / SPEC_FILE}: not an encoder's specification: {error}") from None
+
+
+def read_frame(folder: Path) -> Frame:
+    """The frame of a staged encoder. Its network is loaded only where the frame depends on the patches.
+
+    Raises StudyError as `load_encoder` does.
+    """
+    spec, _ = read_spec(folder)
+    return load_encoder(folder).frame if spec.aspect == "keep" else Frame.of(spec, patch=1)
 
 
 def load_encoder(folder: Path) -> Encoder:
