@@ -115,11 +115,11 @@ def test_a_job_killed_at_random_moments_ends_in_the_bytes_of_one_left_alone(stud
             alive = process.is_alive()
         process.kill()
         process.join()
-        kills += process.exitcode == -signal.SIGKILL
-        if process.exitcode == 0:  # it was faster: its output must be right too
+        if output.exists():  # it was faster, or was killed between its last write and its end
             check_whole(study, stage, output)
             shutil.rmtree(output)
-        assert not output.exists()
+        else:
+            kills += process.exitcode == -signal.SIGKILL
     assert (kills, during_save) == (KILLS // 2, 1)
     last = start(study, stage, restart, output)
     last.join()
