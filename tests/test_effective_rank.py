@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from encoder_roles.effective_rank import spectra
+from encoder_roles.effective_rank.gram_sums import FileTriangles, GramSums, MemoryTriangles
 from encoder_roles.effective_rank.spectra import PictureGrams, effective_rank, scaled_interval
 from encoder_roles.study.names import StudyError
 
@@ -113,6 +116,31 @@ def test_pictures_share_sums_when_memory_is_short_and_the_rank_stays(monkeypatch
     assert grouped.tokens == plain.tokens == 1600
     spread = np.std(grouped.bootstrap(200, 0)) / np.std(plain.bootstrap(200, 0))
     assert 0.6 < spread < 1.7
+
+
+def test_sums_in_a_file_are_those_in_memory() -> None:
+    random = np.random.default_rng(4)
+    grams = random.standard_normal((40, 9, 9))
+    grams += grams.transpose(0, 2, 1)
+    groups = np.sort(random.integers(0, 6, 40))
+    groups[20:] = np.roll(groups[20:], 5)  # a group may come back
+    sums = GramSums(6, 9, memory=2**20), GramSums(6, 9, memory=0)
+    assert [type(each.triangles) for each in sums] == [MemoryTriangles, FileTriangles]
+    for start in range(0, 40, 7):
+        for each in sums:
+            each.add(groups[start : start + 7], grams[start : start + 7])
+    weights = random.integers(0, 3, (4, 6)).astype(float)
+    expected = np.einsum("rn,nij->rij", weights[:, groups], grams)
+    for each in sums:
+        np.testing.assert_allclose(each.weighted(weights), np.tril(expected), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(sums[1].weighted(weights), sums[1].weighted(weights))
+
+
+def test_a_full_disk_under_the_sums_is_one_line() -> None:
+    sums = FileTriangles(3, 10)
+    words = r"No space left.* take 0\.0 GB there; make room, or name another"
+    with Path("/dev/full").open("rb+", buffering=0) as sums.file, pytest.raises(StudyError, match=words):
+        sums.add(np.array([0, 1]), np.ones((2, 10)))
 
 
 def test_an_interval_lies_around_its_point() -> None:

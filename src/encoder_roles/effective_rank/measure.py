@@ -16,7 +16,8 @@ import torch
 
 from encoder_roles.data.features import stream_features
 from encoder_roles.data.picture_store import PictureStore, open_store
-from encoder_roles.effective_rank.spectra import Array, PictureGrams, RankMeasures, scaled_interval
+from encoder_roles.effective_rank.gram_sums import Array
+from encoder_roles.effective_rank.spectra import PictureGrams, RankMeasures, scaled_interval
 from encoder_roles.effective_rank.tables import (
     COLUMNS,
     PER_WIDTH,

@@ -2,7 +2,8 @@
 
 The matrix X has a row per grid token of N probe pictures and a column per channel. Its effective rank
 (Roy & Vetterli 2007) is exp(-sum p_k ln p_k), p_k = sigma_k / sum sigma, of the centred X. The rows are never
-kept: the singular values are the square roots of the eigenvalues of X'X, a sum over pictures in fp64.
+kept: the singular values are the square roots of the eigenvalues of X'X, a sum over pictures in fp64
+(`gram_sums`).
 
 Tokens of one picture are correlated, so the bootstrap draws pictures. A resample's Gram matrix is a weighted
 sum of the pictures' Gram matrices, so all resamples are one matrix product. A resample has fewer distinct
@@ -17,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_roles.effective_rank.gram_sums import Array, GramSums
 from encoder_roles.study.names import StudyError
-
-Array = NDArray[np.float64]
 
 GRAM_BYTES = 2**30  # most memory that the Gram matrices of one encoder's pictures take
 CHUNK_BYTES = 2**27  # most memory of the whole Gram matrices that are held at a time, if one fits in it
-FEWEST_GROUPS = 32  # a bootstrap over fewer groups of pictures is not reliable
+FEWEST_GROUPS = 32  # of pictures: a bootstrap over fewer is not reliable; a file holds what memory cannot
+ROWS = 512  # of a Gram matrix, whose mean is subtracted at a time
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,12 @@ class PictureGrams:
 
     def __init__(self, width: int, pictures: int) -> None:
         self.width, self.pictures = width, 0
-        self._rows, self._columns = np.triu_indices(width)
-        most = max(FEWEST_GROUPS, GRAM_BYTES // (8 * len(self._rows)))
+        most = max(FEWEST_GROUPS, GRAM_BYTES // (4 * width * (width + 1)))
         self.pictures_per_group = -(-pictures // most)
         groups = -(-pictures // self.pictures_per_group)
         self.counts = np.zeros(groups)
         self.sums = np.zeros((groups, width))
-        self.grams = np.zeros((groups, len(self._rows)))  # upper triangles
+        self.grams = GramSums(groups, width, GRAM_BYTES)
 
     def add(self, features: NDArray[np.floating]) -> None:
         """Add a batch of pictures, features (B, ..., D), in order. Raises StudyError if one is not finite."""
@@ -78,8 +78,7 @@ class PictureGrams:
         step = max(1, CHUNK_BYTES // (8 * self.width**2))  # pictures whose whole Gram matrices are held
         for start in range(0, len(batch), step):
             some = batch[start : start + step]
-            grams = np.matmul(some.transpose(0, 2, 1), some)[:, self._rows, self._columns]
-            np.add.at(self.grams, group[start : start + step], grams)
+            self.grams.add(group[start : start + step], np.matmul(some.transpose(0, 2, 1), some))
         self.pictures += len(batch)
 
     @property
@@ -123,14 +122,15 @@ class PictureGrams:
         return np.concatenate(parts)
 
     def _solve(self, weights: Array, centred: bool) -> Array:
-        gram = np.zeros((len(weights), self.width, self.width))
-        gram[:, self._columns, self._rows] = gram[:, self._rows, self._columns] = weights @ self.grams
+        gram = self.grams.weighted(weights)
         # rounding error in a direction without variance, before the mean is subtracted
         noise = self.width * np.finfo(np.float64).eps * np.trace(gram, axis1=1, axis2=2)
         if centred:
-            total = weights @ self.sums
-            gram -= total[:, :, None] * total[:, None, :] / (weights @ self.counts)[:, None, None]
-        energy = np.linalg.eigvalsh(gram)[:, ::-1]
+            total, count = weights @ self.sums, (weights @ self.counts)[:, None, None]
+            for start in range(0, self.width, ROWS):
+                some = slice(start, start + ROWS)
+                gram[:, some] -= total[:, some, None] * total[:, None, :] / count
+        energy = np.linalg.eigvalsh(gram)[:, ::-1]  # reads what lies on and below the diagonal
         return np.sqrt(np.where(energy > noise[:, None], energy, 0))
 
 

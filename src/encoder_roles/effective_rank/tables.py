@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder_roles.effective_rank.spectra import Array
+from encoder_roles.effective_rank.gram_sums import Array
 from encoder_roles.provenance import write_rows
 from encoder_roles.study.names import StudyError
 
