@@ -175,22 +175,23 @@ MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of values (..., 8
 }
 
 
-SHARED, JUMP, APART = 0.12, 0.4, 0.1  # logits: 2.7 points of the overall score between seeds
+SHARED, JUMP, APART = 0.12, 0.4, 0.1  # logits, together NOISE points of the overall score between seeds
+NOISE = 2.7
 JUMPS = np.array([0.0, 0.0, 0.0, 1.0, 1.0])  # OCR & Chart is in one of two states, as reading bars was
 
 
 def coverage_of(
-    studies: int, seeds: int, questions: int, resamples: int
+    studies: int, seeds: int, questions: int, resamples: int, noise: float = NOISE
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], float]:
     """Of complete studies of three encoders on five benchmarks, how often intervals hold the expected score.
 
-    The expectation is over questions and training seeds. With one seed the noise between seeds comes from a
-    study of the same recipe with three seeds.
+    The expectation is over questions and training seeds, which differ by about `noise` points of the overall
+    score (standard deviation). With one seed that noise comes from a study of the same recipe with three.
 
     Returns, by measure, whether each 95% interval holds the truth (studies, items) and the error over the
     spread of the resamples (studies, items); and the deviation between seeds of the overall score, in points.
     """
-    pool = POOL[:3]
+    pool, scale = POOL[:3], noise / NOISE
     settings = StatisticsSettings(resamples=resamples, level=0.95, seed=0, overall="benchmarks")
     held: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
     errors: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
@@ -200,19 +201,19 @@ def coverage_of(
         plan = make_plan(random, pool, FIVE_BENCHMARKS)
         subsets = [subset_name(i, pool) for i in range(2 ** len(pool))]
         skill = np.array([plan.skill(subset, "", NO_MASK) for subset in subsets])
-        spread = float(np.hypot(SHARED, APART))
+        spread = scale * float(np.hypot(SHARED, APART))
         expected = np.mean(
-            [true_score(skill + side * JUMP * JUMPS, spread) for side in (-1, 1)], axis=0
+            [true_score(skill + scale * side * JUMP * JUMPS, spread) for side in (-1, 1)], axis=0
         ).mean(1)
         measured = None
         if seeds == 1:
-            reference = _trained(plan, skill, 3, questions, 0, random)
+            reference = _trained(plan, skill, 3, questions, 0, random, scale)
             members = [np.arange(row, row + 3) for row in range(0, len(reference.models), 3)]
             covariance, freedom = estimate_covariance(reference, members) or (np.empty(0), np.nan)
             names = tuple(benchmark for benchmark, _ in plan.benchmarks)
             noise = {NO_MASK: covariance}, {NO_MASK: freedom}
             measured = SeedNoise("reference", "same", 3, names, *noise)
-        arrays = _trained(plan, skill, seeds, questions, resamples, random)
+        arrays = _trained(plan, skill, seeds, questions, resamples, random, scale)
         covariance = seed_covariances(arrays, settings, measured)[NO_MASK][0]
         variances.append(covariance.mean())
         joined = join_seeds(arrays, settings, measured)
@@ -222,17 +223,23 @@ def coverage_of(
             low, high = percentile_interval(draws, 0.95)
             held[name].append((low <= truth) & (truth <= high))
             errors[name].append((measure(point) - truth) / draws.std(0))
-    deviation = float(np.sqrt(np.mean(variances)))
+    deviation = float(np.sqrt(max(0.0, np.mean(variances))))  # an estimate of a variance may be negative
     return {name: (np.array(held[name]), np.array(errors[name])) for name in MEASURES}, deviation
 
 
 def _trained(
-    plan: Plan, skill: np.ndarray, seeds: int, questions: int, resamples: int, random: np.random.Generator
+    plan: Plan,
+    skill: np.ndarray,
+    seeds: int,
+    questions: int,
+    resamples: int,
+    random: np.random.Generator,
+    scale: float,
 ) -> ScoreArrays:
     """Answers of models (subsets, benchmarks) trained with several seeds, two questions to a cluster."""
     rows = np.repeat(skill, seeds, axis=0)
-    rows = rows + SHARED * random.standard_normal((len(rows), 1)) + APART * random.standard_normal(rows.shape)
-    rows = rows + JUMP * JUMPS * random.choice([-1.0, 1.0], (len(rows), 1))
+    noise = SHARED * random.standard_normal((len(rows), 1)) + APART * random.standard_normal(rows.shape)
+    rows = rows + scale * (noise + JUMP * JUMPS * random.choice([-1.0, 1.0], (len(rows), 1)))
     names = [subset_name(i, plan.pool) for i in range(len(skill))]
     models = pd.DataFrame({"subset": np.repeat(names, seeds), "seed": np.tile(np.arange(seeds), len(names))})
     models = models.assign(mask=models["subset"], operator=NO_MASK)
