@@ -132,7 +132,7 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def within(row: pd.Series) -> str:
     """A score with its interval."""
-    return f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{row['score']:z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
 
 
 def title(subset: str) -> str:
@@ -271,7 +271,7 @@ def role_table(results: Results) -> str:
 
     def cell(operator: str, measure: str, name: str) -> str:
         row = rows.loc[(operator, measure, name)]
-        return f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        return f"{row['value']:z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
 
     head = ("encoder", "Capacity", *(f"Necessity, {operator}" for operator in operators))
     cells = [
@@ -300,7 +300,7 @@ def epoch_table(results: Results) -> str:
                 subset if subset == MEAN else title(subset),
                 within(rows.loc[(base, subset)]),
                 within(longer),
-                f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]",
+                f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]",
                 "yes" if abs(gain) < 1.5 else "**no**",
             )
         )
