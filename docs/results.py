@@ -8,6 +8,7 @@ ends with one line if a block is not what the tables say.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -33,6 +34,7 @@ PAGES = ("README.md", "docs/laptop-study.md", "docs/advisor.md")
 PICTURES = {"figures/subset_lattice.svg": "docs/subset_lattice.svg"}
 NOISE = {"seed_covariance.csv": "studies/seed_covariance.csv"}  # read by studies of one seed
 ADVISOR_COVERAGE = "advisor_coverage.csv"
+SKILL_BANDS = (35, 50, 65, 80, 90, 95)  # scores that divide the table of seeds by skill
 PROVENANCE = "provenance.json"
 RECORDED = ("study", "config_sha256", "repository", "seeds", "machine", "versions", "written")
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
@@ -57,6 +59,7 @@ def archived_files(study: str) -> tuple[str, ...]:
     if study == EPOCHS:
         return tuple(FILES[name] for name in EPOCH_FILES)
     inputs = {name for names in (*FIGURES.values(), *TABLES.values(), VALUES) for name in names}
+    inputs |= {"skills"}
     return (*sorted(FILES[name] for name in inputs), ADVISOR_COVERAGE, "notes.json", "values.json")
 
 
@@ -331,6 +334,18 @@ def coverage_table(results: Results) -> str:
     return markdown(head, cells)
 
 
+def skill_noise_table(results: Results) -> str:
+    """By how much training seeds move the score of a skill, by how well a model has learnt it."""
+    rows = results.table("skills").query(f"skill != 'all' and subset != '{BLIND}'")
+    edges = (0, *SKILL_BANDS, 100)
+    cells = []
+    for low, high in itertools.pairwise(edges):
+        band = rows[(rows["score"] >= low) & ((rows["score"] < high) | (high == 100))]
+        deviation = float(np.sqrt((band["seed_deviation"] ** 2).mean())) if len(band) else np.nan
+        cells.append((f"{low} to {high}", f"{len(band)}", f"{deviation:.1f}"))
+    return markdown(("score of a skill", "models x skills", "standard deviation between seeds"), cells)
+
+
 # name of a block -> the study that it prints, and its text
 BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "sentences": (REFERENCE, sentences),
@@ -339,6 +354,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Results], str]]] = {
     "roles": (REFERENCE, role_table),
     "claims": (REFERENCE, claim_table),
     "goals": (REFERENCE, goal_table),
+    "skill-noise": (REFERENCE, skill_noise_table),
     "advisor": (REFERENCE, advisor_table),
     "advisor-coverage": (REFERENCE, coverage_table),
     "epochs": (EPOCHS, epoch_table),
