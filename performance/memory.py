@@ -1,10 +1,10 @@
 """Peak memory of the two largest computations of the analysis, each in a process of its own.
 
 Run from the root: `python performance/memory.py`. `effective_rank` adds a million rows of 5,760 channels to
-`PictureGrams` and solves for the spectrum. The sums over groups of pictures do not fit the memory and lie in a
-file; 110,592 rows (`--rows`) fill all of them too. `bootstrap` resamples 16 benchmarks of 10,000 questions about
-5,000 pictures for 1,000 models and holds all resamples, as the analysis does. Values are random: only shapes
-matter.
+`PictureGrams` and solves for the spectrum. The sums over groups of pictures do not fit the memory and lie in
+a file; 110,592 rows (`--rows`) fill all of them too. `bootstrap` resamples 16 benchmarks of 10,000 questions
+about 5,000 pictures for 1,000 models and holds all resamples, as the analysis does. Values are random: only
+shapes matter.
 Writes performance/results/memory.json.
 """
 
