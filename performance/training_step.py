@@ -170,10 +170,10 @@ def measure(size: str, batch: int, steps: int, settings: EngineSettings) -> dict
         "size": size,
         "batch": batch,
         "engine": settings.model_dump(),
-        "step_seconds": median,
+        "step_seconds": round(median, 2),
         "model_flops": flops,
         "matmul_flops_per_second": peak,
-        "utilisation": flops and flops / median / peak,
+        "utilisation": flops and round(flops / median / peak, 3),
         "peak_memory_mb": memory,
         "loss": loss,
     }
