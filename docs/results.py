@@ -59,8 +59,8 @@ def archived_files(study: str) -> tuple[str, ...]:
     if study == EPOCHS:
         return tuple(FILES[name] for name in EPOCH_FILES)
     inputs = {name for names in (*FIGURES.values(), *TABLES.values(), VALUES) for name in names}
-    inputs |= {"skills"}
-    return (*sorted(FILES[name] for name in inputs), ADVISOR_COVERAGE, "notes.json", "values.json")
+    files = sorted(FILES[name] for name in (*inputs, "skills"))
+    return (*files, ADVISOR_COVERAGE, "notes.json", "values.json")
 
 
 def archive(results: Path, root: Path) -> None:
@@ -341,8 +341,8 @@ def skill_noise_table(results: Results) -> str:
     cells = []
     for low, high in itertools.pairwise(edges):
         band = rows[(rows["score"] >= low) & ((rows["score"] < high) | (high == 100))]
-        deviation = float(np.sqrt((band["seed_deviation"] ** 2).mean())) if len(band) else np.nan
-        cells.append((f"{low} to {high}", f"{len(band)}", f"{deviation:.1f}"))
+        deviation = f"{np.sqrt((band['seed_deviation'] ** 2).mean()):.1f}" if len(band) else "–"
+        cells.append((f"{low} to {high}", f"{len(band)}", deviation))
     return markdown(("score of a skill", "models x skills", "standard deviation between seeds"), cells)
 
 

@@ -143,6 +143,13 @@ def test_a_full_disk_under_the_sums_is_one_line() -> None:
         sums.add(np.array([0, 1]), np.ones((2, 10)))
 
 
+def test_a_file_of_sums_that_was_cut_off_is_refused() -> None:
+    sums = FileTriangles(3, 10)
+    sums.file.truncate(8 * 25)
+    with pytest.raises(StudyError, match="was cut off"):
+        sums.weighted(np.ones((1, 3)))
+
+
 def test_an_interval_lies_around_its_point() -> None:
     draws = np.random.default_rng(0).normal(45.0, 0.5, size=4000)  # resamples lie low
     low, high = scaled_interval(47.0, draws, 0.95)

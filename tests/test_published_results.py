@@ -167,6 +167,16 @@ def test_a_missed_goal_says_no(project: Path, results: ModuleType, tmp_path: Pat
         assert len(of_seeds) == 2 and all(row.endswith(f"| {verdict} |") for row in of_seeds)
 
 
+def test_seeds_by_skill_are_pooled_within_a_band_of_scores(results: ModuleType, tmp_path: Path) -> None:
+    rows = [("word", "clip", 95.0, 1.0), ("word", "sam", 100.0, 7.0), ("bar", "clip", 34.9, 3.0)]
+    rows += [("bar", "blind", 20.0, 50.0), ("all", "clip", 20.0, 50.0)]  # neither is a learnt skill
+    columns = ["skill", "subset", "score", "seed_deviation"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "skills.csv", index=False)
+    lines = results.skill_noise_table(results.Results(tmp_path)).splitlines()[2:]
+    assert (lines[0], lines[-1]) == ("| 0 to 35 | 1 | 3.0 |", "| 95 to 100 | 2 | 5.0 |")
+    assert all(line.endswith("| 0 | – |") for line in lines[1:-1]) and len(lines) == 7
+
+
 def test_the_pages_of_this_project_print_their_studies(results: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     (tmp_path / "docs").mkdir()

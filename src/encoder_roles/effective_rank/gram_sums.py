@@ -120,5 +120,8 @@ class FileTriangles:
     def _read(self, group: int) -> Array:
         triangle = np.empty(self.size)
         self.file.seek(8 * group * self.size)
-        self.file.readinto(triangle.data)
+        if self.file.readinto(triangle.data) != triangle.nbytes:
+            raise StudyError(
+                f"{tempfile.gettempdir()}: a file of sums of features was cut off; run the job again"
+            )
         return triangle
