@@ -33,7 +33,9 @@ def entropy_rank(values: np.ndarray) -> float:
     return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
 
 
-def test_equals_a_direct_singular_value_decomposition() -> None:
+@pytest.mark.parametrize("rows", [5, 512])  # whose mean is subtracted at a time
+def test_equals_a_direct_singular_value_decomposition(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectra, "ROWS", rows)
     x = features()
     flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
     centred = np.linalg.svd(flat - flat.mean(0), compute_uv=False)
