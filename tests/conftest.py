@@ -9,6 +9,7 @@ made once and a cluster serves one test at a time.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ LONGEST = (
     "test_warm_start",
     "test_conda",
 )
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 _left_out = pytest.StashKey[int]()
 _sees_gpus: list[Callable[[], bool]] = []  # torch's own

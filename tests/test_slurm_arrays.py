@@ -193,7 +193,6 @@ def test_after_a_sigkill_of_snakemake_its_arrays_are_cancelled(orphans: Cells) -
 
 @pytest.mark.slurm
 def test_an_interrupt_cancels_the_array_whose_submission_is_under_way_too(cells: Cells) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # not so in a shell's background jobs
     cells.sbatch("touch submitting; sleep 3")
     snakemake = cells.begin("0-1-2")
     cells.until("a submission", (cells.folder / "submitting").exists, snakemake, PATIENCE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import threading
 from dataclasses import dataclass
 
@@ -22,7 +24,7 @@ from encoder_roles.training.batches import Batches, PicturePrompts, group_by_len
 from encoder_roles.training.checkpoints import Checkpoints, damage, run_folder
 from encoder_roles.training.distributed import ProcessRank
 from encoder_roles.training.engine import Part, TorchEngine
-from encoder_roles.training.loop import Saving, Schedule, compute_gradient, train
+from encoder_roles.training.loop import TERMINATED, Saving, Schedule, compute_gradient, train
 from encoder_roles.training.progress import Progress, duration
 
 
@@ -264,6 +266,48 @@ def test_checkpoints_come_by_steps_or_by_minutes(tmp_path):
     assert sorted(f.name for f in (tmp_path / "steps").iterdir()) == ["step000000008", "step000000010"]
     Line().train(Checkpoints(tmp_path / "minutes"), every=10**6, minutes=1e-9)
     assert sorted(f.name for f in (tmp_path / "minutes").iterdir()) == ["step000000009", "step000000010"]
+
+
+class Signalled(Line):
+    """Its own process gets signals during step 4."""
+
+    def __init__(self, *signals):
+        super().__init__()
+        self.signals = signals
+
+    def micro_batches(self, step):
+        for number in self.signals if step == 4 else ():
+            os.kill(os.getpid(), number)
+        return super().micro_batches(step)
+
+
+@pytest.mark.parametrize(
+    ("number", "end"),
+    [(signal.SIGTERM, SystemExit), (signal.SIGUSR1, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
+)
+def test_after_a_signal_one_more_step_is_done_and_none_will_be_repeated(tmp_path, number, end):
+    before = signal.getsignal(number)
+    with pytest.raises(end) as error:
+        Signalled(number).train(Checkpoints(tmp_path), every=100)
+    assert end is KeyboardInterrupt or error.value.code == TERMINATED
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step000000006"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Signalled(signal.SIGINT, signal.SIGINT).train(Checkpoints(tmp_path), every=100)
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_a_job_was_started_to_ignore_stops_nothing(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        Signalled(signal.SIGINT).train(Checkpoints(tmp_path), every=100)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step000000010"]
 
 
 def test_what_a_dead_run_left_half_written_is_removed(tmp_path):

@@ -19,20 +19,21 @@ from waiting import there, wait_for
 from encoder_roles.manifest.job import read_record, read_used
 from encoder_roles.training.loop import TERMINATED
 from encoder_roles.warm_start import OFF, WARM_VARIABLE
-from encoder_roles.warm_start.setting import current_setting, first_difference
+from encoder_roles.warm_start.setting import MODULES, current_setting, first_difference
 
 ROOT = Path(__file__).parents[1]
 # as Snakemake gives jobs of one thread
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")}
 LONG = TUNE | {"tune": TUNE["tune"] | {"epochs": 200}}
 SECONDS = 60.0
-NO_MORE: Mapping[str, str] = {}
+PLATFORM = "cuda" if list(Path(sys.prefix).glob("*.cuda.lock")) else "cpu"
 
 
 def job_environment(address: str, **more: str) -> dict[str, str]:
     """The environment of a job in a run; pytest's own variables differ from test to test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ENCODER"))}
-    return kept | THREADS | {WARM_VARIABLE: address} | more
+    run = {"ENCODER_ROLES_LOCKS": "envs", "ENCODER_ROLES_PLATFORM": PLATFORM, WARM_VARIABLE: address}
+    return kept | THREADS | run | more
 
 
 def command_line(name: str, **options: object) -> list[str]:
@@ -71,19 +72,16 @@ class Run:
 
 
 @contextlib.contextmanager
-def warm_run(folder: Path, more: Mapping[str, str] = NO_MORE) -> Iterator[Run]:
-    """A parent that has imported, for jobs with `more` variables; it ends with the block: its pipe closes."""
+def warm_run(folder: Path) -> Iterator[Run]:
+    """A parent that has imported; it ends with the block: its pipe closes."""
     folder.mkdir(mode=0o700)
     waiting = [sys.executable, "-m", "encoder_roles.warm_start.parent", str(folder)]
     process = subprocess.Popen(waiting, stdin=subprocess.PIPE, start_new_session=True)
     run = Run(folder, process)
     try:
         wait_for((folder / "socket").exists)
-        first = command_line("stage-encoder", settings="missing", source="missing", output="missing")
-        with (folder.parent / "first.log").open("wb") as log:
-            subprocess.run(
-                first, env=job_environment(run.address, **more), cwd=ROOT, stderr=log, timeout=SECONDS
-            )
+        first = [*command_line("train-align"), "--help"]  # brings its environment and imports nothing
+        subprocess.run(first, env=job_environment(run.address), cwd=ROOT, capture_output=True, check=True)
         wait_for((folder / "socket").exists)
         yield run
     finally:
@@ -137,38 +135,43 @@ def tune(study: TinyStudy, align: Path, output: Path, settings: str = "tune") ->
     )
 
 
+def train_both(study: TinyStudy, address: str, folder: Path) -> Path:
+    """A folder with what an align job and a tune job of it wrote, and their logs."""
+    for name, words in (
+        ("align", align(study, folder / "align")),
+        ("tune", tune(study, folder / "align", folder / "tune")),
+    ):
+        assert run_job(words, job_environment(address), folder / f"{name}.log") == 0
+    return folder
+
+
 @pytest.fixture(scope="module")
-def aligned(study, run, tmp_path_factory) -> Path:
+def cold(study, tmp_path_factory) -> Path:
+    """What jobs wrote that started cold."""
+    return train_both(study, OFF, tmp_path_factory.mktemp("cold"))
+
+
+@pytest.fixture(scope="module")
+def warm(study, run, tmp_path_factory) -> Path:
+    """What jobs wrote that a parent forked."""
+    return train_both(study, run.address, tmp_path_factory.mktemp("warm"))
+
+
+@pytest.fixture(scope="module")
+def aligned(warm) -> Path:
     """The folder of an align job that ran warm."""
-    folder = tmp_path_factory.mktemp("aligned")
-    assert run_job(align(study, folder / "align"), job_environment(run.address), folder / "log") == 0
-    assert read_used(folder / "log")
-    return folder / "align"
+    return warm / "align"
 
 
-def test_a_warm_job_writes_the_bytes_of_a_cold_one(study, run, aligned, tmp_path):
-    for name, address in (("warm", run.address), ("cold", OFF)):
-        folder = tmp_path / name
-        folder.mkdir()
-        environment = job_environment(address)
-        assert run_job(align(study, folder / "align"), environment, folder / "align.log") == 0
-        assert run_job(tune(study, aligned, folder / "tune"), environment, folder / "tune.log") == 0
-        assert bool(read_used(folder / "tune.log")) == (name == "warm")
+def test_a_warm_job_writes_the_bytes_of_a_cold_one(warm, cold):
+    assert read_used(warm / "tune.log") and not read_used(cold / "tune.log")
     files = ["align/connector.safetensors", "tune/model.safetensors", "tune/config.json", "tune/README.md"]
     for file in files:
-        assert (tmp_path / "warm" / file).read_bytes() == (tmp_path / "cold" / file).read_bytes(), file
+        assert (warm / file).read_bytes() == (cold / file).read_bytes(), file
 
 
-def test_a_warm_job_says_of_itself_what_a_cold_one_says(study, tmp_path):
-    platform = "cuda" if list(Path(sys.prefix).glob("*.cuda.lock")) else "cpu"
-    more = {"ENCODER_ROLES_LOCKS": "envs", "ENCODER_ROLES_PLATFORM": platform}
-    records = []
-    with warm_run(tmp_path / "run", more) as run:
-        for name, address in (("warm", run.address), ("cold", OFF)):
-            log = tmp_path / f"{name}.log"
-            assert run_job(align(study, tmp_path / name), job_environment(address, **more), log) == 0
-            assert bool(read_used(log)) == (name == "warm")
-            records.append(read_record(log))
+def test_a_warm_job_says_of_itself_what_a_cold_one_says(warm, cold):
+    records = [read_record(folder / "align.log") for folder in (warm, cold)]
     assert records[0] is not None
     assert records[0] | {"start": None} == records[1] | {"start": None}
 
@@ -179,26 +182,22 @@ def test_bad_input_ends_a_warm_job_with_one_line_and_the_cold_exit_code(study, r
     for name, address in (("warm", run.address), ("cold", OFF)):
         log = tmp_path / f"{name}.log"
         assert run_job(words, job_environment(address), log) == 1
-        logs.append(log.read_text())
+        logs.append(log.read_text().splitlines()[1:])  # the first has the time
     assert logs[0] == logs[1]
-    assert logs[0].startswith("encoder-roles train-align: ")
+    assert len(logs[0]) == 1 and logs[0][0].startswith("encoder-roles train-align: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_warned_warm_job_saves_and_its_retry_ends_in_the_cold_bytes(study, run, aligned, number, tmp_path):
-    folders = [tmp_path / name for name in ("warned", "alone")]
-    for folder in folders:
-        folder.mkdir()
-    words = [tune(study, aligned, folder / "tune") for folder in folders]
-    job = start_job(words[0], job_environment(run.address), folders[0] / "log")
-    wait_for(lambda: there(folders[0] / "restart", "*/step*") or job.poll() is not None)
+def test_a_warned_warm_job_saves_and_its_retry_ends_in_the_cold_bytes(study, run, cold, number, tmp_path):
+    words = tune(study, cold / "align", tmp_path / "tune")
+    job = start_job(words, job_environment(run.address), tmp_path / "log")
+    wait_for(lambda: there(tmp_path / "restart", "*/step*") or job.poll() is not None)
     job.send_signal(number)
     assert job.wait(SECONDS) == TERMINATED
-    assert not (folders[0] / "tune").exists()
-    assert run_job(words[0], job_environment(run.address), folders[0] / "log") == 0
-    assert run_job(words[1], job_environment(OFF), folders[1] / "log") == 0
+    assert not (tmp_path / "tune").exists()
+    assert run_job(words, job_environment(run.address), tmp_path / "log") == 0
     model = "tune/model.safetensors"
-    assert (folders[0] / model).read_bytes() == (folders[1] / model).read_bytes()
+    assert (tmp_path / model).read_bytes() == (cold / model).read_bytes()
 
 
 def running(study: TinyStudy, run: Run, aligned: Path, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
@@ -232,15 +231,6 @@ def test_a_warm_job_dies_of_the_signal_that_its_child_died_of(study, run, aligne
     assert job.wait(SECONDS) == -signal.SIGKILL
 
 
-def interrupted(job: subprocess.Popen[bytes]) -> int:
-    """A job's exit code after Ctrl-C, again if need be: Python drops an interrupt within a callback."""
-    for _ in range(6):
-        job.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return job.wait(SECONDS / 3)
-    raise AssertionError("the job goes on")
-
-
 def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned, tmp_path):
     codes = []
     for name, address in (("warm", run.address), ("cold", OFF)):
@@ -249,7 +239,8 @@ def test_interrupting_a_warm_job_is_interrupting_a_cold_one(study, run, aligned,
         words = tune(study, aligned, folder / "tune", settings="long")
         job = start_job(words, job_environment(address), folder / "log")
         wait_for(lambda restart=folder / "restart": there(restart, "*/step*"))
-        codes.append(interrupted(job))
+        job.send_signal(signal.SIGINT)
+        codes.append(job.wait(SECONDS))
         last = (folder / "log").read_text().splitlines()[-1]
         assert last == "encoder-roles train-tune: stopped; the same command starts it again"
     assert codes[0] == codes[1] != 0
@@ -262,9 +253,10 @@ def test_when_the_parent_is_killed_its_jobs_fail_and_the_next_one_starts_cold(st
         assert job.wait(SECONDS) == 1
         assert "run the job again" in (tmp_path / "log").read_text()
         wait_for(lambda: not alive(child), seconds=10)
-        words = align(study, tmp_path / "align")
-        assert run_job(words, job_environment(run.address), tmp_path / "next.log") == 0
-    assert not read_used(tmp_path / "next.log")
+        code = f"from encoder_roles.warm_start.job import hand_over; hand_over({MODULES[0]!r}); print('cold')"
+        environment = job_environment(run.address)
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "cold\n")
 
 
 def test_when_the_run_ends_its_parent_lets_running_jobs_finish_and_leaves_no_folder(study, aligned, tmp_path):
@@ -324,7 +316,6 @@ def test_a_setting_equals_itself_across_processes():
 
 def test_a_command_that_loads_no_model_asks_no_parent(tmp_path):
     from encoder_roles.cli import COMMANDS
-    from encoder_roles.warm_start.setting import MODULES
 
     modules = {name: target.partition(":")[0] for name, target in COMMANDS.items()}
     assert set(MODULES) <= set(modules.values())

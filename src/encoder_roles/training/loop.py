@@ -60,21 +60,31 @@ class Schedule:
 
 
 class Termination:
-    """Whether a signal to stop has arrived."""
+    """Whether a signal to stop has arrived, and whether it was Ctrl-C."""
 
     requested = False
+    interrupted = False
 
-    def request(self, _signal: int, _frame: FrameType | None) -> None:
+    def request(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
+        if number == signal.SIGINT:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one does not wait
+
+    def exception(self) -> BaseException:
+        """What ends the training."""
+        return KeyboardInterrupt() if self.interrupted else SystemExit(TERMINATED)
 
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """Within the block, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C) and SIGUSR1 (`sbatch --signal`)
-    request a stop after the current step.
+    """Within the block, SIGTERM (Slurm's time limit, Snakemake's Ctrl-C), SIGUSR1 (`sbatch --signal`) and
+    SIGINT (Ctrl-C, unless it is ignored) request a stop: with the next step the processes agree on it.
     """
     stop = Termination()
-    before = {number: signal.signal(number, stop.request) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    numbers = (signal.SIGTERM, signal.SIGUSR1, *(() if ignored else (signal.SIGINT,)))
+    before = {number: signal.signal(number, stop.request) for number in numbers}
     try:
         yield stop
     finally:
@@ -173,6 +183,7 @@ def train(
         NotFiniteError: a loss or a gradient is not finite.
         StudyError: a checkpoint cannot be written.
         SystemExit: with TERMINATED, after a checkpoint, when SIGTERM or SIGUSR1 reaches any process.
+        KeyboardInterrupt: after a checkpoint, when SIGINT reaches this process; the second does not wait.
     """
     log = list(log)
     earlier = log[-1]["seconds"] if log else 0.0
@@ -208,5 +219,5 @@ def train(
                 passed("checkpoint")
                 saved = time.perf_counter()
             if vote.stop:
-                raise SystemExit(TERMINATED)
+                raise stop.exception()
     return log
