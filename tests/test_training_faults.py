@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import resource
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
+from child_process import CONTEXT
 from tiny_study import ALIGN, TUNE, TinyStudy, write_tiny_study
 from waiting import there, wait_for
 
@@ -29,8 +28,6 @@ TRIES = 30  # a job that goes on from its checkpoint may be done before its mome
 FILES = {"align": "connector.safetensors", "tune": "model.safetensors"}
 LONG = {"align": ALIGN | {"align": ALIGN["align"] | {"steps": 60}}, "tune": TUNE | {"tune": TUNE["tune"]}}
 ROOM = 16_000  # bytes that are left on the full disk: not enough for a checkpoint
-# Forked, a job begins with all that is imported here; where torch may use CUDA, that cannot be forked.
-CONTEXT = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
 
 
 def run(study: TinyStudy, stage: str, restart: Path, output: Path) -> None:
