@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import torch
 
 # Where torch may use CUDA, a process cannot be forked.
 CONTEXT = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+
+
+def start_ranks(processes: int, function: Callable[..., object], *arguments: Any) -> list[BaseProcess]:
+    """Call a function in processes that train together, as torchrun would start them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ranks = []
+    for rank in range(processes):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks.append(CONTEXT.Process(target=_be_rank, args=(place, function, *arguments), daemon=True))
+        ranks[-1].start()
+    return ranks
+
+
+def _be_rank(place: dict[str, object], function: Callable[..., object], *arguments: Any) -> None:
+    os.environ |= {name: str(value) for name, value in place.items()}
+    function(*arguments)
+
+
+def end_well(ranks: list[BaseProcess], seconds: float) -> bool:
+    """Whether all processes end within a time, and well; none is left."""
+    for rank in ranks:
+        rank.join(seconds)
+    codes = [rank.exitcode for rank in ranks]
+    for rank in ranks:
+        rank.kill()
+    return codes == [0] * len(ranks)

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from child_process import CONTEXT
 from tiny_study import TUNE, TinyStudy
 
 NAMES = ("clip", "sam")
@@ -100,29 +97,3 @@ def train_all(study: TinyStudy) -> None:
             if os.environ["RANK"] == "0":  # the others wait for it when they continue
                 keep_checkpoints(study, name)
         tune(study, name, data)
-
-
-def be_rank(rank: int, processes: int, port: int, function: Callable[..., object], *arguments: Any) -> None:
-    """Call a function as the process of this rank, which torchrun would have started."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {name: str(value) for name, value in place.items()}
-    function(*arguments)
-
-
-def launch(processes: int, function: Callable[..., object], *arguments: Any) -> None:
-    """Call a function in processes that train together."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    ranks = [
-        CONTEXT.Process(target=be_rank, args=(rank, processes, port, function, *arguments))
-        for rank in range(processes)
-    ]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(600)
-    codes = [rank.exitcode for rank in ranks]
-    for rank in ranks:
-        rank.kill()
-    assert codes == [0] * processes

@@ -1,13 +1,12 @@
-"""A process that runs the steps of a rehearsal one by one: torchrun starts two of it for test_rehearsal.py.
+"""A process that runs the steps of a rehearsal one by one: test_rehearsal.py starts two of it.
 
 Starting a process for every step would import torch and DeepSpeed eight times. Step n is the file n.json in
-the folder of the first argument; n.<rank>.code then has the exit code. The file `end` ends it.
+the folder; n.<rank>.code then has the exit code. The file `end` ends it.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from encoder_roles.provenance import write_text
 from encoder_roles.rehearsal.step import rehearse_step
 
 
-def main(folder: Path) -> None:
+def run_steps(folder: Path) -> None:
     number, rank = 0, os.environ["RANK"]
     while True:
         job = folder / f"{number}.json"
@@ -30,7 +29,3 @@ def main(folder: Path) -> None:
             code = end.code
         write_text(folder / f"{number}.{rank}.code", str(code))
         number += 1
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

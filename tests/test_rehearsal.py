@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from child_process import end_well, start_ranks
+from rehearsal_worker import run_steps
 from tiny_language_model import write_tiny_language_model
 
 from encoder_roles.cluster.rehearsed import check_rehearsal, rehearsed_state
@@ -79,18 +80,12 @@ def in_this_process(step: Step, folder: Path, training: bool) -> int:
 
 
 class TwoProcesses:
-    """Runs the steps of trainings in two processes that torchrun has started, and the others here."""
+    """Runs the steps of trainings in two processes, and the others here."""
 
     def __init__(self, place: Path) -> None:
         self.queue, self.number = place / "queue", 0
         self.queue.mkdir()
-        worker = Path(__file__).with_name("rehearsal_worker.py")
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(worker)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.log = place / "workers.log"
-        with self.log.open("wb") as log:
-            command = [sys.executable, *words, str(self.queue)]
-            self.workers = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+        self.ranks = start_ranks(2, run_steps, self.queue)
 
     def __call__(self, step: Step, folder: Path, training: bool) -> int:
         if not training:
@@ -98,7 +93,7 @@ class TwoProcesses:
         step.write(self.queue / f"{self.number}.json")
         files = [self.queue / f"{self.number}.{rank}.code" for rank in range(2)]
         while not all(file.is_file() for file in files):
-            assert self.workers.poll() is None, self.log.read_text()[-3000:]
+            assert all(rank.is_alive() for rank in self.ranks)
             time.sleep(0.05)
         self.number += 1
         codes = {file.read_text() for file in files}
@@ -107,7 +102,7 @@ class TwoProcesses:
 
     def end(self) -> None:
         (self.queue / "end").touch()
-        self.workers.wait(120)
+        assert end_well(self.ranks, seconds=120)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +121,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     place = tmp_path_factory.mktemp("shared")
     engine = {"kind": "deepspeed", "processes": 2, "zero_stage": 2, "precision": "bf16"}
     study = tiny(subsets=["clip+dinov2"], engine=engine)
-    processes = TwoProcesses(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        processes = TwoProcesses(place)
         run_rehearsal(study, Site(), processes)
     processes.end()
     return study, place / "results/tiny/rehearsal"

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from child_process import end_well, start_ranks
 from process_scenarios import (
     LONG,
     MICRO,
@@ -16,7 +17,6 @@ from process_scenarios import (
     STEPS,
     STOPPED_AT,
     ZERO2,
-    launch,
     train_all,
     tune,
     write_settings,
@@ -60,7 +60,7 @@ def study(tmp_path_factory):
     )
     for name, (engine, changes, _) in SCENARIOS.items():
         write_settings(study, name, engine, changes)
-    launch(2, train_all, study)
+    assert end_well(start_ranks(2, train_all, study), seconds=600)
     for name, changes, data in (
         ("plain", LONG, "train"),
         ("plain-text", MIXED, "mixed"),
@@ -130,7 +130,7 @@ def test_what_two_ranks_began_one_ends_with_the_same_weights(study):
     check_equal(study, "one-plain", "plain", 1e-5, 1e-4)
 
     write_settings(study, "one-zero2", ZERO2 | {"processes": 1}, MICRO)
-    launch(1, tune, study, "one-zero2")
+    assert end_well(start_ranks(1, tune, study, "one-zero2"), seconds=600)
     check_equal(study, "one-zero2", "plain", 1e-5, 1e-4)
     for name in ("one-plain", "one-zero2"):  # the first steps are the log of the run that was stopped
         assert losses(study, name)[:STOPPED_AT] == losses(study, "zero3")[:STOPPED_AT]
