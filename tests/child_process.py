@@ -5,14 +5,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
 
 # Where torch may use CUDA, a process cannot be forked.
 CONTEXT = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+
+
+def start_process(output: Path, function: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Call a function in a process of its own, which prints into a file."""
+    process = CONTEXT.Process(target=_print_into, args=(output, function, *arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _print_into(output: Path, function: Callable[..., object], *arguments: Any) -> None:
+    with output.open("w", buffering=1) as stream:
+        sys.stdout = sys.stderr = stream
+        function(*arguments)
 
 
 def start_ranks(processes: int, function: Callable[..., object], *arguments: Any) -> list[BaseProcess]:

@@ -6,8 +6,9 @@ The measured steps run at a tiny size anywhere, and so do the comparisons: there
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import tiny_encoders
 import torch
+from child_process import start_process
 from PIL import Image
 from tiny_study import TinyStudy, write_model, write_tiny_study
 
@@ -240,11 +242,19 @@ def test_bf16_answers_of_a_real_size_take_half_the_memory_and_less_time() -> Non
 
 
 def run_benchmark(name: str, *options: str) -> dict[str, Any]:
-    """What a benchmark prints."""
-    command = [sys.executable, str(ROOT / "performance" / name), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    printed: dict[str, Any] = json.loads(done.stdout)
+    """What a benchmark prints, in a process of its own: some set the threads of torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "output")
+        process = start_process(output, be_benchmark, name, *options)
+        process.join()
+        assert process.exitcode == 0
+        printed: dict[str, Any] = json.loads(output.read_text())
     return printed
+
+
+def be_benchmark(name: str, *options: str) -> None:
+    sys.argv = [name, *options]
+    runpy.run_path(str(ROOT / "performance" / name), run_name="__main__")
 
 
 def test_the_benchmark_of_answers_compares_the_precisions_in_one_run() -> None:

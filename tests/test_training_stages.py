@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from child_process import start_process
 from tiny_study import ALIGN, TUNE, write_tiny_study
 from torch.utils._python_dispatch import TorchDispatchMode
 from waiting import there, wait_for
 
 from encoder_roles.encoders.weights import read_tensors
 from encoder_roles.evaluation.predict import predict_masks
+from encoder_roles.manifest.code import code_of
 from encoder_roles.models.vlm import MultiEncoderVLM, load_vlm
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import ConnectorSettings
@@ -131,16 +132,32 @@ def test_a_training_says_which_parts_it_trains_and_which_are_frozen(study, align
     assert parts.endswith(f"frozen: language_model ({counts['language_model']:,})")
 
 
-def test_a_tune_with_the_torch_engine_does_not_import_deepspeed(study, aligned, tmp_path):
+@pytest.fixture(scope="module")
+def imported_by_tune(study, aligned, tmp_path_factory):
+    """The names of the modules that `encoder-roles train-tune` has imported when it ends."""
+    folder = tmp_path_factory.mktemp("imports")
     names = ("--encoders", *study.encoders.values(), "--align", aligned, "--data", study.data)
     arguments = [
         *("--settings", study.settings("tune-light", TUNE), "--subset", "clip+sam", "--seed", 0, *names),
-        *("--language-model", study.language_model, "--restart", tmp_path / "restart"),
-        *("--output", tmp_path / "tune"),
+        *("--language-model", study.language_model, "--restart", folder / "restart"),
+        *("--output", folder / "tune"),
     ]
-    code = f"import sys; {COMMAND}; sys.exit('deepspeed' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code, "train-tune", *map(str, arguments)], check=True)
-    assert (tmp_path / "tune" / WEIGHTS).exists()
+    code = "import sys; from encoder_roles.cli import main; main(); print(*sys.modules)"
+    command = [sys.executable, "-c", code, "train-tune", *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert (folder / "tune" / WEIGHTS).exists()
+    return set(done.stdout.split())
+
+
+def test_a_tune_with_the_torch_engine_does_not_import_deepspeed(imported_by_tune):
+    assert "torch" in imported_by_tune and "deepspeed" not in imported_by_tune
+
+
+def test_the_code_of_a_tune_holds_every_module_that_it_imports(imported_by_tune):
+    command = {"encoder_roles.cli", "encoder_roles.study.command_line"}  # of every command, in no job's code
+    files = {file.removesuffix(".py").removesuffix("/__init__") for file in code_of(train_tune.__module__)}
+    ours = {name for name in imported_by_tune if name.partition(".")[0] == "encoder_roles"}
+    assert {name.replace(".", "/") for name in ours - command} <= files
 
 
 def test_joint_training_changes_every_part_and_frozen_training_no_encoder(study, aligned, tuned):
@@ -163,29 +180,7 @@ def test_a_rerun_writes_the_same_weights_and_another_seed_others(study, aligned)
     assert bytes_of[again] == bytes_of[aligned] != bytes_of[other]
 
 
-COMMAND = "from encoder_roles.cli import main; main()"
-LONG = {"epochs": 24}  # 72 steps: long enough to be broken off twice
-
-
-def start_long_tune(study, aligned, output):
-    """A long tune in a process of its own."""
-    settings = study.settings(f"tune-{output.name}", TUNE | {"tune": TUNE["tune"] | LONG})
-    arguments = [
-        "--settings",
-        settings,
-        "--subset",
-        "clip+sam",
-        "--seed",
-        0,
-        "--encoders",
-        *study.encoders.values(),
-    ]
-    arguments += ["--language-model", study.language_model, "--align", aligned, "--data", study.data]
-    arguments += ["--restart", study.root / ".restart", "--output", output]
-    command = [sys.executable, "-c", COMMAND, "train-tune", *map(str, arguments)]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+LONG = {"epochs": 16}  # 48 steps: long enough to be broken off twice
 
 
 def wait_for_step(restart, step):
@@ -207,22 +202,23 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(
     whole = tune(study, tmp_path / "whole", aligned=aligned, **LONG)
     assert not list(restart.iterdir())
 
-    broken = start_long_tune(study, aligned, tmp_path / "broken")
+    again = partial(tune, study, tmp_path / "broken", aligned=aligned, **LONG)
+    broken = start_process(tmp_path / "log", again)
     wait_for_step(restart, 8)
-    broken.send_signal(signal.SIGKILL)
-    broken.communicate()
-    process = start_long_tune(study, aligned, tmp_path / "broken")  # asked to stop, it saves first
-    wait_for_step(restart, 24)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate()[1]
-    assert process.returncode == TERMINATED
-    assert "continuing from" in output
+    broken.kill()
+    broken.join()
+    process = start_process(tmp_path / "log", again)  # asked to stop, it saves first
+    wait_for_step(restart, 16)
+    process.terminate()
+    process.join()
+    assert process.exitcode == TERMINATED
+    assert "continuing from" in (tmp_path / "log").read_text()
     assert not (tmp_path / "broken").exists()
 
-    newest = wait_for_step(restart, 24)  # a checkpoint cut off on disk is not gone on from
+    newest = wait_for_step(restart, 16)  # a checkpoint cut off on disk is not gone on from
     state = newest / "state-00000.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
-    tune(study, tmp_path / "broken", aligned=aligned, **LONG)
+    again()
     assert f"{newest} is damaged" in capsys.readouterr().err
     assert (tmp_path / "broken" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert [row["loss"] for row in log_of(tmp_path / "broken")] == [row["loss"] for row in log_of(whole)]
