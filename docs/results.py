@@ -144,12 +144,25 @@ def title(subset: str) -> str:
 
 
 def sentences(results: Results) -> str:
-    """Five sentences of the paper, a line each, and what they are about."""
+    """What the study is about, five sentences of the paper, and what longer trainings would change."""
     values: Mapping[str, str] = results.json("values.json")
     models = f"{values['SubsetPhrase']} of {values['EncoderCount']} encoders, {values['SeedCount']} each"
     size = f"{values['BenchmarkCount']} benchmarks with {values['QuestionCount']} questions"
     head = f"The reference study on a laptop ({models}; {size}):\n\n"
-    return head + "".join(f"- {values[name]}\n" for name in SENTENCES)
+    warning = " ".join((values["ConvergenceWarning"], longer_trainings(results)))
+    return head + "".join(f"- {line}\n" for line in (*(values[name] for name in SENTENCES), warning))
+
+
+def longer_trainings(results: Results) -> str:
+    """What the longer recipe gains at least and at most."""
+    longer = Results(results.folder.with_name(EPOCHS))
+    epochs, further = epochs_of(longer)
+    gains = epoch_gains(longer).drop(index=[BLIND, MEAN], errors="ignore").sort_values("difference")
+    columns = ["difference", "difference_low", "difference_high"]
+    bounds = (gains.iloc[place][columns].set_axis(["score", "low", "high"]) for place in (0, -1))
+    least, most = (f"{within(row)} ({title(row.name)})" for row in bounds)
+    lead = f"{len(gains)} subsets that train for {epochs + further} epochs instead of {epochs} gain"
+    return f"{lead} {least} to {most} points, with one seed."
 
 
 def origin(results: Results) -> str:
@@ -245,8 +258,8 @@ def training_goals(results: Results) -> list[Goal]:
     trained = results.table("convergence").query("stage == 'tune'")
     unfinished = (trained["gate_fall"] >= 0.02).sum()
     falls = f"{trained['gate_fall'].min():.1%} to {trained['gate_fall'].max():.1%}"
-    gains = epoch_gains(Results(results.folder.with_name(EPOCHS)))["difference"].abs()
-    gains = gains[~gains.index.isin([BLIND, MEAN])]
+    longer = epoch_gains(Results(results.folder.with_name(EPOCHS)))
+    gains = longer.drop(index=[BLIND, MEAN], errors="ignore")["difference"].abs()
     edges = results.table("loss_edges")
     beyond = edges["beyond_noise"].astype(str).str.lower().eq("true").sum()
     return [
@@ -295,6 +308,12 @@ def role_table(results: Results) -> str:
     return markdown(head, cells)
 
 
+def epochs_of(results: Results) -> tuple[int, int]:
+    """The epochs of the recipe, and how many more the longer one has."""
+    (further,) = results.json(FILES["convergence_settings"])["further_epochs"].values()
+    return results.json(FILES["tune_settings"])["tune"]["epochs"], further
+
+
 def epoch_gains(results: Results) -> pd.DataFrame:
     """Overall scores by subset: those of the recipe (base, base_low, base_high) and of the longer one."""
     base = results.json(FILES["variant_settings"])["baseline"]
@@ -306,8 +325,7 @@ def epoch_gains(results: Results) -> pd.DataFrame:
 
 def epoch_table(results: Results) -> str:
     """What the longer recipe gains, in every subset."""
-    ((_, further),) = results.json(FILES["convergence_settings"])["further_epochs"].items()
-    epochs = results.json(FILES["tune_settings"])["tune"]["epochs"]
+    epochs, further = epochs_of(results)
     head = ("encoders", f"{epochs} epochs", f"{epochs + further} epochs", "difference", "less than 1.5")
     cells = []
     for subset, longer in epoch_gains(results).iterrows():
