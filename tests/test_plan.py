@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def laptop(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Study:
-    """The laptop study, some keys replaced."""
+    """The laptop study with two encoders, some keys replaced."""
     monkeypatch.chdir(ROOT)
     study = load_study(Path("config.yaml"))
-    return Study.model_validate(study.model_dump(mode="json") | changes)
+    return Study.model_validate(study.model_dump(mode="json") | {"pool": ["clip", "sam"]} | changes)
 
 
 def test_a_linear_layer_costs_what_is_written_in_every_textbook() -> None:
@@ -205,7 +205,7 @@ def test_answers_take_their_own_precisions_bytes_and_ranks_four_a_weight(
 def test_the_command_writes_both_tables_and_says_what_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = laptop(monkeypatch, subsets=["clip"], pool=["clip", "sam"])
+    study = laptop(monkeypatch, subsets=["clip"])
     small = study.model_dump(mode="json")
     small["plan"]["memory_gb"] = 1e-6
     settings = tmp_path / "study.json"
