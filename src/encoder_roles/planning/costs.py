@@ -13,6 +13,7 @@ from encoder_roles.encoders.compute import DTYPES
 from encoder_roles.planning.progress import show_progress
 from encoder_roles.planning.sizes import (
     NOTHING,
+    KnownSizes,
     LanguageModelSizes,
     Size,
     meta_encoder,
@@ -122,10 +123,14 @@ class Planner:
     FLOPs of training count one forward pass of every part. They count as much again for the gradient of its
     inputs if a part before it is trained, and for the gradient of its weights if it is trained.
     Gradient checkpointing adds one forward pass of each part that gradients pass through.
+
+    Args:
+        study: what is planned.
+        known: the sizes of encoders, shared between variants, which mostly have the same; filled here.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, known: KnownSizes | None = None) -> None:
+        self.study, known = study, {} if known is None else known
         engine = study.training.engine
         self.dtype = dtype = DTYPES[engine.precision]
         self.processes, self.bytes = engine.processes, dtype.itemsize
@@ -133,9 +138,12 @@ class Planner:
         self.encoders: dict[str, Size] = {}
         self.levels: dict[str, tuple[int, ...]] = {}
         for name in show_progress(study.pool, "sizes", "encoder"):
-            encoder = meta_encoder(name, study.encoders[name])
-            self.encoders[name] = size_encoder(encoder, study.connector.grid, dtype)
-            self.levels[name] = tuple(encoder.widths)
+            spec, grid = study.encoders[name], study.connector.grid
+            key = (spec.model_dump_json(), grid, dtype)
+            if key not in known:
+                encoder = meta_encoder(name, spec)
+                known[key] = size_encoder(encoder, grid, dtype), tuple(encoder.widths)
+            self.encoders[name], self.levels[name] = known[key]
         self.training_samples, self.questions = count_training_samples(study), count_questions(study)
 
     def model(self, subset: str) -> Model:

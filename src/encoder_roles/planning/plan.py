@@ -16,6 +16,7 @@ import pandas as pd
 
 from encoder_roles.planning.costs import GIGA, MASTER, Model, Planner, Row, frame_jobs
 from encoder_roles.planning.progress import show_progress
+from encoder_roles.planning.sizes import KnownSizes
 from encoder_roles.provenance import write_table
 from encoder_roles.study.config import Study
 from encoder_roles.study.names import BLIND, KEPT_CHECKPOINTS
@@ -93,8 +94,9 @@ def plan_study(*, settings: Path, output: Path, models: Path) -> None:
 def plan_rows(study: Study) -> tuple[list[Row], list[Row]]:
     """The rows of plan.csv and of plan_models.csv; a variant has rows for its own jobs only."""
     rules, models = list[Row](), list[Row]()
+    known: KnownSizes = {}
     for variant, varied in (study.variants or {"": study}).items():
-        planner = Planner(varied)
+        planner = Planner(varied, known)
         made = made_models(study, variant, planner)
         rules += [{"variant": variant, **row} for row in rule_rows(study, variant, planner, made)]
         models += [{"variant": variant, **asdict(model)} for model in made.values()]

@@ -52,6 +52,8 @@ class Size:
 
 
 NOTHING = Size(0, 0, 0, 0)
+# by an encoder's row as JSON, the connector's grid and the weights' type: size, and widths of the levels
+KnownSizes = dict[tuple[str, int, torch.dtype], tuple[Size, tuple[int, ...]]]
 
 
 def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
