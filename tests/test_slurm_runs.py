@@ -159,17 +159,17 @@ def test_with_accounting_sacct_tells_how_jobs_end(
     tmp_path: Path, undisturbed: Checkout, accounting_cluster: Cluster
 ) -> None:
     checkout = Checkout(tmp_path, accounting_cluster, account=ACCOUNT)
-    features = "features/clip/train.safetensors"
+    features = [f"features/{name}/train.safetensors" for name in ("clip", "sam")]
     checkout.fate("extract-features.clip", "hang")
-    snakemake = checkout.start("--", f"results/slurm/{features}")
+    snakemake = checkout.start("--", *(f"results/slurm/{name}" for name in features))
     checkout.until("the hanging job", lambda: checkout.met("extract-features.clip"), snakemake, PATIENCE)
     (hanging,) = checkout.submitted()["extract_features clip"]
     accounting_cluster.command("scancel", hanging)
     assert checkout.ends_well(snakemake, PATIENCE), checkout.output()[-3000:]
-    assert checkout.read(features) == undisturbed.read(features)
+    assert all(checkout.read(name) == undisturbed.read(name) for name in features)
     ids = ",".join(id for attempts in checkout.submitted().values() for id in attempts)
     lines = accounting_cluster.command(
         "sacct", "-X", "-n", "-P", "-j", ids, "-o", "Account,State"
     ).splitlines()
     message = Counter(line.split()[0] for line in lines)  # less who cancelled
-    assert message == {f"{ACCOUNT}|COMPLETED": 4, f"{ACCOUNT}|CANCELLED": 1}, message
+    assert message == {f"{ACCOUNT}|COMPLETED": 5, f"{ACCOUNT}|CANCELLED": 1}, message
