@@ -6,8 +6,8 @@ first_recipe.yaml, so that they train by the same recipe; a smaller pool makes i
 convnext`). CPU seconds are those of the whole machine, from Linux's /proc/stat: a run's jobs are not all
 children of one process. The idle share is that of the cores from the start of the command to its end, with
 Snakemake's start, the PDF and the report. Before it, dry runs of the current commit are timed, with one seed
-and with three; `--three-seeds` runs the study at the current commit with three seeds too. Writes
-performance/results/whole_study.json.
+(the first one compiles what it imports) and with three; `--three-seeds` runs the study at the current commit
+with three seeds too. Writes performance/results/whole_study.json.
 """
 
 from __future__ import annotations
