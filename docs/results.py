@@ -35,6 +35,8 @@ PICTURES = {"figures/subset_lattice.svg": "docs/subset_lattice.svg"}
 NOISE = {"seed_covariance.csv": "studies/seed_covariance.csv"}  # read by studies of one seed
 ADVISOR_COVERAGE = "advisor_coverage.csv"
 SKILL_BANDS = (35, 50, 65, 80, 90, 95)  # scores that divide the table of seeds by skill
+BASE = ("base", "base_low", "base_high")  # the score of the recipe beside that of a longer one
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 PROVENANCE = "provenance.json"
 RECORDED = ("study", "config_sha256", "repository", "seeds", "machine", "versions", "written")
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
@@ -117,6 +119,11 @@ class Results:
         return self.scores.loc["overall", "overall"].sort_values("score", ascending=False)
 
     @property
+    def longer(self) -> Results:
+        """The study of the same recipe with more epochs."""
+        return Results(self.folder.with_name(EPOCHS))
+
+    @property
     def full(self) -> str:
         """The name of the full pool."""
         return name_subset(self.pool, self.pool)
@@ -133,9 +140,10 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def within(row: pd.Series) -> str:
-    """A score with its interval."""
-    return f"{row['score']:z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
+def within(row: pd.Series, *columns: str, sign: str = "") -> str:
+    """A number with its interval: `score`, `low` and `high` of a row, or the three columns that are given."""
+    value, low, high = row[[*(columns or ("score", "low", "high"))]]
+    return f"{value:{sign}z.1f} [{low:{sign}z.1f}, {high:{sign}z.1f}]"
 
 
 def title(subset: str) -> str:
@@ -155,12 +163,10 @@ def sentences(results: Results) -> str:
 
 def longer_trainings(results: Results) -> str:
     """What the longer recipe gains at least and at most."""
-    longer = Results(results.folder.with_name(EPOCHS))
-    epochs, further = epochs_of(longer)
-    gains = epoch_gains(longer).drop(index=[BLIND, MEAN], errors="ignore").sort_values("difference")
-    columns = ["difference", "difference_low", "difference_high"]
-    bounds = (gains.iloc[place][columns].set_axis(["score", "low", "high"]) for place in (0, -1))
-    least, most = (f"{within(row)} ({title(row.name)})" for row in bounds)
+    epochs, further = epochs_of(results.longer)
+    gains = subset_gains(results.longer).sort_values("difference")
+    bounds = (gains.iloc[place] for place in (0, -1))
+    least, most = (f"{within(row, *DIFFERENCE)} ({title(row.name)})" for row in bounds)
     lead = f"{len(gains)} subsets that train for {epochs + further} epochs instead of {epochs} gain"
     return f"{lead} {least} to {most} points, with one seed."
 
@@ -258,8 +264,7 @@ def training_goals(results: Results) -> list[Goal]:
     trained = results.table("convergence").query("stage == 'tune'")
     unfinished = (trained["gate_fall"] >= 0.02).sum()
     falls = f"{trained['gate_fall'].min():.1%} to {trained['gate_fall'].max():.1%}"
-    longer = epoch_gains(Results(results.folder.with_name(EPOCHS)))
-    gains = longer.drop(index=[BLIND, MEAN], errors="ignore")["difference"].abs()
+    gains = subset_gains(results.longer)["difference"].abs()
     edges = results.table("loss_edges")
     beyond = edges["beyond_noise"].astype(str).str.lower().eq("true").sum()
     return [
@@ -293,8 +298,7 @@ def role_table(results: Results) -> str:
     operators = list(dict.fromkeys(rows.index.get_level_values("operator")))
 
     def cell(operator: str, measure: str, name: str) -> str:
-        row = rows.loc[(operator, measure, name)]
-        return f"{row['value']:z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
+        return within(rows.loc[(operator, measure, name)], "value", "low", "high")
 
     head = ("encoder", "Capacity", *(f"Necessity, {operator}" for operator in operators))
     cells = [
@@ -315,12 +319,17 @@ def epochs_of(results: Results) -> tuple[int, int]:
 
 
 def epoch_gains(results: Results) -> pd.DataFrame:
-    """Overall scores by subset: those of the recipe (base, base_low, base_high) and of the longer one."""
+    """Overall scores by subset, blind, and their mean: of the longer recipe, and of the recipe (BASE)."""
     base = results.json(FILES["variant_settings"])["baseline"]
     (other,) = results.json(FILES["convergence_settings"])["further_epochs"]
     rows = results.table("variants").query("level == 'overall'").set_index(["variant", "subset"])
     recipe = rows.loc[base][["score", "low", "high"]]
-    return rows.loc[other].join(recipe.set_axis(["base", "base_low", "base_high"], axis=1))
+    return rows.loc[other].join(recipe.set_axis([*BASE], axis=1))
+
+
+def subset_gains(results: Results) -> pd.DataFrame:
+    """Those of them that are of a subset of encoders."""
+    return epoch_gains(results).drop(index=[BLIND, MEAN], errors="ignore")
 
 
 def epoch_table(results: Results) -> str:
@@ -329,15 +338,13 @@ def epoch_table(results: Results) -> str:
     head = ("encoders", f"{epochs} epochs", f"{epochs + further} epochs", "difference", "less than 1.5")
     cells = []
     for subset, longer in epoch_gains(results).iterrows():
-        gain, low, high = longer[["difference", "difference_low", "difference_high"]]
-        base = longer[["base", "base_low", "base_high"]].set_axis(["score", "low", "high"])
         cells.append(
             (
                 subset if subset == MEAN else title(subset),
-                within(base),
+                within(longer, *BASE),
                 within(longer),
-                f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]",
-                "yes" if abs(gain) < 1.5 else "**no**",
+                within(longer, *DIFFERENCE, sign="+"),
+                "yes" if abs(longer["difference"]) < 1.5 else "**no**",
             )
         )
     return markdown(head, cells)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from encoder_roles.training.distributed import PORTS
 
 # Where torch may use CUDA, a process cannot be forked.
 CONTEXT = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
@@ -32,8 +36,7 @@ def _print_into(output: Path, function: Callable[..., object], *arguments: Any) 
 
 def start_ranks(processes: int, function: Callable[..., object], *arguments: Any) -> list[BaseProcess]:
     """Call a function in processes that train together, as torchrun would start them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     ranks = []
     for rank in range(processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
@@ -41,6 +44,14 @@ def start_ranks(processes: int, function: Callable[..., object], *arguments: Any
         ranks.append(CONTEXT.Process(target=_be_rank, args=(place, function, *arguments), daemon=True))
         ranks[-1].start()
     return ranks
+
+
+def free_port() -> int:
+    """A port that is free, of those that no system gives to an outgoing connection meanwhile."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def _be_rank(place: dict[str, object], function: Callable[..., object], *arguments: Any) -> None:

@@ -398,7 +398,8 @@ print(*(n for n in sys.modules if n.partition(".")[0] == package))
 """
 
 
-@pytest.mark.parametrize("command", ["make-world", "score-predictions", "assign-roles"])  # train-tune: stages
+# that of train-tune: test_training_stages.py
+@pytest.mark.parametrize("command", ["make-world", "score-predictions", "assign-roles"])
 def test_the_code_of_a_command_holds_every_module_that_it_imports(command: str) -> None:
     module = COMMANDS[command].partition(":")[0]
     loaded = subprocess.run(

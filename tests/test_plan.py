@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from encoder_roles.planning import costs, progress
 from encoder_roles.planning.costs import MASTER, Planner, count_training_samples
 from encoder_roles.planning.plan import describe_plan, plan_rows, plan_study
-from encoder_roles.planning.sizes import LanguageModelSizes, measure, meta_encoder, size_encoder
+from encoder_roles.planning.sizes import KnownSizes, LanguageModelSizes, measure, meta_encoder, size_encoder
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import StudyError
 from encoder_roles.study.sections import LanguageModelSpec
@@ -200,6 +200,20 @@ def test_answers_take_their_own_precisions_bytes_and_ranks_four_a_weight(
         assert (memory["fp32"][rule], memory["bf16"][rule]) == pytest.approx((4 * largest, 2 * largest))
     for rule in ("measure_pretrained_ranks", "measure_ranks"):
         assert memory["fp32"][rule] == memory["bf16"][rule] == pytest.approx(4 * eyes)
+
+
+def test_variants_that_share_sizes_have_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    study = load_study(Path("config.yaml"), Path("studies/laptop_levels.yaml"))
+    few_encoders = {"pool": ["clip", "sam"], "subsets": ["clip"], "variants": {}}
+    known: KnownSizes = {}
+    widths = set()
+    for varied in study.variants.values():
+        few = Study.model_validate(varied.model_dump(mode="json") | few_encoders)
+        shared, alone = Planner(few, known), Planner(few)
+        assert (shared.encoders, shared.levels) == (alone.encoders, alone.levels)
+        widths.add(shared.levels["clip"])
+    assert len(widths) > 1, "variants with other levels"
 
 
 def test_the_command_writes_both_tables_and_says_what_does_not_fit(

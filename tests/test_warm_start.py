@@ -19,7 +19,7 @@ from waiting import there, wait_for
 from encoder_roles.manifest.job import read_record, read_used
 from encoder_roles.training.loop import TERMINATED
 from encoder_roles.warm_start import OFF, WARM_VARIABLE
-from encoder_roles.warm_start.setting import MODULES, current_setting, first_difference
+from encoder_roles.warm_start.setting import current_setting, first_difference
 
 ROOT = Path(__file__).parents[1]
 # as Snakemake gives jobs of one thread
@@ -253,10 +253,9 @@ def test_when_the_parent_is_killed_its_jobs_fail_and_the_next_one_starts_cold(st
         assert job.wait(SECONDS) == 1
         assert "run the job again" in (tmp_path / "log").read_text()
         wait_for(lambda: not alive(child), seconds=10)
-        code = f"from encoder_roles.warm_start.job import hand_over; hand_over({MODULES[0]!r}); print('cold')"
-        environment = job_environment(run.address)
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (0, "cold\n")
+        words, environment = [*command_line("train-align"), "--help"], job_environment(run.address)
+        done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.startswith("usage: encoder-roles train-align")
 
 
 def test_when_the_run_ends_its_parent_lets_running_jobs_finish_and_leaves_no_folder(study, aligned, tmp_path):
@@ -316,6 +315,7 @@ def test_a_setting_equals_itself_across_processes():
 
 def test_a_command_that_loads_no_model_asks_no_parent(tmp_path):
     from encoder_roles.cli import COMMANDS
+    from encoder_roles.warm_start.setting import MODULES
 
     modules = {name: target.partition(":")[0] for name, target in COMMANDS.items()}
     assert set(MODULES) <= set(modules.values())
