@@ -62,7 +62,7 @@ def measure(module: nn.Module, forward: Callable[[], Any]) -> Size:
         forward()  # attention as matrix products: the counter does not see a CPU's fused kernels
     kept = SavedTensors(module)
     with kept:
-        output = forward()  # keeps every storage alive until it is counted, so that no address is used twice
+        output = forward()  # alive until all is counted, as before a backward pass
     del output
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return Size(parameters, int(counter.get_total_flops()), kept.total, kept.checkpointed)
@@ -73,7 +73,8 @@ class SavedTensors:
 
     def __init__(self, module: nn.Module) -> None:
         self.weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
-        self.storages: dict[int, int] = {}
+        # held until they are counted: the address of a storage that was freed would be another's
+        self.storages: dict[int, torch.UntypedStorage] = {}
         self.layers: list[tuple[int, int]] = []  # bytes of inputs and bytes saved inside
         self.begun = 0
         self.hooks: list[Any] = []
@@ -84,7 +85,7 @@ class SavedTensors:
     @property
     def total(self) -> int:
         """All bytes saved."""
-        return sum(self.storages.values())
+        return sum(storage.nbytes() for storage in self.storages.values())
 
     @property
     def checkpointed(self) -> int:
@@ -104,7 +105,7 @@ class SavedTensors:
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self.weights:
-            self.storages[storage._cdata] = storage.nbytes()
+            self.storages[storage._cdata] = storage
         return tensor
 
     def _begin(self, _layer: nn.Module, _inputs: Any) -> None:
