@@ -7,7 +7,7 @@ LARGE = ["5", "6"]  # ask for more than the others
 
 
 def memory(wildcards, attempt):
-    """Enough to hold Snakemake twice, and more with every attempt."""
+    """Enough to hold Snakemake, and more with every attempt."""
     return attempt * (1200 if wildcards.cell in LARGE else 1000)
 
 
@@ -34,8 +34,14 @@ rule make_cell:
         siblings=lambda wildcards: [f"cells/{cell}" for cell in ("0", "3", "4")],
     shell:
         """
-        mkdir -p journal
+        mkdir -p journal above
         echo {resources.mem_mb} >>journal/{wildcards.cell}
+        process=$$
+        while [ "$process" -gt 1 ]; do
+            tr '\\0' ' ' </proc/$process/cmdline && echo
+            process=$(awk '/^PPid/ {{ print $2 }}' /proc/$process/status)
+        done >above/{wildcards.cell}
+        env | grep -E '^(SLURM|SRUN|SBATCH)_' >>above/{wildcards.cell}
         fate=fates/{wildcards.cell}
         case $(cat $fate 2>/dev/null) in
             hang)

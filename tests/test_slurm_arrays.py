@@ -18,7 +18,7 @@ import pytest
 from slurm_checkout import Checkout
 from slurm_cluster import ACCOUNT, Cluster
 
-from snakemake_executor_plugin_slurm_arrays import Executor, array_script
+from snakemake_executor_plugin_slurm_arrays import FORGET, Executor, array_script
 
 PATIENCE = 600  # seconds; on two idle cores a run takes half a minute
 CELLS = "0-1-2-3-4-5-6"
@@ -32,8 +32,9 @@ def test_the_plugin_that_arrays_extend_is_the_one_that_was_read(plugin: str) -> 
         "read its changes before this line is. Are tasks of the Slurm plugin's own arrays whole jobs now, so "
         "that ours can go? If not: does _submit_array_jobs call run_array_jobs in a thread, run_job report "
         "as submit_array does, get_submit_command take the same facts, _status_lookup_ids know "
-        "<array>_<task>, slurm/bin/sacct change the words that are asked and read? And of the jobstep "
-        "plugin: does a task without array_execs run its job under srun?"
+        "<array>_<task>, slurm/bin/sacct change the words that are asked and read? Does "
+        "additional_general_args say no more than which executor a job's Snakemake has? And of the jobstep "
+        "plugin: does it still do no more than start srun with these options, without what FORGET unsets?"
     )
 
 
@@ -63,6 +64,16 @@ def run_task(number: int | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh"], input=script, env=environment, capture_output=True, text=True)
 
 
+def test_a_step_forgets_what_slurm_says_of_the_job_but_not_which_job_it_is() -> None:
+    kept = {"SLURM_CONF": "c", "SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "MEM": "SLURM_MEM_PER_CPU=1"}
+    forgotten = {"SLURM_MEM_PER_CPU": "1", "SLURM_JOB_ID_2": "x", "SRUN_DEBUG": "3", "SBATCH_EXCLUSIVE": "1"}
+    plain = {"PATH": os.environ["PATH"], "LINES": "one\nSLURM_TWO=2"}
+    for more in ({}, forgotten):
+        shell = subprocess.run(["sh", "-c", f"{FORGET} && env"], env=plain | kept | more, capture_output=True)
+        assert {f"{name}={value}" for name, value in kept.items()} <= set(shell.stdout.decode().splitlines())
+        assert not any(f"\n{name}=" in shell.stdout.decode() for name in forgotten), more
+
+
 def test_no_jobs_are_checked_before_the_executor_is_made() -> None:
     executor = object.__new__(Executor)  # Snakemake's thread begins before __post_init__
     executor.workflow = SimpleNamespace(executor_settings=SimpleNamespace())
@@ -84,6 +95,10 @@ class Cells(Checkout):
     def attempts(self, cell: str) -> list[str]:
         """The memory of every attempt of a cell's job, in order."""
         return (self.folder / "journal" / cell).read_text().split()
+
+    def above(self, cell: str) -> str:
+        """The command lines above a cell's job, its own first, and the variables of Slurm that it has."""
+        return (self.folder / "above" / cell).read_text()
 
     def made(self) -> set[str]:
         """The cells that there are."""
@@ -136,6 +151,9 @@ def test_tasks_that_fail_are_run_again_alone_and_their_siblings_are_left_as_they
     wanted |= {cell: ["1000", "2000"] for cell in "12"}
     assert {cell: either.attempts(cell) for cell in wanted} == wanted
     assert "_" not in ids["1"][1] + ids["2"][1], "a job that is ready alone is no array"
+    for cell in "01":  # a task, and a job alone
+        assert either.above(cell).count("-m snakemake") == 1, either.above(cell)
+        assert "SLURM_STEP_ID=0" in either.above(cell), "in a step, which Slurm measures and warns"
     states = {job["id"]: job["state"] for job in either.cluster.jobs()}
     assert [[states[id] for id in ids[cell]] for cell in "120"] == [
         ["FAILED", "COMPLETED"],

@@ -3,8 +3,9 @@
 Snakemake finds this package by its name. The plugin's arrays have two faults in version 2.8.0. The Snakemake
 that wraps a task runs the job of the array's first task, and so removes that job's output when the task
 fails. And jobs are never submitted if more are ready than may be submitted at once. Here each task runs the
-command of a single job, so that failure, retry, cancellation and records are those of single jobs. The rest
-is the plugin's; tests/test_slurm_arrays.py checks what this package relies on.
+command of a single job, so that failure, retry, cancellation and records are those of single jobs. And a job
+starts one Snakemake, not one that starts another. The rest is the plugin's; tests/test_slurm_arrays.py checks
+what this package relies on.
 """
 
 # no `from __future__ import annotations`: Snakemake makes options of the settings and needs their types
@@ -29,6 +30,7 @@ from snakemake_executor_plugin_slurm import common_settings as common_settings
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_or_get_slurm_job_id, validate_slurm_extra
+from snakemake_executor_plugin_slurm_jobstep import get_cpu_setting, get_gpu_setting, get_node_setting
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
@@ -39,6 +41,13 @@ from encoder_roles.study.command_line import check_command_line
 from encoder_roles.study.names import StudyError
 
 REVIEWED = "2.8.0"  # the version of snakemake-executor-plugin-slurm that this package was written for
+
+# What a step keeps of the variables that Slurm sets in a job; the others are options of the job.
+KEPT = "CONF|JOB_ID|JOBID|ARRAY_JOB_ID|ARRAY_TASK_(ID|MIN|MAX|STEP)|CLUSTER_NAME|SUBMIT_(DIR|HOST)"
+FORGET = (
+    "unset $(env | sed -n 's/=.*//p' | grep -E '^(SLURM|SRUN|SBATCH)_[A-Z0-9_]+$'"
+    f" | grep -vxE 'SLURM_({KEPT})')"
+)
 
 # Snakemake imports every plugin as it starts, and nothing else of ours before it reads the config files
 try:
@@ -72,6 +81,26 @@ class Executor(slurm.Executor):
                 "--slurm-arrays-array-jobs: this executor does not have it; set --slurm-arrays-largest"
             )
         self.largest: int = self.workflow.executor_settings.largest
+        # else the command is a word of another one, whose shell replaces what looks like a variable
+        self.workflow.executor_settings.pass_command_as_script = True
+
+    def additional_general_args(self) -> str:
+        """Nothing: the job's Snakemake runs the job itself."""
+        return ""
+
+    def format_job_exec(self, job: JobExecutorInterface) -> str:
+        """A job's command: Snakemake in a step of the Slurm job; in none if the rule calls srun itself.
+
+        The plugin's job starts a Snakemake that starts srun with another Snakemake, which takes the job's
+        memory and a file system's patience twice.
+        """
+        command: str = super().format_job_exec(job)
+        gpus = get_gpu_setting(job)
+        step = ["srun -n1 --cpu-bind=q", get_cpu_setting(job, bool(gpus)), gpus, get_node_setting(job)]
+        if "mpi" in job.resources.keys():  # noqa: SIM118 - no mapping
+            step = []
+        before, python, after = command.rpartition(f"{self.get_python_executable()} -m snakemake ")
+        return " ".join(filter(None, [f"{before}{FORGET} && exec", *step, f"{python}{after}"]))
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Submit jobs that are ready at the same time: jobs of one rule in arrays, all others alone."""

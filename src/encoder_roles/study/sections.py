@@ -731,7 +731,7 @@ class JobRequest(Settings):
     """What one job of a rule requests from a cluster at its first attempt. A laptop ignores it."""
 
     memory_mb: Positive = Field(
-        description="Memory of each of the job's nodes, in MB; Snakemake itself takes 300 MB of it."
+        description="Memory of each of the job's nodes, in MB; Snakemake itself takes 200 MB of it."
     )
     minutes: Positive = Field(description="Time limit of the job, in minutes.")
     gpus: int = Field(default=0, ge=0, description="GPUs of the job, over all its nodes.")
