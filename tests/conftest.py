@@ -8,6 +8,7 @@ made once and a cluster serves one test at a time.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tiny models, more threads only wait for each other
 
 import pytest
+from slurm_checkout import Checkout
 from slurm_cluster import Cluster, missing_programs
 
 if TYPE_CHECKING:
@@ -142,3 +144,19 @@ def cluster() -> Iterator[Cluster]:
 def accounting_cluster() -> Iterator[Cluster]:
     """Slurm with slurmdbd and MariaDB, where every job is charged to an account."""
     yield from start(Cluster(accounting=True))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Slurm's small study on one machine without Slurm, up to its scores: made by the first worker to ask."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    (shared / "undisturbed").mkdir(exist_ok=True)
+    with (shared / "undisturbed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        checkout = Checkout(shared / "undisturbed", None)
+        if not (checkout.folder / "results/slurm/scores.parquet").exists():
+            assert checkout.run("--", "results/slurm/scores.parquet", profile="") == 0, checkout.output()[
+                -3000:
+            ]
+    return checkout

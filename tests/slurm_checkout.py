@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -61,12 +62,21 @@ exec "$real" "$@"
 
 
 class Checkout:
-    """A copy of the workflow with the small study, and Snakemake in it."""
+    """A copy of the workflow with the small study, and Snakemake in it; on a cluster, or for this machine."""
 
-    def __init__(self, folder: Path, cluster: Cluster, **site: object) -> None:
-        self.folder, self.cluster = folder, cluster
-        for node in cluster.take_back():  # one test does not pay for another
+    def __init__(self, folder: Path, cluster: Cluster | None, **site: object) -> None:
+        self.folder, self._cluster = folder, cluster
+        for node in cluster.take_back() if cluster else ():  # one test does not pay for another
             print(f"test cluster: an earlier test lost {node}")
+        if not (folder / "Snakefile").exists():
+            self.lay_out(site)
+        environment = cluster.environment if cluster else os.environ
+        path = f"{folder}/bin:{BIN}:{environment['PATH']}"
+        self.environment = {**environment, "PATH": path, "OMP_NUM_THREADS": "1"}
+
+    def lay_out(self, site: dict[str, object]) -> None:
+        """Copy the workflow, state the site, and put the wrapper before encoder-roles."""
+        folder = self.folder
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder / name)
         for name in ("workflow", "studies", "paper", "envs", "slurm"):
@@ -82,8 +92,19 @@ class Checkout:
         text = WRAPPER.replace("{real}", str(BIN / "encoder-roles")).replace("{python}", sys.executable)
         wrapper.write_text(text.replace("{fates}", str(folder / "fates")))
         wrapper.chmod(0o755)
-        path = f"{folder}/bin:{BIN}:{cluster.environment['PATH']}"
-        self.environment = {**cluster.environment, "PATH": path, "OMP_NUM_THREADS": "1"}
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster of a checkout that has one."""
+        assert self._cluster is not None
+        return self._cluster
+
+    def take_over(self, other: Checkout) -> None:
+        """Begin with what another checkout has made, and with what Snakemake knows of it."""
+        shutil.copytree(other.folder / "results", self.folder / "results")
+        for records in ("metadata", "incomplete"):
+            if (other.folder / ".snakemake" / records).exists():
+                shutil.copytree(other.folder / ".snakemake" / records, self.folder / ".snakemake" / records)
 
     def fate(self, name: str, what: str) -> None:
         """The next job of `<command>.<subset>` meets this."""

@@ -163,7 +163,7 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """The environment in which Slurm's commands speak to this cluster."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))}
-        path = f"{self.folder}/bin:{kept.get('PATH', '')}:{SBIN}"
+        path = f"{kept.get('PATH', '')}:{SBIN}"
         return {**kept, "PATH": path, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def __enter__(self) -> Cluster:
@@ -230,11 +230,8 @@ class Cluster:
 
     def write_configuration(self) -> None:
         """slurm.conf, gres.conf and slurmdbd.conf, on ports that are free now."""
-        for name in ("state", "spool", "gpu", "bin"):
+        for name in ("state", "spool", "gpu"):
             (self.folder / name).mkdir()
-        srun = self.folder / "bin/srun"  # Snakemake's plugin takes SLURM_CONF out of srun's environment
-        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec /usr/bin/srun "$@"\n')
-        srun.chmod(0o755)
         for number in range(self.gpus):
             os.mknod(self.folder / f"gpu/{number}", 0o666 | 0o020000, NULL_DEVICE)
         ports = {name: free_port() for name in ("ctld_port", "dbd_port", "mysql_port")}

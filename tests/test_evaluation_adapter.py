@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tenacity import Future, RetryError
 from tiny_study import TinyStudy
 
 from encoder_roles.benchmarks.table import TASKS
+from encoder_roles.evaluation._evaluate import PIPELINES, import_evaluate
 from encoder_roles.evaluation.adapter import EncoderRoles, cut
 from encoder_roles.evaluation.harness import load_task
 from encoder_roles.evaluation.lmms_command import ended_by_faults, with_study
@@ -122,6 +125,22 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
     )
     expected = {int(row["id"]): row["text"] for row in read_jsonl(tmp_path / "answers/seed.jsonl")}
     assert {place: answers[place] for place in expected} == expected
+
+
+def test_evaluate_is_imported_without_pipelines_which_can_be_imported_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imported = []
+    monkeypatch.delitem(sys.modules, PIPELINES, raising=False)
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: imported.append((name, sys.modules[PIPELINES]))
+    )
+    import_evaluate()
+    assert imported == [("evaluate", None)] and PIPELINES not in sys.modules
+    there = ModuleType(PIPELINES)
+    monkeypatch.setitem(sys.modules, PIPELINES, there)
+    import_evaluate()
+    assert len(imported) == 1 and sys.modules[PIPELINES] is there
 
 
 def hub_error(kind: str) -> Exception:

@@ -17,12 +17,20 @@ from torch.nn.functional import scaled_dot_product_attention
 from encoder_roles.planning import costs, progress
 from encoder_roles.planning.costs import MASTER, Planner, count_training_samples
 from encoder_roles.planning.plan import describe_plan, plan_rows, plan_study
-from encoder_roles.planning.sizes import KnownSizes, LanguageModelSizes, measure, meta_encoder, size_encoder
+from encoder_roles.planning.sizes import (
+    KnownSizes,
+    LanguageModelSizes,
+    measure,
+    meta_encoder,
+    size_connector,
+    size_encoder,
+)
 from encoder_roles.study.config import Study, load_study
 from encoder_roles.study.names import StudyError
-from encoder_roles.study.sections import LanguageModelSpec
+from encoder_roles.study.sections import ConnectorSettings, LanguageModelSpec
 
 ROOT = Path(__file__).parents[1]
+KNOWN: KnownSizes = {}  # of the laptop's encoders, counted by the first test that needs them
 
 
 def laptop(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Study:
@@ -93,13 +101,19 @@ def test_an_encoder_on_the_meta_device_is_as_large_as_the_one_that_is_loaded(
     assert size.parameters == sum(parameter.numel() for parameter in loaded.parameters())
 
 
+def test_a_connector_larger_than_any_memory_is_sized() -> None:
+    settings = ConnectorSettings(kind="mlp", layers=2)
+    size, tokens = size_connector({"clip": [30_000]}, settings, 1_000_000, torch.float32)
+    assert size.parameters == 1_000_000 * (30_000 + 1 + 1_000_000 + 1) and tokens == settings.grid**2
+
+
 def test_zero_shares_out_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     def memory(**engine: Any) -> int:
         study = laptop(monkeypatch)
         training = study.training.model_dump(mode="json")
         training["engine"] |= {"kind": "deepspeed", "precision": "bf16", "processes": 8, **engine}
         training["align"]["batch_pictures"] = 16
-        return Planner(laptop(monkeypatch, training=training))._memory(1000, 800, 0, 1)
+        return Planner(laptop(monkeypatch, training=training), KNOWN)._memory(1000, 800, 0, 1)
 
     assert memory(zero_stage=2) == 2 * 1000 + (2 * 800 + MASTER * 800) // 8
     assert memory(zero_stage=3) == 2 * 1000 // 8 + (2 * 800 + MASTER * 800) // 8
@@ -117,7 +131,7 @@ def test_a_node_holds_six_bytes_of_a_parameter_for_each_process_or_the_copies_of
         training["align"]["batch_pictures"] = 16
         jobs = {name: job.model_dump() for name, job in jobs.items()}
         jobs["train_tune"] |= {"nodes": nodes}
-        planner = Planner(laptop(monkeypatch, training=training, jobs=jobs))
+        planner = Planner(laptop(monkeypatch, training=training, jobs=jobs), KNOWN)
         return planner._host("train_tune", 1000, 800)
 
     assert host(precision="bf16") == 8 * 6 * 1000
@@ -125,8 +139,8 @@ def test_a_node_holds_six_bytes_of_a_parameter_for_each_process_or_the_copies_of
     assert host(precision="fp32") == 8 * 4 * 1000
     assert host(precision="bf16", nodes=2, offload=True) == 4 * 6 * 1000 + MASTER * 800 // 2
     assert host(precision="bf16", processes=1) == MASTER * 800
-    full = Planner(laptop(monkeypatch)).model("clip")
-    row = Planner(laptop(monkeypatch)).tune_row([full])
+    full = Planner(laptop(monkeypatch), KNOWN).model("clip")
+    row = Planner(laptop(monkeypatch), KNOWN).tune_row([full])
     assert row["host_gb"] == MASTER * full.trained / 1e9
 
 
@@ -134,8 +148,8 @@ def test_frozen_encoders_save_two_thirds_of_their_share(monkeypatch: pytest.Monk
     study = laptop(monkeypatch)
     training = study.training.model_dump(mode="json")
     training["tune"]["train_encoders"] = False
-    joint = Planner(study)
-    model, frozen = joint.model("sam"), Planner(laptop(monkeypatch, training=training)).model("sam")
+    joint = Planner(study, KNOWN)
+    model, frozen = joint.model("sam"), Planner(laptop(monkeypatch, training=training), KNOWN).model("sam")
     saved = model.tune_flops - frozen.tune_flops
     questions = joint.training_samples * study.training.tune.epochs
     assert saved == 2 * joint.encoders["sam"].flops * questions
@@ -177,7 +191,7 @@ def test_a_long_plan_shows_how_far_it_is_though_stderr_is_no_terminal(
 
 
 def test_a_mask_costs_the_answers_and_not_the_encoders_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    planner = Planner(laptop(monkeypatch))
+    planner = Planner(laptop(monkeypatch), KNOWN)
     model = planner.model("clip+sam")
     eyes = planner.encoders["clip"].flops + planner.encoders["sam"].flops
     assert model.predict_flops - model.answer_flops == planner.questions * eyes
@@ -192,7 +206,7 @@ def test_answers_take_their_own_precisions_bytes_and_ranks_four_a_weight(
         ("fp32", laptop(monkeypatch)),
         ("bf16", laptop(monkeypatch, evaluation=evaluation)),
     ):
-        planner = Planner(study)
+        planner = Planner(study, KNOWN)
         largest = planner.model(study.full).parameters
         eyes = sum(size.parameters for size in planner.encoders.values())
         memory[name] = pd.DataFrame(plan_rows(study)[0]).set_index("rule")["memory_gb"] * 1e9

@@ -33,11 +33,14 @@ def nodes() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, nodes: Cluster) -> tuple[Checkout, Checkout]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, nodes: Cluster, undisturbed: Checkout
+) -> tuple[Checkout, Checkout]:
     """The training on one machine, and through Slurm, where all its processes are warned in its middle."""
     alone, spread = (Checkout(tmp_path_factory.mktemp(name), nodes) for name in ("alone", "spread"))
+    alone.take_over(undisturbed)
     assert alone.run(*ARGUMENTS, f"results/slurm/{TUNE}", profile="") == 0, alone.output()[-3000:]
-    shutil.copytree(alone.folder / "results", spread.folder / "results")
+    spread.take_over(alone)
     shutil.rmtree(spread.folder / "results/slurm/models")  # what is before them need not be made twice
     snakemake = spread.start(*ARGUMENTS, *(f"results/slurm/{folder}" for folder in (TUNE, OTHER)))
     restart = spread.folder / "results/slurm/.restart/tune"

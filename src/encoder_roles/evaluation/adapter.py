@@ -14,7 +14,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-import encoder_roles.encoders._torchvision  # noqa: F401  # must come before lmms-eval
+import encoder_roles.encoders._torchvision  # must come before lmms-eval
+import encoder_roles.evaluation._evaluate  # noqa: F401  # and evaluate
 
 # isort: split
 

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import encoder_roles.encoders._torchvision  # noqa: F401  (lmms-eval imports torchvision)
+import encoder_roles.encoders._torchvision  # first: lmms-eval imports torchvision
+import encoder_roles.evaluation._evaluate  # noqa: F401  # and evaluate
 from encoder_roles.benchmarks.rows import SCHEMAS, kept_rows
 from encoder_roles.benchmarks.table import LMMS_EVAL, Benchmark
 from encoder_roles.study.names import StudyError

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-import encoder_roles.encoders._torchvision  # noqa: F401  # first: lmms-eval imports torchvision
+import encoder_roles.encoders._torchvision  # first: lmms-eval imports torchvision
+import encoder_roles.evaluation._evaluate  # noqa: F401  # and evaluate
 
 # isort: split
 

@@ -153,7 +153,8 @@ def size_connector(
     levels: Levels, settings: ConnectorSettings, hidden: int, dtype: torch.dtype
 ) -> tuple[Size, int]:
     """One picture through a connector, and the number of its visual tokens."""
-    connector = build_connector(levels, settings, hidden, seed=0).to("meta", dtype)
+    with torch.device("meta"):
+        connector = build_connector(levels, settings, hidden, seed=0).to(dtype)
     grid = settings.grid
     features = {name: torch.zeros(1, grid, grid, sum(w), device="meta") for name, w in levels.items()}
     inputs = {name: block.to(dtype) for name, block in projector_inputs(features, levels).items()}
