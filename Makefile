@@ -21,6 +21,11 @@ endif
 endif
 snakemake = snakemake --cores $(CORES) --rerun-incomplete $(if $(STUDY),--configfile $(STUDY))
 
+# a config that includes every rule file: variants, own scores and a checkpoint from elsewhere
+every_rule = --configfile studies/laptop_connectors.yaml \
+	--config 'scores={file: docs/examples/cambrian1_ensemble_table2.csv}' \
+	'checkpoint={model: any, model_args: {pretrained: any}, encoders: {clip: one, sam: two}}'
+
 .PHONY: help paper variants status verify report test check format results schema rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
@@ -47,7 +52,7 @@ test: environment check ## run the checks and all tests, on all cores
 
 check: environment   ## check formatting, lint, types, the layers of the package and the schema of the config
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-logo
-	@snakefmt --check Snakefile workflow/rules && snakemake --lint && snakemake --lint --configfile studies/laptop_connectors.yaml
+	@snakefmt --check Snakefile workflow/rules && snakemake --lint $(every_rule)
 	@python -m encoder_roles.study.schema --check config.schema.json
 
 format: environment  ## format all code
