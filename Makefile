@@ -26,7 +26,7 @@ every_rule = --configfile studies/laptop_connectors.yaml \
 	--config 'scores={file: docs/examples/cambrian1_ensemble_table2.csv}' \
 	'checkpoint={model: any, model_args: {pretrained: any}, encoders: {clip: one, sam: two}}'
 
-.PHONY: help paper variants status verify report test check format results schema rulegraph sources relock environment dry-run
+.PHONY: help paper variants status verify test check format results schema rulegraph sources relock environment dry-run
 .DEFAULT_GOAL := help
 
 help:                ## list the commands

@@ -38,7 +38,7 @@ def test_what_is_lost_is_repaired_the_study_is_run_then_its_report_then_the_plac
     main(["paper", "--study", "studies/ci.yaml", "--cores", "2"])
     base = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
     base += ["--configfile", "studies/ci.yaml"]
-    report = ["--quiet", "host", "progress", "rules", "--report", "results/ci/report.html", "--", "paper"]
+    report = ["--logger", "study", "--report", "results/ci/report.html", "--", "paper"]
     configs = ["config.yaml", "studies/ci.yaml"]
     repair = ["repair", "--configs", *configs, "--cores", "2"]
     assert calls[0] == [sys.executable, "-m", "encoder_roles.cli", *repair]

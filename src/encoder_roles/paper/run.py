@@ -35,7 +35,7 @@ def make_paper(*, study: Path | None = None, cores: str = "all") -> None:
     options = ["--configs", *map(str, configs), "--cores", cores]
     run([sys.executable, "-m", "encoder_roles.cli", "repair", *options])
     run([*base, "--logger", "study", "--", "paper"])
-    run([*base, "--quiet", "host", "progress", "rules", "--report", str(report), "--", "paper"])
+    run([*base, "--logger", "study", "--report", str(report), "--", "paper"])
     locate_results(configs=configs)
 
 
