@@ -29,7 +29,11 @@ CONDA = sorted(path.stem for path in ENVS.glob("*.yaml"))
 LOCKS = sorted(path.name for path in ENVS.glob("*.lock"))
 
 
-WRITING_REQUESTS = ("encoder_roles/evaluation/harness.py", "encoder_roles/benchmarks/rows.py")
+WRITING_REQUESTS = (
+    "encoder_roles/evaluation/harness.py",
+    "encoder_roles/evaluation/_evaluate.py",
+    "encoder_roles/benchmarks/rows.py",
+)
 
 
 def pins(text: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -128,19 +127,18 @@ def test_lmms_evals_command_line_gets_the_answers_of_the_prediction_job(
 
 
 def test_evaluate_is_imported_without_pipelines_which_can_be_imported_later(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    imported = []
+    (tmp_path / "evaluate.py").write_text(f"import sys\nmissing = sys.modules[{PIPELINES!r}] is None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evaluate")
     monkeypatch.delitem(sys.modules, PIPELINES, raising=False)
-    monkeypatch.setattr(
-        importlib, "import_module", lambda name: imported.append((name, sys.modules[PIPELINES]))
-    )
     import_evaluate()
-    assert imported == [("evaluate", None)] and PIPELINES not in sys.modules
+    assert sys.modules["evaluate"].missing and PIPELINES not in sys.modules
     there = ModuleType(PIPELINES)
     monkeypatch.setitem(sys.modules, PIPELINES, there)
     import_evaluate()
-    assert len(imported) == 1 and sys.modules[PIPELINES] is there
+    assert sys.modules[PIPELINES] is there
 
 
 def hub_error(kind: str) -> Exception:

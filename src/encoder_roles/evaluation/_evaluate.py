@@ -7,7 +7,6 @@ them where there are none. So there are none while it is imported; afterwards th
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 PIPELINES = "transformers.pipelines"
@@ -19,7 +18,7 @@ def import_evaluate() -> None:
         return
     sys.modules[PIPELINES] = None  # type: ignore[assignment]  # an import of it is an ImportError
     try:
-        importlib.import_module("evaluate")
+        import evaluate  # noqa: F401
     finally:
         del sys.modules[PIPELINES]
 
