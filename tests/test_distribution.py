@@ -81,7 +81,8 @@ def test_the_core_declares_what_analysis_advisor_and_figures_import_and_no_torch
 
 
 def test_the_extras_declare_what_training_and_evaluation_import() -> None:
-    lazy = {"lmms-eval", "datasets", "evaluate", "loguru", "tqdm"}  # a training reads requests and writes none
+    # a training reads requests and writes none
+    lazy = {"lmms-eval", "datasets", "evaluate", "loguru", "tqdm"}
     assert libraries(files_of(*TRAINING)) - lazy <= declared("train")
     assert libraries(files_of(*EVALUATING)) - {"timm", "safetensors", "huggingface-hub"} <= declared(
         "evaluation"
