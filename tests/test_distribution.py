@@ -6,6 +6,7 @@ and with the newest versions it allows, each into a bare environment, and twine'
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -50,16 +51,41 @@ def build(kind: str, tree: Path, output: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files alone, as in an archive of it."""
+    folder = tmp_path_factory.mktemp("tree")
+    for name in own_files(ROOT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist of the tracked files and of those that will be."""
-    tree, output = (tmp_path_factory.mktemp(name) for name in ("tree", "dist"))
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tree / name)
-    return build("sdist", tree, output)
+    return build("sdist", tree, tmp_path_factory.mktemp("dist"))
+
+
+def own_files(root: Path) -> list[Path]:
+    """The project's files, relative to its folder: those of git; without it all but what is made."""
+    if (root / ".git").exists():
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout
+        return [Path(name) for name in names.splitlines() if (root / name).is_file()]
+    found = list[Path]()
+    for folder, inner, files in os.walk(root):
+        made = {"__pycache__", *(["build", "out", "results"] if Path(folder) == root else [])}
+        made |= {name for name in inner if name.startswith(".") or name.endswith(".egg-info")}
+        inner[:] = set(inner) - made
+        found += [Path(folder, file).relative_to(root) for file in files]
+    return found
+
+
+def test_an_archive_without_git_has_the_same_files(tree: Path) -> None:
+    shown = {name for name in own_files(ROOT) if not name.parts[0].startswith(".")}
+    assert {name for name in shown if name.parts[0] != "results"} == {
+        name for name in own_files(tree) if not name.parts[0].startswith(".")
+    }
 
 
 @pytest.fixture(scope="module")
